@@ -1,1 +1,54 @@
-"""neuromod."""
+"""neuromod: one frozen network is an instrument; small learned modulators play it.
+
+``y = f(x ; W + kind(source(context)))``, and W never moves.
+"""
+
+from neuromod.bake import bake
+from neuromod.calibrate import calibrate
+from neuromod.errors import RefusedError
+from neuromod.kinds import (
+    Affine,
+    Bernoulli,
+    Gate,
+    Generated,
+    Head,
+    Kind,
+    LowRankDelta,
+    Rank1,
+    Statistics,
+    Threshold,
+    TopK,
+)
+from neuromod.modulated import Modulated
+from neuromod.modulator import Modulator
+from neuromod.recipe import Recipe
+from neuromod.sites import Site
+from neuromod.sources import Hypernet, LowRank, Rows, Source, Table
+from neuromod.target import Target
+
+__all__ = [
+    "Affine",
+    "Bernoulli",
+    "Gate",
+    "Generated",
+    "Head",
+    "Hypernet",
+    "Kind",
+    "LowRank",
+    "LowRankDelta",
+    "Modulated",
+    "Modulator",
+    "Rank1",
+    "Recipe",
+    "RefusedError",
+    "Rows",
+    "Site",
+    "Source",
+    "Statistics",
+    "Table",
+    "Target",
+    "Threshold",
+    "TopK",
+    "bake",
+    "calibrate",
+]

@@ -1,0 +1,51 @@
+"""Write one task into a plain network that knows nothing of neuromod."""
+
+import torch
+from torch import Tensor, nn
+
+from neuromod import skeleton
+from neuromod.errors import RefusedError
+from neuromod.modulated import Modulated
+from neuromod.skeleton import BIAS, GAIN
+from neuromod.substitute import LINEAR, NORMS, fold, foldable
+
+
+@torch.no_grad()
+def bake(model: Modulated, *, task: int | None = None, condition: Tensor | None = None) -> nn.Module:
+    """A plain copy of the user's network, in eval mode, with one modulation written into its tensors.
+
+    Original keys, original module types, same outputs. Refused: modulations conditioned on the input, and taps behind
+    modules without a weight and bias of their own to take them (an activation, say).
+    """
+    for name, modulator in model.modulators.items():
+        if modulator.reads not in ("task", "condition"):
+            raise RefusedError(f"a modulation that depends on the input can't be baked; {name!r} reads {modulator.reads!r}; keep the model")
+    net = _plain(model)
+    edits = fold(net, model.edits(task=task, condition=condition), foldable(net, (*NORMS, *LINEAR)))
+    for name, value in edits.items():
+        _write(net, name, value)
+    return net
+
+
+def _plain(model: Modulated) -> nn.Module:
+    """A fresh copy of the pristine network, with weights of its own."""
+    like = next(model._skeleton.parameters(), None)
+    net = skeleton.restored(model.target.pristine)
+    return net if like is None else net.to(like.device, like.dtype)
+
+
+def _write(net: nn.Module, name: str, value: Tensor) -> None:
+    prefix, _, leaf = name.rpartition(".")
+    module = net.get_submodule(prefix)
+    if leaf in (GAIN, BIAS):
+        kind = type(module).__name__
+        raise RefusedError(f"a tap can be baked into a norm, a linear layer or a convolution; {prefix!r} is a {kind}; keep the model")
+    current = getattr(module, leaf, None)
+    if current is None:
+        raise RefusedError(f"a baked network keeps its keys; {prefix!r} has no {leaf}; build it with {leaf}=True (or affine=True)")
+    if leaf in module._buffers:
+        module._buffers[leaf] = value.detach().clone()
+        return
+    if leaf == "weight" and isinstance(module, nn.Linear):
+        module.out_features = value.shape[0]
+    module._parameters[leaf] = nn.Parameter(value.detach().clone())

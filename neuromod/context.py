@@ -1,0 +1,61 @@
+"""What a call says about tasks and conditions: parsed, or refused in one line."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+Parsed = tuple[tuple[int, ...] | None, Tensor | None, Tensor | None]
+
+
+def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool) -> Parsed:
+    """Task ids as (distinct ids, index (B,) or None, None), or (None, None, ids) inside a compiled graph.
+
+    Refuses ids that nobody reads, missing ids, bools, floats, negative ids and a wrong number of them.
+    """
+    if task is None:
+        if read:
+            raise RefusedError("a modulator reads the task; got none; pass task=id, or one id a sample")
+        return None, None, None
+    if not read:
+        raise RefusedError("task= is given and no modulator reads it; drop it, or add a source that reads the task")
+    if isinstance(task, Tensor):
+        if task.dtype not in INTEGERS:
+            raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
+        if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
+            raise RefusedError(f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch")
+        if torch.compiler.is_compiling():
+            return None, None, task
+        listed = task.reshape(-1).tolist()
+    else:
+        listed = [task] if isinstance(task, int) else list(task)
+        if any(isinstance(t, bool) or not isinstance(t, int) for t in listed):
+            raise RefusedError(f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor")
+        if not isinstance(task, int) and len(listed) != size:
+            raise RefusedError(f"task is one id or one a sample ({size} here); got {len(listed)} ids; match the batch")
+    if any(t < 0 for t in listed):
+        raise RefusedError(f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)")
+    place = {t: i for i, t in enumerate(dict.fromkeys(listed))}
+    if len(place) == 1:
+        return (listed[0],), None, None
+    return tuple(place), torch.tensor([place[t] for t in listed]), None
+
+
+def parse_condition(condition: Tensor | None, size: int, read: bool) -> Tensor | None:
+    """A condition (D,) or (B, ...) of finite numbers."""
+    if condition is None:
+        if read:
+            raise RefusedError("a modulator reads the condition; got none; pass condition=c of shape (D,) or (B, D)")
+        return None
+    if not read:
+        raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
+    if not isinstance(condition, Tensor) or not condition.is_floating_point():
+        raise RefusedError(f"a condition is a tensor of floats; got {type(condition).__name__}; embed or one-hot it first")
+    if condition.ndim == 0 or (condition.ndim > 1 and condition.shape[0] != size):
+        raise RefusedError(
+            f"a condition is (D,) for all samples or (B, D) with B = {size} here; got {tuple(condition.shape)}; match the batch"
+        )
+    return condition

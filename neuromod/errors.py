@@ -1,0 +1,19 @@
+"""Readable refusals: the rule, the value, the remedy, on one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
+    """The names most like ``name``, quoted and joined, for the end of a message.
+
+    >>> nearest("layer1.conv", ["layer1.conv1", "layer2.bn", "fc"])
+    "'layer1.conv1'"
+    """
+    pool = [str(n) for n in names]
+    close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]
+    return ", ".join(repr(n) for n in close)
+
+
+class RefusedError(ValueError):
+    """A request that neuromod does not honour; the message names the rule, the value and the remedy."""

@@ -1,0 +1,23 @@
+"""Kinds: what raw numbers mean, and where they act."""
+
+from neuromod.kinds.affine import Affine
+from neuromod.kinds.base import Kind
+from neuromod.kinds.deltas import LowRankDelta, Rank1
+from neuromod.kinds.gates import Gate
+from neuromod.kinds.generated import Generated, Head
+from neuromod.kinds.masks import Bernoulli, Threshold, TopK
+from neuromod.kinds.statistics import Statistics
+
+__all__ = [
+    "Affine",
+    "Bernoulli",
+    "Gate",
+    "Generated",
+    "Head",
+    "Kind",
+    "LowRankDelta",
+    "Rank1",
+    "Statistics",
+    "Threshold",
+    "TopK",
+]

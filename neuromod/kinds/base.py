@@ -1,0 +1,92 @@
+"""The contract of a kind: what raw numbers mean, and where they act."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError
+from neuromod.sites import Site
+from neuromod.skeleton import BIAS, GAIN
+
+Raw = Mapping[str, Tensor]
+"""Raw numbers of one site by part ("score", "gain", ...)."""
+Now = Mapping[str, Tensor]
+"""Tensors of the target by name, as they stand after the modulators before this one."""
+Edits = dict[str, Tensor]
+"""Tensors to put in the place of the target's, by name."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pure functions from a site and raw numbers to tensors of the target; no parameters, no state.
+
+    A kind says the shapes of its raw numbers (trailing axes; an output site may get a leading row axis), where they
+    start, and which edits they make. ``now`` holds the current tensors, so that kinds compose by folding in order.
+    """
+
+    roles: ClassVar[tuple[str, ...]] = ("weight",)
+    """The roles of sites that the kind acts on."""
+    learned: ClassVar[bool] = True
+    """False for numbers that are measured (kept as buffers) and not learned."""
+    replaces: ClassVar[bool] = False
+    """True for kinds that ignore what was there: they must be the first to write a tensor."""
+    per_task: ClassVar[tuple[str, ...]] = ()
+    """Fields that may differ from task to task, as options of `Modulator.add`."""
+
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        """The parts of the raw numbers and their shapes."""
+        raise NotImplementedError
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        """Where the paper of this kind starts. ``rng`` is a CPU generator of this site and row alone."""
+        raise NotImplementedError
+
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
+        """Raw numbers that leave the target exactly as it is; None where there are none."""
+        return None
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        """The tensors that these raw numbers put in the place of the target's."""
+        raise NotImplementedError
+
+    def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
+        """The same modulation at rest, in as few bytes as it needs; `edits` takes it as well."""
+        return {part: value.detach().clone() for part, value in raw.items()}
+
+    def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
+        """Parts of uniform noise, with shapes, that `edits` wants beside the raw numbers in training."""
+        return {}
+
+    def scale(self, site: Site) -> float:
+        """The scale of raw numbers that a hypernetwork generates without an offset; 0 means: start at an offset."""
+        return 0.0
+
+
+def uniform(shape: tuple[int, ...], bound: float, like: Tensor, rng: torch.Generator) -> Tensor:
+    """``U(-bound, bound)`` drawn on the CPU in float32, so that every device and dtype starts alike."""
+    return ((torch.rand(shape, generator=rng) * 2 - 1) * bound).to(like)
+
+
+def write_tap(site: Site, now: Now, gain: Tensor | None, bias: Tensor | None) -> Edits:
+    """Put ``h -> gain * h + bias`` behind what the tap of this site already does."""
+    before_gain, before_bias = now.get(f"{site.module}.{GAIN}"), now.get(f"{site.module}.{BIAS}")
+    edits: Edits = {}
+    if gain is not None:
+        edits[f"{site.module}.{GAIN}"] = gain if before_gain is None else gain * before_gain
+        if before_bias is not None:
+            edits[f"{site.module}.{BIAS}"] = gain * before_bias
+    if bias is not None:
+        before = edits.get(f"{site.module}.{BIAS}", before_bias)
+        edits[f"{site.module}.{BIAS}"] = bias if before is None else before + bias
+    return edits
+
+
+def require_matrix(kind: Kind, site: Site) -> None:
+    """Refuse a tensor of fewer than two axes."""
+    if len(site.shape) < 2:
+        raise RefusedError(
+            f"{type(kind).__name__} needs a weight of two axes or more; got {site.name!r} of shape {site.shape}; exclude it"
+        )

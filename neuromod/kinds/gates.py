@@ -1,0 +1,48 @@
+"""Gates: one non-negative factor a channel."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError, nearest
+from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
+from neuromod.sites import Site
+from neuromod.surrogates import threshold
+
+FORMS = ("sigmoid", "doubled", "hard")
+
+
+@dataclass(frozen=True)
+class Gate(Kind):
+    """``h' = g(code) * h``, per channel. Raw part: ``code`` (C,).
+
+    ``"sigmoid"``: ``g = sigmoid(code)``, starts at .5 (ANML, Beaulieu et al. 2020); it has no identity.
+    ``"doubled"``: ``g = 2 sigmoid(code)``, starts at 1. ``"hard"``: ``g = 1[code >= 0]``, straight-through, starts open.
+    """
+
+    form: Literal["sigmoid", "doubled", "hard"] = "sigmoid"
+    roles: ClassVar[tuple[str, ...]] = ("output",)
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise RefusedError(f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}")
+
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        return {"code": site.shape}
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        return {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
+
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
+        return None if self.form == "sigmoid" else {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        return write_tap(site, now, self.gain(raw["code"]), None)
+
+    def gain(self, code: Tensor) -> Tensor:
+        """The factor, of the code's shape: in (0, 1), (0, 2) or {0, 1}."""
+        if self.form == "hard":
+            return threshold(code)
+        return torch.sigmoid(code) * (2.0 if self.form == "doubled" else 1.0)

@@ -1,0 +1,114 @@
+"""Binary masks on weights: ``W' = W * M`` with ``M`` exactly 0 or 1. Density is the share that is kept, always."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuromod.bits import pack, unpack
+from neuromod.errors import RefusedError
+from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
+from neuromod.sites import Site
+from neuromod.surrogates import bernoulli, threshold, top_k
+
+
+@dataclass(frozen=True)
+class Mask(Kind):
+    """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
+
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        return {"score": site.shape}
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        """``s ~ U(-1, 1) / sqrt(fan_in)``: Kaiming uniform with a = sqrt(5), as in edge-popup and SupSup."""
+        return {"score": uniform(site.shape, 1 / math.sqrt(site.fan_in), now[site.name], rng)}
+
+    def mask(self, site: Site, raw: Raw) -> Tensor:
+        """The mask of these scores, of the weight's shape, in their dtype."""
+        raise NotImplementedError
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        weight = now[site.name]
+        mask = unpack(raw["bits"], site.shape, weight.dtype) if "bits" in raw else self.mask(site, raw)
+        return {site.name: weight * mask}
+
+    def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
+        """One bit a weight."""
+        if "bits" in raw:
+            return {"bits": raw["bits"].clone()}
+        with torch.no_grad():
+            return {"bits": pack(self.mask(site, raw))}
+
+
+@dataclass(frozen=True)
+class TopK(Mask):
+    """Edge-popup: ``M = 1`` on the ``round(density * n)`` largest ``|s|`` of each site; ``dL/ds = dL/dW' * W * sign(s)``.
+
+    Ramanujan et al. 2020, section 3. ``density`` in (0, 1] is the share kept; ties are broken by position.
+    """
+
+    density: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share of weights to keep")
+
+    def mask(self, site: Site, raw: Raw) -> Tensor:
+        return top_k(raw["score"], round(self.density * math.prod(site.shape)))
+
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
+        return {"score": torch.ones_like(now[site.name])} if self.density == 1 else None
+
+
+@dataclass(frozen=True)
+class Threshold(Mask):
+    """``M = 1[s >= at]``, ``dL/ds = dL/dW' * W``. SupSup: ``at=0`` (Wortsman et al. 2020).
+
+    Piggyback (Mallya et al. 2018): ``at=5e-3, strict=True, constant=1e-2``, so that training starts at the target.
+    """
+
+    at: float = 0.0
+    strict: bool = False
+    constant: float | None = None
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        if self.constant is None:
+            return super().start(site, now, rng)
+        return {"score": torch.full_like(now[site.name], self.constant)}
+
+    def mask(self, site: Site, raw: Raw) -> Tensor:
+        return threshold(raw["score"], self.at, strict=self.strict)
+
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
+        """Piggyback's distance above the threshold: 5e-3."""
+        return {"score": torch.full_like(now[site.name], self.at + 5e-3)}
+
+
+@dataclass(frozen=True)
+class Bernoulli(Mask):
+    """Zhou's supermask: ``M ~ Bernoulli(sigmoid(s))`` in training, ``M = 1[sigmoid(s) >= .5]`` in evaluation.
+
+    ``dL/ds = dL/dM p (1 - p)``; scores start at 0. With ``rescale`` (dynamic weight rescaling)
+    ``W' = W * M * size(M) / sum(M)`` and the gradient flows through the sum. Zhou et al. 2019, section 5. The paper
+    also samples at test time: pass ``draw=i`` to the model in evaluation.
+    """
+
+    rescale: bool = False
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        return {"score": torch.zeros_like(now[site.name])}
+
+    def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
+        return {"noise": site.shape}
+
+    def mask(self, site: Site, raw: Raw) -> Tensor:
+        noise = raw.get("noise")
+        return threshold(raw["score"]) if noise is None else bernoulli(raw["score"], noise)
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        if not self.rescale:
+            return super().edits(site, raw, now)
+        weight = now[site.name]
+        mask = unpack(raw["bits"], site.shape, weight.dtype) if "bits" in raw else self.mask(site, raw)
+        return {site.name: weight * mask * (mask.numel() / mask.sum().clamp(min=1))}

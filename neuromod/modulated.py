@@ -1,0 +1,314 @@
+"""`Modulated`: ``y = f(x ; W + kind(source(context)))``, and W never moves."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from neuromod import skeleton
+from neuromod.context import parse_condition, parse_tasks
+from neuromod.errors import RefusedError, nearest
+from neuromod.modulator import Modulator
+from neuromod.sources.base import Context, Row, Rows
+from neuromod.substitute import NORMS, Edits, call, check, fold, foldable, run, run_vmapped
+from neuromod.target import Target
+
+DERIVED = ("_now", "_folds", "_one_row", "_cached")
+
+
+class Modulated(nn.Module):
+    """A target played by modulators: an ordinary module whose parameters are the modulators' alone.
+
+    ``model(x, task=ids, condition=c)``: ``task`` is one id or B of them (int, list or integer tensor), ``condition`` is
+    (D,) or (B, D). Samples of one batch may have different tasks, in training and in evaluation. Modulators apply in
+    the order given.
+
+    Args:
+        target: the frozen network.
+        modulators: what plays it.
+        vmap: run a row a sample in one `torch.vmap` call instead of splitting the batch (weights are built per sample).
+    """
+
+    fingerprint: Tensor
+    draws: Tensor
+
+    def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
+        super().__init__()
+        self.__dict__["target"] = target
+        self.vmap = vmap
+        self.modulators = nn.ModuleDict(_named(modulators))
+        self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
+        self.register_buffer("draws", torch.zeros((), dtype=torch.long))
+        self._refuse_clashes()
+        self._refuse_batch_norm()
+        self._build_skeleton()
+        axis = target.batch_axis
+        example = tuple(x.movedim(axis, 0) for x in target.example)
+        context = Context(example, len(example[0]), None, None, None, None, self._activation)
+        for modulator in modulators:
+            modulator.bind(target, self._now, context)
+        self._check_shapes()
+
+    # ---- calling ---------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        *inputs: Tensor,
+        task: int | Sequence[int] | Tensor | None = None,
+        condition: Tensor | None = None,
+        draw: int | None = None,
+    ) -> Any:
+        """The modulated network's output.
+
+        ``draw`` keys the noise of stochastic kinds: in training it defaults to a counter, in evaluation to no noise.
+        """
+        context = self._context(inputs, task, condition)
+        axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
+        if self._cached and context.tasks is not None and all(t in self._cached for t in context.tasks):
+            rows = Rows(tuple(self._cached[t] for t in context.tasks), context.index)
+            return run(lambda found, x: call(self._skeleton, found[0], x, self._folds), [(rows, False)], inputs, axis, out_axes)
+        parts = self._parts(context, draw)
+        if self.vmap:
+            return run_vmapped(self._edits_of, self._skeleton, self._folds, parts, inputs, axis, out_axes)
+        return run(self._one_row, parts, inputs, axis, out_axes)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager."""
+        self.__dict__["_one_row"] = torch.compile(self._one, *args, **options)
+
+    def edits(self, *, task: int | None = None, condition: Tensor | None = None) -> Edits:
+        """The tensors that one row, of a task or a condition (D,), puts in the place of the target's."""
+        example = self.target.example
+        parts = self._parts(self._context(example, task, condition), None)
+        if any(rows.index is not None for rows, _ in parts):
+            raise RefusedError("edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)")
+        return self._edits_of([rows.one() for rows, _ in parts])
+
+    def measure(
+        self, inputs: tuple[Tensor, ...], task: int, condition: Tensor | None, buffers: Mapping[str, Tensor]
+    ) -> None:
+        """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
+        modulators = [m for m in self._modulators() if m.kind.learned]
+        context = self._context(inputs, task, condition)
+        parts = [(modulator(context), modulator.gathers) for modulator in modulators]
+
+        def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
+            return call(self._skeleton, self._edits_of(rows, modulators) | buffers, x, self._folds)
+
+        run(one, parts, inputs, self.target.batch_axis, self.target.probe.output_axes)
+
+    # ---- tasks -----------------------------------------------------------------------------------------------------
+
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks that every modulator which reads the task knows."""
+        known = [set(m.tasks()) for m in self._modulators() if m.reads == "task"]
+        return tuple(sorted(set.intersection(*known))) if known else ()
+
+    def add(self, task: int) -> list[nn.Parameter]:
+        """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
+        lacking = [m for m in self._modulators() if m.reads == "task" and task not in m.tasks()]
+        if not lacking:
+            raise RefusedError(f"a task is added once, to modulators that read it; got task {task}; pick an id that is free")
+        return [p for m in lacking for p in m.add(task)]
+
+    def seal(self, task: int) -> None:
+        """Move a task from live parameters to rest (masks one bit a weight), in every modulator that reads the task."""
+        for modulator in self._modulators():
+            if modulator.reads == "task" and task in modulator.source.tasks():
+                modulator.seal(task)
+
+    @torch.no_grad()
+    def cache(self, *tasks: int) -> int:
+        """Keep the effective weights of tasks for evaluation; returns their bytes. Dropped by `train` and by loading."""
+        if any(m.reads != "task" for m in self._modulators()):
+            raise RefusedError("only weights that depend on the task alone can be cached; got another source; drop cache()")
+        for task in tasks:
+            edits = fold(self._skeleton, self.edits(task=task), self._folds)
+            self._cached[task] = {name: value.detach() for name, value in edits.items()}
+        return sum(v.numel() * v.element_size() for t in tasks for v in self._cached[t].values())
+
+    # ---- accounts --------------------------------------------------------------------------------------------------
+
+    def bytes_per_task(self, task: int) -> int:
+        """Bytes of a task at rest: masks at one bit a weight, the rest in its dtype. Shared parts are not counted."""
+        total = 0
+        for modulator in self._modulators():
+            if modulator.reads == "task":
+                with torch.no_grad():
+                    row = modulator.frozen(modulator(Context((), 0, tasks=(task,))).row(0))
+                total += sum(value.numel() * value.element_size() for value in row.values())
+        return total
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters learn, beside the frozen ones."""
+        learn = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self._skeleton.parameters())
+        print(f"trainable parameters: {learn:,} | frozen target: {frozen:,} | ratio: {learn / max(frozen, 1):.4f}")
+
+    # ---- nn.Module -------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the modulators' mode; of the target only BatchNorm under ``norm="batch"`` and requested dropout follow."""
+        super().train(mode)
+        if "_skeleton" in self.__dict__:
+            self._cached.clear()
+            skeleton.set_mode(self._skeleton, training=mode, norm=self.target.norm, dropout=self.target.dropout)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._skeleton._apply(fn)
+        self._refresh()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Modulated":
+        memo[id(self.target)] = self.target
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        state = {key: value for key, value in self.__getstate__().items() if key != "_skeleton"}
+        twin.__dict__.update(copy.deepcopy(state, memo))
+        net = skeleton.build(self._skeleton, norm=self.target.norm, dropout=self.target.dropout)
+        twin.__dict__["_skeleton"] = net
+        twin._refresh()
+        return twin.train(self.training)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        self._refresh()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        found = state.get(f"{prefix}fingerprint")
+        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
+            theirs, ours = bytes(found.tolist()).hex()[:12], self.target.fingerprint()[:12]
+            raise RefusedError(f"modulators load only on the target they were made for; theirs is {theirs}, this is {ours}; rebuild it")
+        self._cached.clear()
+        super()._load_from_state_dict(state, prefix, *args)
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _modulators(self) -> list[Modulator]:
+        return list(self.modulators.values())  # type: ignore[arg-type]
+
+    def _build_skeleton(self) -> None:
+        taps = [s for m in self._modulators() for s in m.sites if s.role == "output"]
+        target = self.target
+        self.__dict__["_skeleton"] = skeleton.build(target.pristine, taps, norm=target.norm, dropout=target.dropout)
+        self._refresh()
+        self.train(self.training)
+
+    def _refresh(self) -> None:
+        net = self._skeleton
+        tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+        self.__dict__["_now"] = tensors
+        self.__dict__["_folds"] = foldable(net, NORMS)
+        self.__dict__["_one_row"] = self._one
+        self.__dict__["_cached"] = {}
+
+    def _one(self, rows: list[Row], inputs: tuple[Tensor, ...]) -> Any:
+        return call(self._skeleton, self._edits_of(rows), inputs, self._folds)
+
+    def _edits_of(self, rows: list[Row], modulators: Sequence[Modulator] | None = None) -> Edits:
+        now, edits = dict(self._now), Edits()
+        for modulator, row in zip(modulators or self._modulators(), rows, strict=True):
+            new = modulator.edits(row, now)
+            now |= new
+            edits |= new
+        return edits
+
+    def _context(self, inputs: tuple[Tensor, ...], task: Any, condition: Tensor | None) -> Context:
+        axis = self.target.batch_axis
+        if len(inputs) != len(self.target.example):
+            raise RefusedError(f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order")
+        reads = {m.reads for m in self._modulators()}
+        size = inputs[0].shape[axis]
+        tasks, index, ids = parse_tasks(task, size, "task" in reads)
+        given = parse_condition(condition, size, "condition" in reads)
+        first = tuple(x.movedim(axis, 0) for x in inputs)
+        return Context(first, size, tasks, index, ids, given, lambda name: self._activation(name, inputs))
+
+    def _parts(self, context: Context, draw: int | None) -> list[tuple[Rows, bool]]:
+        modulators = self._modulators()
+        noisy = [m for m in modulators if m.noisy]
+        if draw is not None and not noisy:
+            raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
+        measured_on_the_fly = self.training and self.target.norm == "batch"
+        for modulator in () if measured_on_the_fly else modulators:
+            for t in context.tasks or ():
+                if modulator.reads == "task" and not modulator.measured(t):
+                    raise RefusedError(f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)")
+        parts = [(modulator(context), modulator.gathers) for modulator in modulators]
+        if noisy and (self.training or draw is not None):
+            number = int(self.draws) if draw is None else draw
+            self.draws += draw is None
+            parts = [(m.noise(r, context, number) if m.noisy else r, g) for m, (r, g) in zip(modulators, parts, strict=True)]
+        return parts
+
+    def _activation(self, name: str, inputs: tuple[Tensor, ...] | None = None) -> Tensor:
+        """The output of a module in one unmodulated forward that stops there, batch axis first."""
+        calls = self.target.probe.calls
+        if name not in calls:
+            raise RefusedError(f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, calls)}")
+        given = self.target.example if inputs is None else inputs
+        return skeleton.activation(self._skeleton, name, given, calls[name][0].batch)
+
+    # ---- refusals --------------------------------------------------------------------------------------------------
+
+    def _refuse_clashes(self) -> None:
+        writers: dict[str, str] = {}
+        for name, modulator in self.modulators.items():
+            for tensor in sorted(modulator.writes()):  # type: ignore[operator]
+                before = writers.get(tensor)
+                if before is not None:
+                    first = self.modulators[before].kind
+                    if modulator.kind.replaces or first.per_task:  # type: ignore[union-attr]
+                        raise RefusedError(
+                            f"two modulators can share a tensor only where both act on what is there; {before!r} and "
+                            f"{name!r} both write {tensor!r}; put the replacing one first, or exclude the site from one"
+                        )
+                writers[tensor] = name
+
+    def _refuse_batch_norm(self) -> None:
+        norms = [n for n, m in self.target.pristine.named_modules() if isinstance(m, _BatchNorm)]
+        if self.target.norm != "batch" or not norms:
+            return
+        held = {s.module for m in self._modulators() if not m.kind.learned for s in m.sites}
+        missing = [n for n in norms if n not in held]
+        if missing:
+            raise RefusedError(
+                f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
+                "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
+            )
+        for name, modulator in self.modulators.items():
+            if modulator.reads != "task" and not modulator.gathers:
+                raise RefusedError(
+                    f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
+                    f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
+                )
+
+    def _check_shapes(self) -> None:
+        now = {name: value.to("meta") for name, value in self._now.items()}
+        channels = {s.module: s.shape[0] for m in self._modulators() for s in m.sites if s.role == "output"}
+        for modulator in self._modulators():
+            shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
+            dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
+            edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
+            resized = tuple(edits) if modulator.kind.per_task else ()
+            check(self._skeleton, edits, channels, resized)
+            now |= {k: v for k, v in edits.items() if k not in resized}
+
+
+def _named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
+    """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
+    named: dict[str, Modulator] = {}
+    for modulator in modulators:
+        base = modulator.name.lower()
+        taken = sum(name.partition("_")[0] == base for name in named)
+        named[base if not taken else f"{base}_{taken + 1}"] = modulator
+    return named
+

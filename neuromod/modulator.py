@@ -1,0 +1,195 @@
+"""`Modulator`: a kind times a source at chosen sites."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError
+from neuromod.kinds.base import Edits, Kind, Now
+from neuromod.seeds import derive, generator
+from neuromod.sites import Site
+from neuromod.skeleton import BIAS, GAIN
+from neuromod.sources.base import Context, Row, Rows, Source, Starts
+from neuromod.sources.table import Sealed
+from neuromod.target import Target
+
+
+class Modulator(nn.Module):
+    """A kind times a source at chosen sites.
+
+    Args:
+        kind: what raw numbers mean.
+        source: where raw numbers come from.
+        sites: where they act (`Target.weights`, `outputs`, `norms`, `statistics`, `head`).
+        seed: of every draw of this modulator; each has a generator of its own, by site and task.
+        identity: start exactly at the target instead of where the kind's paper starts.
+    """
+
+    def __init__(self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int, identity: bool = False) -> None:
+        super().__init__()
+        self.kind, self.source, self.sites = kind, source, tuple(dict.fromkeys(sites))
+        self.seed, self.identity = seed, identity
+        self.sealed = Sealed()
+        self.bound_to: str | None = None
+        self._measured: set[int] = set()
+        if not self.sites:
+            raise RefusedError("a modulator acts on at least one site; got none; choose with target.weights('*')")
+        wrong = next((s for s in self.sites if s.role not in kind.roles), None)
+        if wrong is not None:
+            raise RefusedError(f"{self.name} acts on {' or '.join(kind.roles)} sites; got {wrong.role} {wrong.name!r}; choose others")
+
+    @property
+    def name(self) -> str:
+        """The kind's name."""
+        return type(self.kind).__name__
+
+    @property
+    def reads(self) -> str:
+        """What the source reads."""
+        return self.source.reads
+
+    @property
+    def gathers(self) -> bool:
+        """Whether one call can give each sample a row of its own at every site."""
+        return all(site.gathers for site in self.sites)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the kind draws noise in training."""
+        return any(self.kind.noise(site) for site in self.sites)
+
+    def bind(self, target: Target, now: Now, example: Context) -> None:
+        """Take on the target's shapes and start; once."""
+        if self.bound_to is not None:
+            if self.bound_to != target.fingerprint():
+                raise RefusedError(f"a modulator belongs to one target; {self.name} is bound to {self.bound_to[:12]}; make a new one")
+            return
+        self.bound_to = target.fingerprint()
+        like = next((v for v in now.values() if v.is_floating_point()), torch.empty(0))
+        shapes = {f"{s.label}/{part}": shape for s in self.sites for part, shape in self.kind.shapes(s).items()}
+        scales = {f"{s.label}/{part}": self.kind.scale(s) for s in self.sites for part in self.kind.shapes(s)}
+
+        def row(task: object, **options: int) -> Row:
+            return self._start(replace(self.kind, **options) if options else self.kind, now, task, like)
+
+        def stream(*names: object) -> torch.Generator:
+            return generator(self.seed, "source", self.name, *names)
+
+        with torch.no_grad():
+            self.source.bind(
+                Starts(shapes, scales, row, self.identity, self.kind.learned, like.dtype, like.device, stream, example)
+            )
+
+    def add(self, task: int, **options: int) -> list[nn.Parameter]:
+        """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``)."""
+        unknown = [o for o in options if o not in self.kind.per_task]
+        if unknown:
+            allowed = ", ".join(self.kind.per_task) or "no options"
+            raise RefusedError(f"{self.name}.add takes {allowed} beside the task; got {unknown[0]!r}; set it on the kind")
+        if task in self.sealed.places:
+            raise RefusedError(f"a task is added once; task {task} is sealed; pick an id that is free")
+        with torch.no_grad():
+            return self.source.add(task, options)
+
+    def tasks(self) -> tuple[int, ...]:
+        """Live and sealed tasks."""
+        return tuple(sorted({*self.source.tasks(), *self.sealed.places})) if self.reads == "task" else ()
+
+    @torch.no_grad()
+    def seal(self, task: int) -> None:
+        """Move a task from live parameters to rest: masks at one bit a weight, the rest in its dtype."""
+        row = self.source(Context((), 0, tasks=(task,))).row(0)
+        self.sealed.seal(task, self.frozen(row))
+        self.source.forget(task)
+
+    def frozen(self, row: Row) -> Row:
+        """A row at rest."""
+        raws = by_site(row)
+        return {f"{s.label}/{p}": v for s in self.sites for p, v in self.kind.freeze(s, raws[s.label]).items()}
+
+    def forward(self, context: Context) -> Rows:
+        """The rows of a call: live ones from the source, sealed ones from rest."""
+        if self.reads != "task" or not self.sealed.places:
+            return self.source(context)  # type: ignore[no-any-return]
+        if context.tasks is None:
+            if self.source.tasks():
+                raise RefusedError("one graph serves sealed tasks or live ones; got both; seal the rest")
+            return self.sealed(context)  # type: ignore[no-any-return]
+        sealed = [t in self.sealed.places for t in context.tasks]
+        if all(sealed):
+            return self.sealed(context)  # type: ignore[no-any-return]
+        rows = [(self.sealed if s else self.source)(context.only(t)).row(0) for t, s in zip(context.tasks, sealed, strict=True)]
+        return Rows(tuple(rows), context.index)
+
+    def edits(self, row: Mapping[str, Tensor], now: Now) -> Edits:
+        """The tensors that a row puts in the place of the target's; ``now`` holds what stands there."""
+        raws = by_site(row)
+        edits: Edits = {}
+        for site in self.sites:
+            edits |= self.kind.edits(site, raws[site.label], now)
+        return edits
+
+    def noise(self, rows: Rows, context: Context, draw: int) -> Rows:
+        """The same rows with uniform noise beside them, keyed by (seed, draw, row, site)."""
+        names = range(len(rows)) if context.tasks is None or self.reads != "task" else context.tasks
+        noisy = []
+        for position, name in enumerate(names):
+            row = dict(rows.row(position))
+            for site in self.sites:
+                like = row.get(f"{site.label}/score")
+                if like is None:
+                    continue
+                for part, shape in self.kind.noise(site).items():
+                    rng = generator(self.seed, "noise", draw, name, site.name, device=like.device)
+                    row[f"{site.label}/{part}"] = torch.rand(shape, generator=rng, device=like.device, dtype=like.dtype)
+            noisy.append(row)
+        return Rows(tuple(noisy), rows.index)
+
+    def _start(self, kind: Kind, now: Now, task: object, like: Tensor) -> Row:
+        row: Row = {}
+        for site in self.sites:
+            if self.identity:
+                raw = kind.identity(site, now)
+                if raw is None:
+                    raise RefusedError(f"{self.name} has no identity at {site.name!r}; start it without identity=True")
+            else:
+                raw = kind.start(site, now, torch.Generator().manual_seed(derive(self.seed, "start", self.name, task, site.name)))
+            row |= {f"{site.label}/{part}": value.to(like) for part, value in raw.items()}
+        return row
+
+    def measured(self, task: int) -> bool:
+        """Whether the numbers of a task are there: always, unless they are measured and have not been yet."""
+        if self.kind.learned:
+            return True
+        if task not in self._measured:
+            row = self(Context((), 0, tasks=(task,))).row(0)
+            if any(bool(torch.isnan(value).any()) for value in row.values()):
+                return False
+            self._measured.add(task)
+        return True
+
+    @torch.no_grad()
+    def measure(self, task: int, values: Mapping[str, Tensor]) -> None:
+        """Write measured numbers, by site name."""
+        row = self.source(Context((), 0, tasks=(task,))).row(0)
+        for site in self.sites:
+            row[f"{site.label}/value"].copy_(values[site.name])
+
+    def writes(self) -> set[str]:
+        """Names of the tensors that this modulator writes."""
+        return {f"{s.module}.{leaf}" for s in self.sites if s.role == "output" for leaf in (GAIN, BIAS)} | {
+            s.name for s in self.sites if s.role != "output"
+        }
+
+
+def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A row's raw numbers as {site label: {part: tensor}}."""
+    raws: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in row.items():
+        label, _, part = key.rpartition("/")
+        raws[label][part] = value
+    return raws

@@ -1,0 +1,99 @@
+"""A random target as a recipe: a constructor, an initialisation and a seed rebuild it bit for bit."""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError, nearest
+from neuromod.seeds import derive, generator
+
+
+def fan_in(weight: Tensor) -> int:
+    """Inputs of one unit of a weight ``(out, in, *kernel)``."""
+    return math.prod(weight.shape[1:])
+
+
+def kaiming_normal(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """``w ~ N(0, 2 / fan_in)`` (He et al. 2015, eq. 10)."""
+    return torch.randn(weight.shape, generator=rng) * math.sqrt(2 / fan_in(weight))
+
+
+def signed_kaiming_constant(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """``w = +-sqrt(2 / fan_in)``, signs by a fair coin (Ramanujan et al. 2020, section 4.3)."""
+    signs = torch.randint(0, 2, weight.shape, generator=rng) * 2.0 - 1.0
+    return signs * math.sqrt(2 / fan_in(weight))
+
+
+INITIALISATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+    "signed_kaiming_constant": signed_kaiming_constant,
+    "kaiming_normal": kaiming_normal,
+    "pytorch": None,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A random network as data.
+
+    ``constructor`` is a callable or its dotted path ``"package.module:name"``, called with ``kwargs``. ``init`` is
+    ``"pytorch"`` (the layers' own), ``"kaiming_normal"`` or ``"signed_kaiming_constant"``; the last two draw every
+    weight of two axes or more and set the biases of those layers to zero. ``density`` in (0, 1] scales them by
+    ``sqrt(1 / density)`` for masks that keep that share (Ramanujan et al. 2020, section 4.3, "scaled").
+    """
+
+    constructor: str | Callable[..., nn.Module]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    init: str = "signed_kaiming_constant"
+    seed: int = 0
+    density: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.init not in INITIALISATIONS:
+            raise RefusedError(f"init must be a known initialisation; got {self.init!r}; try {nearest(self.init, INITIALISATIONS)}")
+        if self.density is not None and not 0 < self.density <= 1:
+            raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share that masks keep")
+        if self.density is not None and INITIALISATIONS[self.init] is None:
+            raise RefusedError("density scales a drawn initialisation; got init='pytorch'; choose kaiming_normal")
+
+    def build(self) -> nn.Module:
+        """The network, the same bits for the same recipe. The global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "target", "constructor"))
+            net = locate(self.constructor)(**self.kwargs)
+        if not isinstance(net, nn.Module):
+            raise RefusedError(f"a recipe's constructor must return an nn.Module; got {type(net).__name__}; check the path")
+        draw = INITIALISATIONS[self.init]
+        if draw is not None:
+            _initialise(net, draw, self.seed, math.sqrt(1 / (self.density or 1.0)))
+        return net
+
+
+def locate(path: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The object behind ``"package.module:name"``; a callable is returned as it is."""
+    if not isinstance(path, str):
+        return path
+    module, _, name = path.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RefusedError(f"a path must read 'package.module:name' and exist; got {path!r} ({error})") from error
+    return found
+
+
+@torch.no_grad()
+def _initialise(
+    net: nn.Module, draw: Callable[[Tensor, torch.Generator], Tensor], seed: int, scale: float
+) -> None:
+    for prefix, layer in net.named_modules():
+        parameters = dict(layer.named_parameters(prefix, recurse=False))
+        drawn = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
+        for name in drawn:
+            parameters[name].copy_(draw(parameters[name], generator(seed, "target", name)) * scale)
+        for name, tensor in parameters.items():
+            if drawn and tensor.ndim < 2:
+                tensor.zero_()

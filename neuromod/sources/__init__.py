@@ -1,0 +1,8 @@
+"""Sources: where raw numbers come from."""
+
+from neuromod.sources.base import Context, Row, Rows, Source
+from neuromod.sources.hypernet import Hypernet
+from neuromod.sources.lowrank import LowRank
+from neuromod.sources.table import Sealed, Table
+
+__all__ = ["Context", "Hypernet", "LowRank", "Row", "Rows", "Sealed", "Source", "Table"]

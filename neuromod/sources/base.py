@@ -1,0 +1,144 @@
+"""The contract of a source: a context in, rows of raw numbers out. A source never sees the target."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError
+
+Row = dict[str, Tensor]
+"""One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a source returns: distinct rows, and which row each sample uses.
+
+    ``values`` is a tuple of rows (where stacking would cost a copy, or widths differ) or one row with a leading row axis.
+    ``index`` is None (row 0 serves all), a 0-d integer tensor (one row serves all, chosen inside a graph), or (B,).
+    """
+
+    values: tuple[Row, ...] | Row
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        if isinstance(self.values, tuple):
+            return len(self.values)
+        return len(next(iter(self.values.values())))
+
+    def row(self, position: int) -> Row:
+        """One distinct row."""
+        if isinstance(self.values, tuple):
+            return self.values[position]
+        return {key: value[position] for key, value in self.values.items()}
+
+    def one(self) -> Row:
+        """The row that serves all samples."""
+        if self.index is None:
+            return self.row(0)
+        position = self.index.reshape(1)
+        return {key: value.index_select(0, position).squeeze(0) for key, value in self.stacked().items()}
+
+    def gathered(self, index: Tensor) -> Row:
+        """A row a sample: values with a leading axis of ``len(index)``."""
+        return {key: value.index_select(0, index.to(value.device)) for key, value in self.stacked().items()}
+
+    def stacked(self) -> Row:
+        """All distinct rows with a leading row axis."""
+        if isinstance(self.values, tuple):
+            return {key: torch.stack([row[key] for row in self.values]) for key in self.values[0]}
+        return self.values
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a call is about: the inputs, the tasks, the condition.
+
+    ``tasks`` are the distinct ids in the batch and ``index`` (B,) says which one each sample has (None: the first, for
+    all). Inside a compiled graph, ids can't be read: then ``tasks`` is None and ``ids`` is the integer tensor itself.
+    """
+
+    inputs: tuple[Tensor, ...]
+    size: int
+    tasks: tuple[int, ...] | None = None
+    index: Tensor | None = None
+    ids: Tensor | None = None
+    condition: Tensor | None = None
+    activation: Callable[[str], Tensor] | None = None
+
+    def only(self, task: int) -> "Context":
+        """The same call as if all samples had this one task."""
+        return replace(self, tasks=(task,), index=None, ids=None)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """What a source is bound to: names and shapes of the raw numbers, where rows start, and random streams.
+
+    ``own`` says that the start is the target's own value (an identity), the same for every task, and so is never stored.
+    ``scales`` are the scales of rows generated without an offset (0: with one).
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    scales: Mapping[str, float]
+    row: Callable[..., Row]
+    own: bool
+    learned: bool
+    dtype: torch.dtype
+    device: torch.device
+    generator: Callable[..., torch.Generator]
+    example: Context
+
+
+class Source(nn.Module):
+    """Turns a context into rows. ``reads`` is ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``."""
+
+    reads: str = "task"
+
+    def bind(self, starts: Starts) -> None:
+        """Take on the shapes of a modulator's sites and start; called once."""
+        raise NotImplementedError
+
+    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
+        """Learn of a new task; returns its new parameters."""
+        raise NotImplementedError
+
+    def tasks(self) -> tuple[int, ...]:
+        """The live tasks."""
+        return ()
+
+    def forget(self, task: int) -> None:
+        """Drop what only this task needs (after it was sealed)."""
+        raise NotImplementedError
+
+    def forward(self, context: Context) -> Rows:
+        """Rows for a call."""
+        raise NotImplementedError
+
+
+
+
+def start_tasks(tasks: int | Iterable[int]) -> tuple[int, ...]:
+    """``3`` means tasks 0, 1, 2; an iterable lists the ids."""
+    ids = tuple(range(tasks)) if isinstance(tasks, int) else tuple(tasks)
+    if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in ids) or len(set(ids)) != len(ids):
+        raise RefusedError(f"tasks must be a count or distinct ids >= 0; got {tasks!r}; pass tasks=5 or tasks=[0, 3]")
+    return ids
+
+
+def task_rows(rows: Mapping[int, object], context: Context) -> tuple[int, ...]:
+    """The distinct tasks of a call, all of them known."""
+    for task in context.tasks or ():
+        if task not in rows:
+            known = sorted(rows)
+            shown = f"{known[:8]}{' ...' if len(known) > 8 else ''}"
+            raise RefusedError(f"a task must be known; got task {task}; known are {shown}; call add({task}) first")
+    return context.tasks or ()
+
+
+def lookup(tasks: Iterable[int], device: torch.device) -> Tensor:
+    """A table from task id to its position, -1 where there is none."""
+    place = {task: position for position, task in enumerate(tasks)}
+    return torch.tensor([place.get(task, -1) for task in range(max(place, default=0) + 1)], device=device)

@@ -1,0 +1,119 @@
+"""`Hypernet`: raw numbers computed by a small network from a code."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError
+from neuromod.sources.base import Context, Rows, Source, Starts
+from neuromod.sources.codes import Codes, fitted
+
+
+class Hypernet(Source):
+    """``row = offset + head(body(code))``; or, where a kind generates whole tensors, ``row = scale * head(body(code))``.
+
+    The offset is the kind's start, or the target's own value under ``identity=True``; the head then starts at zero. Rows
+    without an offset start at the fan-in scale of their layer (Chang et al. 2020). Chunked (von Oswald et al. 2020,
+    section 3): the body reads (code, chunk embedding) and one head gives ``chunk`` numbers at a time, so that the
+    hypernetwork can be smaller than what it generates.
+
+    Args:
+        reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
+        tasks: tasks to start with, where it reads the task.
+        body: any module (rows, ...) to (rows, features); by default one hidden layer of ``hidden`` ReLUs.
+        code: width of a task's code, or of a condition.
+        chunk: numbers a chunk; None gives every raw number a row of the head.
+        chunk_code: width of a chunk's embedding.
+    """
+
+    def __init__(
+        self,
+        reads: str = "task",
+        tasks: int | Iterable[int] = 1,
+        *,
+        body: nn.Module | None = None,
+        hidden: int = 64,
+        code: int = 16,
+        chunk: int | None = None,
+        chunk_code: int = 8,
+    ) -> None:
+        super().__init__()
+        self.codes = Codes(reads, tasks, code)
+        self.reads, self.body, self.hidden = reads, body, hidden
+        self.chunk, self.chunk_code = chunk, chunk_code
+        self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        self.offset = nn.Module()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.scales: dict[str, float] = {}
+
+    def bind(self, starts: Starts) -> None:
+        self.codes.bind(starts)
+        self.shapes = dict(starts.shapes)
+        self.scales = {key: 0.0 if starts.own else scale for key, scale in starts.scales.items()}
+        codes = self.codes.example(starts)
+        if self.chunk is not None:
+            codes = self._with_chunks(codes, starts)
+        self.body, features = fitted(self.body, self.hidden, codes, starts)
+        bind_offset(self.offset, starts, [key for key, scale in self.scales.items() if scale == 0])
+        for key in self.shapes if self.chunk is None else ("chunk",):
+            size = self.chunk or math.prod(self.shapes[key])
+            free = all(self.scales.values()) if self.chunk else self.scales[key] > 0
+            drawn = torch.randn(size, features, generator=starts.generator("head", key)) / math.sqrt(features)
+            weight = drawn if free else torch.zeros(size, features)
+            self.head[key] = nn.Parameter(weight.to(starts.device, starts.dtype))
+            self.shift[key] = nn.Parameter(torch.zeros(size, device=starts.device, dtype=starts.dtype))
+
+    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
+        return self.codes.add(task, options)
+
+    def tasks(self) -> tuple[int, ...]:
+        return self.codes.tasks()
+
+    def forget(self, task: int) -> None:
+        del self.codes.table[str(task)]
+
+    def forward(self, context: Context) -> Rows:
+        codes, index = self.codes(context)
+        assert self.body is not None
+        flat = self._whole(codes) if self.chunk is None else self._chunked(codes)
+        offset = dict(self.offset.named_buffers())
+        values = {}
+        for key, shape in self.shapes.items():
+            value = flat[key].unflatten(1, shape) if shape else flat[key].squeeze(1)
+            values[key] = value + offset[key] if key in offset else value * self.scales[key]
+        return Rows(values, index)
+
+    def _whole(self, codes: Tensor) -> dict[str, Tensor]:
+        assert self.body is not None
+        features = self.body(codes)
+        return {key: nn.functional.linear(features, self.head[key], self.shift[key]) for key in self.shapes}
+
+    def _chunked(self, codes: Tensor) -> dict[str, Tensor]:
+        assert self.body is not None
+        embeddings = torch.cat([self.chunks[key] for key in self.shapes])
+        rows, count = len(codes), len(embeddings)
+        pairs = torch.cat([codes.repeat_interleave(count, 0), embeddings.repeat(rows, 1)], 1)
+        pieces = nn.functional.linear(self.body(pairs), self.head["chunk"], self.shift["chunk"])
+        counts = [len(self.chunks[key]) for key in self.shapes]
+        parts = pieces.unflatten(0, (rows, count)).split(counts, 1)
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        return {key: part.flatten(1)[:, :n] for key, part, n in zip(self.shapes, parts, sizes, strict=True)}
+
+    def _with_chunks(self, codes: Tensor, starts: Starts) -> Tensor:
+        if codes.ndim != 2:
+            raise RefusedError(f"a chunked hypernetwork reads a vector (task or condition); got codes of shape {tuple(codes.shape)}")
+        assert self.chunk is not None
+        for key, shape in self.shapes.items():
+            size = (-(-math.prod(shape) // self.chunk), self.chunk_code)
+            drawn = torch.randn(size, generator=starts.generator("chunk", key))
+            self.chunks[key] = nn.Parameter(drawn.to(starts.device, starts.dtype))
+        return torch.cat([codes, codes.new_zeros(len(codes), self.chunk_code)], 1)
+
+
+def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
+    """Keep the start row as buffers; the target's own values are not stored with the state."""
+    row = starts.row("offset")
+    for key in keys:
+        holder.register_buffer(key, row[key].detach(), persistent=not starts.own)

@@ -1,0 +1,71 @@
+"""`LowRank`: rows are mixtures of a basis that all tasks share."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.sources.base import Context, Rows, Source, Starts
+from neuromod.sources.codes import Codes, fitted
+from neuromod.sources.hypernet import bind_offset
+
+
+class LowRank(Source):
+    """``row = offset + sum_r mix_r basis_r``, ``basis`` (rank, *shape) for each raw number.
+
+    The mix of a task is learned and starts at zero; the mix of a condition, an input or an activation is a linear map,
+    zero at the start, of a body's features. Basis vectors are drawn at the spread of the kind's start.
+
+    Args:
+        rank: number of basis vectors.
+        reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
+        tasks: tasks to start with, where it reads the task.
+        body: any module (rows, ...) to (rows, features); by default one hidden layer of ``hidden`` ReLUs.
+        code: width of a condition.
+    """
+
+    def __init__(
+        self,
+        rank: int = 4,
+        reads: str = "task",
+        tasks: int | Iterable[int] = 1,
+        *,
+        body: nn.Module | None = None,
+        hidden: int = 64,
+        code: int = 16,
+    ) -> None:
+        super().__init__()
+        self.codes = Codes(reads, tasks, rank if reads == "task" else code, zero=True)
+        self.reads, self.rank, self.body, self.hidden = reads, rank, body, hidden
+        self.mix: nn.Parameter | None = None
+        self.basis = nn.ParameterDict()
+        self.offset = nn.Module()
+
+    def bind(self, starts: Starts) -> None:
+        self.codes.bind(starts)
+        if self.reads != "task":
+            codes = self.codes.example(starts)
+            self.body, features = fitted(self.body, self.hidden, codes, starts)
+            self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
+        bind_offset(self.offset, starts, starts.shapes)
+        for key, start in self.offset.named_buffers():
+            spread = float(start.float().std()) if start.numel() > 1 else 0.0
+            drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
+            self.basis[key] = nn.Parameter((drawn * (spread or 1 / math.sqrt(start.shape[-1]))).to(start))
+
+    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
+        return self.codes.add(task, options)
+
+    def tasks(self) -> tuple[int, ...]:
+        return self.codes.tasks()
+
+    def forget(self, task: int) -> None:
+        del self.codes.table[str(task)]
+
+    def forward(self, context: Context) -> Rows:
+        mix, index = self.codes(context)
+        if self.mix is not None and self.body is not None:
+            mix = nn.functional.linear(self.body(mix), self.mix)
+        offset: dict[str, Tensor] = dict(self.offset.named_buffers())
+        return Rows({key: torch.tensordot(mix, basis, 1) + offset[key] for key, basis in self.basis.items()}, index)

@@ -1,0 +1,191 @@
+"""The one mechanism: a modulation is a dict of tensors, and applying it is `torch.func.functional_call`.
+
+This is the only file that calls it. `call` makes one call, `fold` moves taps into a layer's own weight and bias, `run`
+decides how many calls a batch needs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils import _pytree as pytree
+
+from neuromod.errors import RefusedError
+from neuromod.skeleton import BIAS, GAIN
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+LINEAR = (nn.Linear, _ConvNd)
+Edits = dict[str, Tensor]
+
+
+def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], folds: frozenset[str]) -> Any:
+    """One forward with ``edits`` in the place of the target's tensors; taps on ``folds`` are folded first."""
+    return functional_call(net, fold(net, edits, folds), inputs)
+
+
+def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
+    """Move every one-row tap on a module of ``folds`` into its weight and bias, which is exact.
+
+    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row a sample stays a tap.
+    """
+    folded = dict(edits)
+    for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
+        gain, shift = folded.get(f"{prefix}.{GAIN}"), folded.get(f"{prefix}.{BIAS}")
+        if prefix not in folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
+            continue
+        folded.pop(f"{prefix}.{GAIN}", None)
+        folded.pop(f"{prefix}.{BIAS}", None)
+        folded |= _absorbed(net.get_submodule(prefix), prefix, folded, gain, shift)
+    return folded
+
+
+def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
+    """Modules of ``types`` behind which a tap equals a change of their own weight and bias.
+
+    Left out: modules with hooks of their own, tied to another, of a subclass that may do more, or whose weight is computed
+    (parametrized).
+    """
+    owners: dict[int, set[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), set()).add(name)
+    shared = {name.rpartition(".")[0] for names in owners.values() if len(names) > 1 for name in names}
+    return frozenset(n for n, m in net.named_modules() if n not in shared and isinstance(m, types) and _folds(m))
+
+
+def _folds(module: nn.Module) -> bool:
+    own = type(module).__module__.startswith("torch.nn.modules.") and "weight" in module._parameters
+    unhooked = len(module._forward_hooks) <= hasattr(module, GAIN)
+    flat = not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) == 1
+    return own and unhooked and flat and not isinstance(module, _ConvTransposeNd)
+
+
+def _absorbed(module: nn.Module, prefix: str, edits: Edits, gain: Tensor | None, shift: Tensor | None) -> Edits:
+    weight, bias = (edits.get(f"{prefix}.{leaf}", getattr(module, leaf)) for leaf in ("weight", "bias"))
+    absorbed: Edits = {}
+    if gain is not None:
+        if weight is None:
+            absorbed[f"{prefix}.weight"] = gain
+        else:
+            absorbed[f"{prefix}.weight"] = gain.reshape(-1, *[1] * (weight.ndim - 1)) * weight
+        if bias is not None:
+            bias = gain * bias
+            absorbed[f"{prefix}.bias"] = bias
+    if shift is not None:
+        absorbed[f"{prefix}.bias"] = shift if bias is None else bias + shift
+    if weight is None and gain is None:
+        # A norm's kernel takes weight and bias together or not at all.
+        absorbed[f"{prefix}.weight"] = torch.ones_like(absorbed[f"{prefix}.bias"])
+    return absorbed
+
+
+def check(net: nn.Module, edits: Mapping[str, Tensor], channels: Mapping[str, int], resized: Sequence[str]) -> None:
+    """Refuse names and shapes that `functional_call` would take without a word (meta tensors will do)."""
+    known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+    for name, value in edits.items():
+        prefix, _, leaf = name.rpartition(".")
+        if leaf in (GAIN, BIAS):
+            wanted: tuple[int, ...] = (channels[prefix],)
+        elif name in known:
+            wanted = tuple(known[name].shape)
+        else:
+            raise RefusedError(f"an edit must name a tensor of the target; got {name!r}; see target.weights('*')")
+        if tuple(value.shape) != wanted and name not in resized:
+            raise RefusedError(f"an edit must keep its tensor's shape; {name!r} is {wanted}, got {tuple(value.shape)}")
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def groups(indices: Sequence[Tensor], size: int) -> list[Tensor] | None:
+    """Positions of the samples that share a row in every index; None where all do, or where there is no index."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for position, key in enumerate(zip(*(index.tolist() for index in indices), strict=True)):
+        found.setdefault(key, []).append(position)
+    if len(found) <= 1:
+        return None
+    return [torch.tensor(positions, device=indices[0].device) for positions in found.values()]
+
+
+def run(
+    one: Callable[[list[Any], tuple[Tensor, ...]], Any],
+    parts: Sequence[tuple[Any, bool]],
+    inputs: tuple[Tensor, ...],
+    in_axis: int,
+    out_axes: Sequence[int],
+) -> Any:
+    """Run a batch whose samples may use different rows, in as few calls of ``one`` as are exact.
+
+    ``parts`` are (`Rows`, whether they gather): one row runs in one call; rows that only fill taps are gathered by index
+    and run in one call too; rows that write weights split the batch, one call a row, put back in order. Narrower outputs
+    (heads of other widths) are padded with -inf.
+    """
+    size = inputs[0].shape[in_axis]
+    split = [rows.index for rows, gathers in parts if not gathers and rows.index is not None and rows.index.ndim]
+    pieces = groups(split, size)
+    if pieces is None:
+        return one([_take(rows, gathers, None) for rows, gathers in parts], inputs)
+    outputs = [
+        one(
+            [_take(rows, gathers, piece) for rows, gathers in parts],
+            tuple(x.index_select(in_axis, piece.to(x.device)) for x in inputs),
+        )
+        for piece in pieces
+    ]
+    return _join(outputs, torch.cat(pieces).argsort(), out_axes)
+
+
+def _take(rows: Any, gathers: bool, positions: Tensor | None) -> Any:
+    if rows.index is None or rows.index.ndim == 0:
+        return rows.one()
+    index = rows.index if positions is None else rows.index[positions]
+    return rows.gathered(index) if gathers else rows.row(int(index[0]))
+
+
+def _join(outputs: list[Any], order: Tensor, axes: Sequence[int]) -> Any:
+    leaves = [pytree.tree_leaves(output) for output in outputs]
+    joined = []
+    for tensors, axis in zip(zip(*leaves, strict=True), axes, strict=True):
+        whole = torch.cat(_padded(tensors, axis), axis)
+        joined.append(whole.index_select(axis, order.to(whole.device)))
+    return pytree.tree_unflatten(joined, pytree.tree_structure(outputs[0]))
+
+
+def _padded(tensors: Sequence[Tensor], axis: int) -> list[Tensor]:
+    width = max(t.shape[-1] for t in tensors)
+    if axis in (-1, tensors[0].ndim - 1):
+        return list(tensors)
+    return [
+        t if t.shape[-1] == width else nn.functional.pad(t, (0, width - t.shape[-1]), value=-torch.inf) for t in tensors
+    ]
+
+
+def run_vmapped(
+    edits_of: Callable[[list[Any]], Edits],
+    net: nn.Module,
+    folds: frozenset[str],
+    parts: Sequence[tuple[Any, bool]],
+    inputs: tuple[Tensor, ...],
+    in_axis: int,
+    out_axes: Sequence[int],
+) -> Any:
+    """The same batch in one call with weights built for every sample (memory: batch times weights)."""
+    size = inputs[0].shape[in_axis]
+    indices = [torch.zeros(size, dtype=torch.long) if r.index is None else r.index.expand(size).cpu() for r, _ in parts]
+    keys, inverse = torch.stack(indices).unique(dim=1, return_inverse=True)
+    rows_of = [[rows.row(int(i)) for (rows, _), i in zip(parts, key, strict=True)] for key in keys.T]
+    built = [fold(net, edits_of(rows), folds) for rows in rows_of]
+    inverse = inverse.to(inputs[0].device)
+    edits = {name: torch.stack([edits[name] for edits in built])[inverse] for name in built[0]}
+
+    def sample(edits: Edits, *x: Tensor) -> Any:
+        output = functional_call(net, edits, tuple(t.unsqueeze(in_axis) for t in x))
+        leaves, structure = pytree.tree_flatten(output)
+        return pytree.tree_unflatten([t.squeeze(a) for t, a in zip(leaves, out_axes, strict=True)], structure)
+
+    output = torch.vmap(sample, in_dims=(0, *[in_axis] * len(inputs)), randomness="different")(edits, *inputs)
+    leaves, structure = pytree.tree_flatten(output)
+    return pytree.tree_unflatten([t.movedim(0, a) for t, a in zip(leaves, out_axes, strict=True)], structure)

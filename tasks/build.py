@@ -1,0 +1,53 @@
+"""From a resolved config to objects: the one place where names in YAML become modulators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+
+from neuromod import Modulated, Modulator, Site, Target
+from neuromod.seeds import derive
+
+SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
+
+
+def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
+    """Sites from ``{weights: "*", exclude: ...}``: a selector of `Target`, its patterns, and its options.
+
+    A pattern ``type:torch.nn.ReLU`` is a module type.
+    """
+    options = dict(chosen)
+    names = [key for key in options if key in SELECTORS]
+    if len(names) != 1:
+        raise ValueError(f"sites need exactly one of {', '.join(SELECTORS)}; got {sorted(options)}; keep one")
+    patterns = options.pop(names[0])
+    listed = [patterns] if isinstance(patterns, str) else list(patterns or ())
+    if "exclude" in options:
+        options["exclude"] = _patterns(options["exclude"])
+    selector = getattr(target, names[0])
+    return tuple(selector(*_patterns(listed), **options))
+
+
+def _patterns(listed: Any) -> list[Any]:
+    found = [listed] if isinstance(listed, str) else list(listed)
+    return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
+
+
+def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulator:
+    """One modulator from ``{kind, source, sites, identity}``; a source with a key ``tasks`` gets that many."""
+    source = dict(config["source"])
+    if "tasks" in source:
+        source["tasks"] = tasks
+    return Modulator(
+        instantiate(config["kind"]),
+        instantiate(source),
+        sites(target, config["sites"]),
+        seed=seed,
+        identity=config.get("identity", False),
+    )
+
+
+def modulated(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulated:
+    """A modulated network from named modulators, in their order."""
+    parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
+    return Modulated(target, *parts)

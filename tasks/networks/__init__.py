@@ -1,0 +1,8 @@
+"""Networks to freeze: small, plain and named after their papers. Any other module does as well."""
+
+from tasks.networks.conv import conv
+from tasks.networks.lstm import Lstm
+from tasks.networks.mlp import mlp
+from tasks.networks.resnet import ResNet
+
+__all__ = ["Lstm", "ResNet", "conv", "mlp"]
