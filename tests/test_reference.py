@@ -102,9 +102,6 @@ def test_masks_are_exactly_zero_or_one_in_float32(seed: int) -> None:
         assert set(M.tolist()) == {0.0, 1.0}
 
 
-# Outputs and weights
-
-
 def test_affine_by_hand_on_each_axis() -> None:
     h = t([[1.0, 2.0], [3.0, 4.0]])
     assert ref.affine(h, t(10.0, 100.0), t(1.0, 2.0), 1).tolist() == [[11.0, 202.0], [31.0, 402.0]]

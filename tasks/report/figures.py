@@ -26,7 +26,7 @@ def known(value: float | None) -> bool:
 
 
 def _ticks(n: int) -> list[int]:
-    step = max(1, math.ceil(n / 10))
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, n) if n <= 10 * s)
     return list(range(0, n, step))
 
 
@@ -53,9 +53,10 @@ def heat(
         ax = figure.add_subplot()
         ramp = colormaps[RAMP].with_extremes(bad="#eceff2")
         ax.imshow(values, cmap=ramp, vmin=scale[0], vmax=scale[1], aspect="auto", interpolation="none")
-        ax.set(ylabel=axes[0], xlabel=axes[1], xticks=_ticks(columns), yticks=_ticks(rows))
+        ax.set(xlabel=axes[1], xticks=_ticks(columns), yticks=_ticks(rows) if rows > 1 else [])
+        ax.set_ylabel(axes[0] if rows > 1 else "")  # one row is the end, whatever the rows count
         ax.set_xticklabels([str(i + tasks[1]) for i in _ticks(columns)])
-        ax.set_yticklabels([str(i + tasks[0]) for i in _ticks(rows)])
+        ax.set_yticklabels([str(i + tasks[0]) for i in _ticks(rows)] if rows > 1 else [])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         if columns <= MOST_NUMBERS and rows <= MOST_NUMBERS:
@@ -120,11 +121,11 @@ def progress(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
         ax.set_axisbelow(True)
-        gap = (high - low) * 0.062
+        gap = (high - low) * 0.07
         places = _spread([y[-1] for _, _, y in lines], gap, low + gap / 2, high)
         width = max(last - 1, 1)
         for (name, x, y), (colour, dash), place in zip(lines, looks, places, strict=True):
-            ax.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=2.6)
+            ax.plot(x, y, color=colour, linestyle=dash, marker="o" if last <= 20 else "", markersize=2.6)
             ax.plot(
                 [x[-1], last + 0.035 * width, last + 0.06 * width],
                 [y[-1], place, place],
@@ -164,25 +165,18 @@ def curves(
             strength = 1.0 if len(lines) == 1 else 0.35 + 0.65 * i / (len(lines) - 1)
             ax.plot([x[j] for j in picked], [y[j] for j in picked], color=look[0], alpha=strength, linewidth=1.1)
         named = sorted({0, len(lines) - 1})
-        places = _spread([lines[i][2][-1] for i in named], 0.1 * (limits[1] - limits[0]), *limits)
-        # Lines of tasks learnt one after another end at different steps: each is named where it ends.
-        follow = lines[0][1][-1] < lines[-1][1][0]
         right = max(x[-1] for _, x, _ in lines)
+        name, x, y = lines[0]
+        # Lines of tasks learnt one after another end at different steps: the first is named inside, where it fits.
+        if x[-1] < lines[-1][1][0]:
+            named = named[1:]
+            if x[-1] - x[0] > 0.15 * right:
+                ax.annotate(name, (x[-1], y[0] + 0.4 * (y[-1] - y[0])), ha="right", va="center", fontsize=7.5)
+        places = _spread([lines[i][2][-1] for i in named], 0.1 * (limits[1] - limits[0]), *limits)
         for i, place in zip(named, places, strict=True):
-            if follow and i == 0:
-                ax.annotate(lines[i][0], (lines[i][1][-1], limits[0]), ha="right", va="bottom", color=INK, fontsize=7.5)
-            else:
-                ax.annotate(
-                    lines[i][0],
-                    (right, place),
-                    (4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    color=INK,
-                    fontsize=7.5,
-                )
+            ax.annotate(lines[i][0], (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
 
-    return render(key, label, (3.3, 2.1), draw)
+    return render(key, label, (3.05, 2.05), draw)
 
 
 def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str], scale: tuple[float, float]) -> str:

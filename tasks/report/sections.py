@@ -46,7 +46,7 @@ def matrices(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     bar = figures.scale_bar("matrix-scale", "Colour scale of the accuracy matrices", scale, "accuracy")
     caption = (
         "Accuracy on each task (column) after learning each task (row), all on one colour scale. Grey was not "
-        "measured. A method that forgets pales downwards in its columns."
+        "measured; a single row was measured at the end. A method that forgets pales downwards in its columns."
     )
     return Section("matrices", "Accuracy task by task", caption, (*panels, Panel("Colour scale", "", bar)))
 
@@ -65,8 +65,8 @@ def progress(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     label = "Mean accuracy over the tasks learnt so far: " + ", ".join(f"{n} ends at {y[-1]:.3f}" for n, _, y in lines)
     svg = figures.progress("progress", label, lines, looks, ("tasks learnt", "mean accuracy on them"))
     caption = (
-        "Mean accuracy over all tasks learnt so far, for the runs whose matrix says it. The axis starts just below "
-        "the lowest value, not at zero."
+        "Mean accuracy over all tasks learnt so far, for the runs whose matrix says it. "
+        "The vertical axis need not start at zero."
     )
     return Section("progress", "Accuracy as tasks arrive", caption, (Panel("", "", svg),))
 
@@ -136,23 +136,23 @@ def masks(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
 def _grids(
     runs: Sequence[Run],
     names: Sequence[str],
-    key: str,
+    name: str,
     found: Callable[[Run], list[tuple[str, figures.Grid, str]]],
     axes: tuple[str, str],
     scale: tuple[float, float],
     tasks: tuple[bool, bool] = (True, True),
 ) -> list[Panel]:
     panels = []
+    key = name.replace(" ", "-")
     for i, run in enumerate(runs):
         for j, (extra, grid, note) in enumerate(found(run)):
             title = f"{names[i]}{extra}"
             size = None if tasks[1] else (6.6, max(1.2, 0.24 * len(grid) + 0.6))
-            svg = figures.heat(
-                f"{key}-{i}-{j}", f"{key} of {title}".capitalize(), grid, scale, axes, size=size, tasks=tasks
-            )
+            label = f"{name[0].upper()}{name[1:]} of {title}"
+            svg = figures.heat(f"{key}-{i}-{j}", label, grid, scale, axes, size=size, tasks=tasks)
             panels.append(Panel(title, _looks(runs)[i][0], svg, note))
     if panels:
-        bar = figures.scale_bar(f"{key}-scale", f"Colour scale of {key}", scale, key)
+        bar = figures.scale_bar(f"{key}-scale", f"Colour scale of {name}", scale, name)
         panels.append(Panel("Colour scale", "", bar))
     return panels
 

@@ -68,15 +68,21 @@ def render(key: str, label: str, size: tuple[float, float], draw: Callable[[Any]
 def inline(document: str, key: str, label: str) -> str:
     """An SVG document made fit to stand inside a page; `key` and `label` as in `render`."""
     body = document[document.index("<svg") :]
-    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", body, flags=re.S)
-    tag, _, rest = body.partition(">")
-    box = dict(re.findall(r'(width|height|viewBox)="([^"]*)"', tag))
-    rest = rest.replace("xlink:href=", "href=")
+    # The style element would reach the whole page; what it says is said on the root below.
+    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
+    root, _, rest = body.partition(">")
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', rest))
-    rest = re.sub(r' id="([^"]*)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", rest)
-    rest = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", rest)
-    # matplotlib names its own font; the page's font is the one that surely exists.
-    rest = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--face, sans-serif)", rest)
-    rest = re.sub(r"\n\s*", "\n", rest)
-    attributes = " ".join(f'{name}="{value}"' for name, value in box.items())
-    return f'<svg role="img" aria-label="{html.escape(label)}" {attributes}>{rest.strip()}'
+
+    def own(tag: re.Match[str]) -> str:
+        text = tag[0].replace("xlink:href=", "href=")
+        text = re.sub(r' id="([^"]*)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", text)
+        text = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", text)
+        # matplotlib names fonts of its own; without them text takes the page's font, which surely exists.
+        text = re.sub(r" ?font-family: [^;\"]*;?", "", text)
+        return re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--face, sans-serif)", text)  # up to matplotlib 3.9
+
+    # Only tags are rewritten: a title may well contain ` id="x"`, and stays as it is.
+    rest = re.sub(r"<[^>]+>", own, rest)
+    box = " ".join(re.findall(r'(?:width|height|viewBox)="[^"]*"', root))
+    lines = 'stroke-linejoin="round" stroke-linecap="butt"'
+    return f'<svg role="img" aria-label="{html.escape(label)}" {box} {lines}>' + re.sub(r"\n\s*", "\n", rest).strip()
