@@ -40,18 +40,18 @@ def topk_mask(score: Tensor, density: float) -> Tensor:
 
 
 def topk(W: Tensor, score: Tensor, density: float) -> Tensor:
-    """W * topk(|s|): edge-popup (Ramanujan et al. 2020, section 3); dL/ds = dL/dW_eff * W * sign(s) everywhere."""
+    """W * topk(|s|): edge-popup (Ramanujan et al. 2020); dL/ds = dL/dW_eff * W * sign(s) everywhere."""
     return W * straight_through(topk_mask(score, density), score.abs())
 
 
 def threshold(W: Tensor, score: Tensor, at: float, strict: bool = False) -> Tensor:
-    """W * 1[s >= at] (SupSup, at=0), strict: W * 1[s > at] (Piggyback, eq. 2, at=5e-3); dL/ds = dL/dW_eff * W."""
+    """W * 1[s >= at] (SupSup, at=0), strict: W * 1[s > at] (Piggyback, at=5e-3); dL/ds = dL/dW_eff * W."""
     kept = score > at if strict else score >= at
     return W * straight_through(kept.to(score.dtype), score)
 
 
 def bernoulli(W: Tensor, score: Tensor, noise: Tensor | None = None, rescale: bool = False) -> Tensor:
-    """W * M, M ~ Bernoulli(sigmoid(s)) (Zhou et al. 2019, section 5); dL/ds = dL/dM * p (1 - p).
+    """W * M, M ~ Bernoulli(sigmoid(s)) (Zhou et al. 2019); dL/ds = dL/dM * p (1 - p).
 
     M = 1[noise < p] where noise, uniform in [0, 1), is given (training), else 1[p >= 1/2] (evaluation). `rescale`
     multiplies by n / sum(M), and the gradient flows through the sum too; a mask without a single 1 gives NaN.
@@ -121,7 +121,7 @@ def low_rank(W: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 
 def rank1(W: Tensor, r: Tensor, s: Tensor) -> Tensor:
-    """W * (s r^T) (BatchEnsemble, Wen et al. 2020, eq. 1); W (out, in, *kernel), s (out,), r (in,)."""
+    """W * (s r^T) (BatchEnsemble, Wen et al. 2020); W (out, in, *kernel), s (out,), r (in,)."""
     return W * along(s, 0, W.dim()) * along(r, 1, W.dim())
 
 
