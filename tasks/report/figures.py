@@ -1,0 +1,197 @@
+"""The drawings of the report: heat maps, curves and pictures, each returned as an inline SVG string."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.report.svg import INK, QUIET, render
+
+Grid = Sequence[Sequence[float | None]]
+Line = tuple[str, Sequence[float], Sequence[float]]  # label, x, y
+# One hue, from light to dark: the order survives grey print and every kind of colour vision.
+RAMP = "Blues"
+MOST_NUMBERS = 10  # a heat map with more columns than this is read by colour alone
+MOST_POINTS = 1500  # points of one panel, all lines together; more cannot be seen
+
+
+def span(grids: Sequence[Grid]) -> tuple[float, float]:
+    """The common colour scale of several grids of shares: from the lowest tenth below all of them up to 1."""
+    values = [v for grid in grids for row in grid for v in row if known(v)]
+    return (min(0.9, math.floor(10 * min(values)) / 10), 1.0) if values else (0.0, 1.0)
+
+
+def known(value: float | None) -> bool:
+    """Whether a number was measured: neither None nor NaN."""
+    return value is not None and math.isfinite(value)
+
+
+def _ticks(n: int) -> list[int]:
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, n) if n <= 10 * s)
+    return list(range(0, n, step))
+
+
+def heat(
+    key: str,
+    label: str,
+    grid: Grid,
+    scale: tuple[float, float],
+    axes: tuple[str, str],
+    *,
+    size: tuple[float, float] | None = None,
+    tasks: tuple[bool, bool] = (True, True),
+) -> str:
+    """A grid as a heat map, with its numbers where they fit; unmeasured cells stay grey.
+
+    axes: what rows and columns are; tasks: whether each of the two counts tasks, which are numbered from 1.
+    """
+    rows, columns = len(grid), max(len(row) for row in grid)
+    values = [[float(v) if known(v) else math.nan for v in [*row, *[None] * (columns - len(row))]] for row in grid]
+
+    def draw(figure: Any) -> None:
+        from matplotlib import colormaps
+
+        ax = figure.add_subplot()
+        ramp = colormaps[RAMP].with_extremes(bad="#eceff2")
+        ax.imshow(values, cmap=ramp, vmin=scale[0], vmax=scale[1], aspect="auto", interpolation="none")
+        ax.set(xlabel=axes[1], xticks=_ticks(columns), yticks=_ticks(rows) if rows > 1 else [])
+        ax.set_ylabel(axes[0] if rows > 1 else "")  # one row is the end, whatever the rows count
+        ax.set_xticklabels([str(i + tasks[1]) for i in _ticks(columns)])
+        ax.set_yticklabels([str(i + tasks[0]) for i in _ticks(rows)] if rows > 1 else [])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        if columns <= MOST_NUMBERS and rows <= MOST_NUMBERS:
+            # Thin white lines part the cells, so that neighbours of one colour stay two cells.
+            ax.hlines([i - 0.5 for i in range(1, rows)], -0.5, columns - 0.5, colors="white", linewidth=1.2)
+            ax.vlines([i - 0.5 for i in range(1, columns)], -0.5, rows - 0.5, colors="white", linewidth=1.2)
+            for i, row in enumerate(values):
+                for j, v in enumerate(row):
+                    if math.isfinite(v):
+                        dark = (v - scale[0]) / (scale[1] - scale[0]) > 0.55
+                        text = f"{v:.2f}".removeprefix("0") if abs(v) < 1 else f"{v:.2f}"
+                        ax.text(j, i, text, ha="center", va="center", color="white" if dark else INK, fontsize=8)
+
+    height = min(3.0, 0.75 + 0.42 * rows) if rows < 5 else 2.6
+    return render(key, label, size or (2.9, height), draw)
+
+
+def scale_bar(key: str, label: str, scale: tuple[float, float], name: str, ramp: str = RAMP) -> str:
+    """The colour scale that several heat maps share, as a flat bar."""
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        ax.imshow([[i / 63 for i in range(64)]], cmap=ramp, aspect="auto", extent=(*scale, 0, 1), interpolation="none")
+        ax.set(yticks=[], xlabel=name)
+        ax.spines[:].set_visible(False)
+
+    return render(key, label, (2.9, 0.62), draw)
+
+
+def _spread(heights: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Heights moved apart to at least `gap`, in their order, kept between `low` and `high` as far as they fit."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = list(heights)
+    floor = low
+    for i in order:
+        placed[i] = max(placed[i], floor)
+        floor = placed[i] + gap
+    ceiling = high
+    for i in reversed(order):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - gap
+    return placed
+
+
+def _shorten(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def progress(
+    key: str, label: str, lines: Sequence[Line], looks: Sequence[tuple[str, str]], axes: tuple[str, str]
+) -> str:
+    """One line per run in its method's colour and dash, named at its end instead of in a legend."""
+
+    def draw(figure: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        ax = figure.add_subplot()
+        lowest = min(min(y) for _, _, y in lines)
+        low, high = max(0.0, lowest - 0.05), 1.0
+        ax.set(ylim=(low, high + 0.01), xlabel=axes[0], ylabel=axes[1])
+        last = max(x[-1] for _, x, _ in lines)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        gap = (high - low) * 0.07
+        places = _spread([y[-1] for _, _, y in lines], gap, low + gap / 2, high)
+        width = max(last - 1, 1)
+        for (name, x, y), (colour, dash), place in zip(lines, looks, places, strict=True):
+            ax.plot(x, y, color=colour, linestyle=dash, marker="o" if last <= 20 else "", markersize=2.6)
+            ax.plot(
+                [x[-1], last + 0.035 * width, last + 0.06 * width],
+                [y[-1], place, place],
+                color=colour,
+                linewidth=0.7,
+                clip_on=False,
+            )
+            ax.text(last + 0.07 * width, place, _shorten(name), va="center", color=INK, fontsize=8)
+        ax.set_xlim(1 - 0.02 * width, last + 0.02 * width)
+
+    return render(key, label, (7.4, max(2.9, 0.22 * len(lines) + 0.9)), draw)
+
+
+def curves(
+    key: str,
+    label: str,
+    lines: Sequence[Line],
+    look: tuple[str, str],
+    axes: tuple[str, str],
+    limits: tuple[float, float],
+) -> str:
+    """One run's measure over its steps, a line per task from pale to full colour, first and last named."""
+    keep = max(8, MOST_POINTS // len(lines))
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        ax.set(xlabel=axes[0], ylabel=axes[1])
+        margin = 0.03 * (limits[1] - limits[0])
+        ax.set_ylim(limits[0] - margin, limits[1] + margin)
+        ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.locator_params(axis="x", nbins=5)
+        for i, (_, x, y) in enumerate(lines):
+            thin = max(1, math.ceil(len(x) / keep))
+            # The last point is what the table reports, so thinning never drops it.
+            picked = sorted({*range(0, len(x), thin), len(x) - 1})
+            strength = 1.0 if len(lines) == 1 else 0.35 + 0.65 * i / (len(lines) - 1)
+            ax.plot([x[j] for j in picked], [y[j] for j in picked], color=look[0], alpha=strength, linewidth=1.1)
+        named = sorted({0, len(lines) - 1})
+        right = max(x[-1] for _, x, _ in lines)
+        name, x, y = lines[0]
+        # Lines of tasks learnt one after another end at different steps: the first is named inside, where it fits.
+        if x[-1] < lines[-1][1][0]:
+            named = named[1:]
+            if x[-1] - x[0] > 0.15 * right:
+                ax.annotate(name, (x[-1], y[0] + 0.4 * (y[-1] - y[0])), ha="right", va="center", fontsize=7.5)
+        places = _spread([lines[i][2][-1] for i in named], 0.1 * (limits[1] - limits[0]), *limits)
+        for i, place in zip(named, places, strict=True):
+            ax.annotate(lines[i][0], (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+
+    return render(key, label, (3.05, 2.05), draw)
+
+
+def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str], scale: tuple[float, float]) -> str:
+    """Masks as pictures in one row or more: the darker, the more units keep the weight."""
+    across = min(len(images), 8)
+    down = math.ceil(len(images) / across)
+
+    def draw(figure: Any) -> None:
+        grid = figure.subplots(down, across, squeeze=False)
+        for i, ax in enumerate(grid.flat):
+            ax.set_axis_off()
+            if i < len(images):
+                ax.imshow(images[i], cmap="Greys", vmin=scale[0], vmax=scale[1], interpolation="none")
+                ax.set_title(names[i], fontsize=8, color=INK, pad=3)
+                # A frame shows where a mask ends whose border keeps nothing.
+                ax.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], transform=ax.transAxes, color=QUIET, linewidth=0.5)
+
+    return render(key, label, (1.05 * across, 1.25 * down), draw)

@@ -1,0 +1,83 @@
+"""A finished run, read from its folder and checked before anything is drawn."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REQUIRED = (
+    *("title", "method", "role", "trained", "accuracy", "forgetting", "matrix", "parameters_per_task"),
+    *("bytes_per_task", "parameters_shared", "seconds", "data", "stream"),
+)
+ROLES = ("modulator", "bracket")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run folder says: its resolved config, environment, metric lines and result."""
+
+    name: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    result: Mapping[str, Any]
+
+    @property
+    def seeds(self) -> dict[str, Any]:
+        """Every setting of the config whose name speaks of a seed, by its dotted path."""
+        return dict(_seeds(self.config, ""))
+
+
+def _seeds(node: Any, path: str) -> list[tuple[str, Any]]:
+    if not isinstance(node, Mapping):
+        return []
+    found = [(f"{path}{key}", value) for key, value in node.items() if "seed" in key and not isinstance(value, Mapping)]
+    return found + [pair for key, value in node.items() for pair in _seeds(value, f"{path}{key}.")]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"a run's files must be JSON; {where} has {error.msg} at {error.pos}; run it again") from error
+
+
+def _file(folder: Path, name: str) -> str:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"a report reads finished runs; {folder.name!r} has no {name}; finish the run or leave it out")
+    return path.read_text(encoding="utf-8")
+
+
+def load(folder: Path) -> Run:
+    """Read one run folder; ValueError names the file or the key that is missing or wrong."""
+    config, environment, result = (
+        _parse(_file(folder, f"{part}.json"), f"{folder.name}/{part}.json")
+        for part in ("config", "environment", "result")
+    )
+    lines = _file(folder, "metrics.jsonl").splitlines()
+    metrics = tuple(_parse(line, f"{folder.name}/metrics.jsonl:{i}") for i, line in enumerate(lines, 1) if line.strip())
+    if missing := [key for key in REQUIRED if key not in result]:
+        raise ValueError(f"result.json must say {', '.join(missing)}; {folder.name!r} does not; write the run again")
+    if result["role"] not in ROLES:
+        raise ValueError(
+            f"role must be one of {ROLES}; got {result['role']!r} in {folder.name!r}; mend its result.json"
+        )
+    return Run(folder.name, config, environment, metrics, result)
+
+
+def labels(runs: list[Run]) -> list[str]:
+    """One name per run: its title; runs that share a title are told apart by seed, or else by folder."""
+    titles = [str(run.result["title"]) for run in runs]
+    named = []
+    for run, title in zip(runs, titles, strict=True):
+        twins = [other for other, t in zip(runs, titles, strict=True) if t == title]
+        seeds = [other.config.get("seed") for other in twins]
+        if len(twins) == 1:
+            named.append(title)
+        elif None not in seeds and len(set(map(str, seeds))) == len(twins):
+            named.append(f"{title}, seed {run.config['seed']}")
+        else:
+            named.append(f"{title}, {run.name}")
+    return named

@@ -1,0 +1,211 @@
+"""What the report shows: each part as panels with a caption; a part without data is not there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.report import figures
+from tasks.report.figures import known
+from tasks.report.read import Run
+from tasks.report.svg import styles
+from tasks.report.table import percent
+
+MOST_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: the run or thing it shows, that method's colour, and the SVG."""
+
+    title: str
+    colour: str
+    svg: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, the panels under it and the caption that says how to read them."""
+
+    key: str
+    heading: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def matrices(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Accuracy on each task after each task, on one colour scale."""
+    shown = [(i, run.result["matrix"]) for i, run in enumerate(runs) if run.result["matrix"]]
+    if not shown:
+        return None
+    scale, axes, looks = figures.span([m for _, m in shown]), ("after learning task", "accuracy on task"), _looks(runs)
+    panels = [
+        Panel(names[i], looks[i][0], figures.heat(f"matrix-{i}", f"Accuracy matrix of {names[i]}", m, scale, axes))
+        for i, m in shown
+    ]
+    bar = figures.scale_bar("matrix-scale", "Colour scale of the accuracy matrices", scale, "accuracy")
+    caption = (
+        "Accuracy on each task (column) after learning each task (row), all on one colour scale. Grey was not "
+        "measured; a single row was measured at the end. A method that forgets pales downwards in its columns."
+    )
+    return Section("matrices", "Accuracy task by task", caption, (*panels, Panel("Colour scale", "", bar)))
+
+
+def progress(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Mean accuracy over the tasks learnt so far, one line per run."""
+    lines, looks = [], []
+    for i, run in enumerate(runs):
+        seen = [[v for v in row[: t + 1] if known(v)] for t, row in enumerate(run.result["matrix"] or [])]
+        points = [(t + 1, sum(row) / len(row)) for t, row in enumerate(seen) if len(row) == t + 1]
+        if len(points) > 1:
+            lines.append((names[i], [x for x, _ in points], [y for _, y in points]))
+            looks.append(_looks(runs)[i])
+    if not lines:
+        return None
+    label = "Mean accuracy over the tasks learnt so far: " + ", ".join(f"{n} ends at {y[-1]:.3f}" for n, _, y in lines)
+    svg = figures.progress("progress", label, lines, looks, ("tasks learnt", "mean accuracy on them"))
+    caption = (
+        "Mean accuracy over all tasks learnt so far, for the runs whose matrix says it. "
+        "The vertical axis need not start at zero."
+    )
+    return Section("progress", "Accuracy as tasks arrive", caption, (Panel("", "", svg),))
+
+
+def learning(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """The training measure of every run over its steps: accuracy where all report it, else the loss."""
+    rows = [[r for r in run.metrics if r.get("phase") == "train" and known(r.get("step"))] for run in runs]
+    rows = [[r for r in part if known(r.get("accuracy")) or known(r.get("loss"))] for part in rows]
+    measure = "accuracy" if all(known(r.get("accuracy")) for part in rows for r in part) else "loss"
+    drawn: list[tuple[int, list[figures.Line]]] = []
+    for i, part in enumerate(rows):
+        tasks = list(dict.fromkeys(r.get("task") for r in part if known(r.get(measure))))
+        lines = []
+        for task in tasks:
+            own = [r for r in part if r.get("task") == task and known(r.get(measure))]
+            # Tasks are counted from 1 on the page, from 0 in the files.
+            label = f"task {task + 1}" if isinstance(task, int) else "all tasks"
+            lines.append((label, [r["step"] for r in own], [r[measure] for r in own]))
+        if lines:
+            drawn.append((i, lines))
+    if not drawn:
+        return None
+    values = [v for _, lines in drawn for _, _, y in lines for v in y]
+    limits = (min(0.0, *values), max(1.0, *values)) if measure == "accuracy" else (0.0, max(values) or 1.0)
+    looks = _looks(runs)
+    panels = tuple(
+        Panel(
+            names[i],
+            looks[i][0],
+            figures.curves(
+                f"curve-{i}",
+                f"Training {measure} of {names[i]} over its steps, {len(lines)} lines",
+                lines,
+                looks[i],
+                ("step", f"training {measure}"),
+                limits,
+            ),
+        )
+        for i, lines in drawn
+    )
+    caption = f"Training {measure} over steps, one line per task, from the first (pale) to the last (full colour)."
+    return Section("learning", "Learning curves", caption, panels)
+
+
+def masks(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """First-layer masks as pictures, one per task."""
+    panels = []
+    for i, run in enumerate(runs):
+        if not (images := (run.result.get("masks") or [])[:MOST_PICTURES]):
+            continue
+        values = [v for image in images for row in image for v in row]
+        low, high = min(values), max(values)
+        scale = (low, high) if high > low else (0.0, max(high, 1.0))
+        titles = [f"task {t + 1}" for t in range(len(images))]
+        svg = figures.pictures(f"mask-{i}", f"First-layer masks of {names[i]}, one per task", images, titles, scale)
+        total = len(run.result["masks"])
+        note = f"White is {scale[0]:.2f}, black is {scale[1]:.2f}."
+        note += f" The first {MOST_PICTURES} of {total} tasks." if total > MOST_PICTURES else ""
+        panels.append(Panel(names[i], _looks(runs)[i][0], svg, note))
+    caption = (
+        "First-layer masks as pictures: the share of first-layer units that keep the weight of each input, "
+        "darker where more keep it. The grey scale is one per run."
+    )
+    return Section("masks", "What the masks keep", caption, tuple(panels)) if panels else None
+
+
+def _grids(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    name: str,
+    found: Callable[[Run], list[tuple[str, figures.Grid, str]]],
+    axes: tuple[str, str],
+    scale: tuple[float, float],
+    tasks: tuple[bool, bool] = (True, True),
+) -> list[Panel]:
+    panels = []
+    key = name.replace(" ", "-")
+    for i, run in enumerate(runs):
+        for j, (extra, grid, note) in enumerate(found(run)):
+            title = f"{names[i]}{extra}"
+            size = None if tasks[1] else (6.6, max(1.2, 0.24 * len(grid) + 0.6))
+            label = f"{name[0].upper()}{name[1:]} of {title}"
+            svg = figures.heat(f"{key}-{i}-{j}", label, grid, scale, axes, size=size, tasks=tasks)
+            panels.append(Panel(title, _looks(runs)[i][0], svg, note))
+    if panels:
+        bar = figures.scale_bar(f"{key}-scale", f"Colour scale of {name}", scale, name)
+        panels.append(Panel("Colour scale", "", bar))
+    return panels
+
+
+def overlap(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Intersection over union of the masks of two tasks."""
+
+    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+        return [("", run.result["overlap"], "")] if run.result.get("overlap") else []
+
+    panels = _grids(runs, names, "overlap", found, ("task", "task"), (0.0, 1.0))
+    caption = (
+        "Overlap of the masks of two tasks: weights kept by both over weights kept by either. Independent masks that "
+        "keep a share d of the weights overlap by d / (2 - d), which is 1/3 at d = 1/2."
+    )
+    return Section("overlap", "How much tasks share", caption, tuple(panels)) if panels else None
+
+
+def inference(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Which task was inferred for the inputs of which task."""
+
+    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+        out = []
+        for method, result in (run.result.get("inference") or {}).items():
+            shares = [[v / (sum(row) or 1) for v in row] for row in result["confusion"]]
+            note = f"Right: {percent(result['image'])} % from one image, {percent(result['group'])} % from a group."
+            out.append((f", {method}", shares, note))
+        return out
+
+    panels = _grids(runs, names, "share of inputs", found, ("true task", "inferred task"), (0.0, 1.0))
+    caption = "The task inferred for the inputs of each true task, as shares of the row; the diagonal is right."
+    return Section("inference", "Which task is this?", caption, tuple(panels)) if panels else None
+
+
+def gates(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Mean gate activity by task and channel."""
+    tops = [v for run in runs for row in run.result.get("gates") or [] for v in row if known(v)]
+
+    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+        return [("", run.result["gates"], "")] if run.result.get("gates") else []
+
+    scale = (0.0, max([1.0, *tops]))
+    panels = _grids(runs, names, "gate activity", found, ("task", "channel"), scale, (True, False))
+    caption = "Mean activity of each gate (column) on the inputs of each task (row): dark lets through, pale shuts."
+    return Section("gates", "Gate activity", caption, tuple(panels)) if panels else None
+
+
+def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    by_method = styles([str(run.result["method"]) for run in runs])
+    return [by_method[str(run.result["method"])] for run in runs]
+
+
+def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+    """Every part that these runs have something to show for, in reading order."""
+    parts: list[Any] = [part(runs, names) for part in (progress, matrices, learning, masks, overlap, inference, gates)]
+    return [part for part in parts if part is not None]
