@@ -47,9 +47,9 @@ class Modulated(nn.Module):
         self._build_skeleton()
         axis = target.batch_axis
         example = tuple(x.movedim(axis, 0) for x in target.example)
-        context = Context(example, len(example[0]), None, None, None, None, self._activation)
+        context = Context(example, len(example[0]), activation=self._activation)
         for modulator in modulators:
-            modulator.bind(target, self._now, context)
+            modulator.bind(target, context)
         self._check_shapes()
 
     # ---- calling ---------------------------------------------------------------------------------------------------

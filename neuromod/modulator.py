@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
-from neuromod.seeds import derive, generator
+from neuromod.seeds import generator
 from neuromod.sites import Site
 from neuromod.skeleton import BIAS, GAIN
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
@@ -29,12 +29,15 @@ class Modulator(nn.Module):
         identity: start exactly at the target instead of where the kind's paper starts.
     """
 
+    target: Target | None
+    like: Tensor
+
     def __init__(self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int, identity: bool = False) -> None:
         super().__init__()
         self.kind, self.source, self.sites = kind, source, tuple(dict.fromkeys(sites))
         self.seed, self.identity = seed, identity
         self.sealed = Sealed()
-        self.bound_to: str | None = None
+        self.__dict__["target"] = None
         self._measured: set[int] = set()
         if not self.sites:
             raise RefusedError("a modulator acts on at least one site; got none; choose with target.weights('*')")
@@ -62,27 +65,27 @@ class Modulator(nn.Module):
         """Whether the kind draws noise in training."""
         return any(self.kind.noise(site) for site in self.sites)
 
-    def bind(self, target: Target, now: Now, example: Context) -> None:
+    def bind(self, target: Target, example: Context) -> None:
         """Take on the target's shapes and start; once."""
-        if self.bound_to is not None:
-            if self.bound_to != target.fingerprint():
-                raise RefusedError(f"a modulator belongs to one target; {self.name} is bound to {self.bound_to[:12]}; make a new one")
+        if self.target is not None:
+            if self.target.fingerprint() != target.fingerprint():
+                bound = self.target.fingerprint()[:12]
+                raise RefusedError(f"a modulator belongs to one target; {self.name} is bound to {bound}; make a new one")
             return
-        self.bound_to = target.fingerprint()
-        like = next((v for v in now.values() if v.is_floating_point()), torch.empty(0))
+        self.__dict__["target"] = target
+        self.register_buffer("like", target.like(), persistent=False)
+        with torch.no_grad():
+            self.source.bind(self._starts(example))
+
+    def _starts(self, example: Context | None = None) -> Starts:
         shapes = {f"{s.label}/{part}": shape for s in self.sites for part, shape in self.kind.shapes(s).items()}
         scales = {f"{s.label}/{part}": self.kind.scale(s) for s in self.sites for part in self.kind.shapes(s)}
-
-        def row(task: object, **options: int) -> Row:
-            return self._start(replace(self.kind, **options) if options else self.kind, now, task, like)
 
         def stream(*names: object) -> torch.Generator:
             return generator(self.seed, "source", self.name, *names)
 
-        with torch.no_grad():
-            self.source.bind(
-                Starts(shapes, scales, row, self.identity, self.kind.learned, like.dtype, like.device, stream, example)
-            )
+        own, learned, like = self.identity, self.kind.learned, self.like
+        return Starts(shapes, scales, self._start, own, learned, like.dtype, like.device, stream, example)
 
     def add(self, task: int, **options: int) -> list[nn.Parameter]:
         """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``)."""
@@ -93,7 +96,7 @@ class Modulator(nn.Module):
         if task in self.sealed.places:
             raise RefusedError(f"a task is added once; task {task} is sealed; pick an id that is free")
         with torch.no_grad():
-            return self.source.add(task, options)
+            return self.source.add(task, self._starts(), options)
 
     def tasks(self) -> tuple[int, ...]:
         """Live and sealed tasks."""
@@ -149,7 +152,10 @@ class Modulator(nn.Module):
             noisy.append(row)
         return Rows(tuple(noisy), rows.index)
 
-    def _start(self, kind: Kind, now: Now, task: object, like: Tensor) -> Row:
+    def _start(self, task: object, **options: int) -> Row:
+        assert self.target is not None
+        kind = replace(self.kind, **options) if options else self.kind
+        now = self.target.tensors()
         row: Row = {}
         for site in self.sites:
             if self.identity:
@@ -157,8 +163,8 @@ class Modulator(nn.Module):
                 if raw is None:
                     raise RefusedError(f"{self.name} has no identity at {site.name!r}; start it without identity=True")
             else:
-                raw = kind.start(site, now, torch.Generator().manual_seed(derive(self.seed, "start", self.name, task, site.name)))
-            row |= {f"{site.label}/{part}": value.to(like) for part, value in raw.items()}
+                raw = kind.start(site, now, generator(self.seed, "start", self.name, task, site.name))
+            row |= {f"{site.label}/{part}": value.to(self.like) for part, value in raw.items()}
         return row
 
     def measured(self, task: int) -> bool:

@@ -81,6 +81,16 @@ class Target:
                 "give Target a copy of the network before training or editing it in place"
             )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers by name, tied ones under each of their names."""
+        net = self.pristine
+        return dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+
+    def like(self) -> Tensor:
+        """An empty tensor of the dtype and on the device of the target's weights."""
+        found = next((v for v in self.tensors().values() if v.is_floating_point()), torch.empty(0))
+        return found.new_empty(0)
+
     # ---- sites -----------------------------------------------------------------------------------------------------
 
     def weights(self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = ()) -> tuple[Site, ...]:

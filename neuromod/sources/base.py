@@ -89,7 +89,7 @@ class Starts:
     dtype: torch.dtype
     device: torch.device
     generator: Callable[..., torch.Generator]
-    example: Context
+    example: Context | None
 
 
 class Source(nn.Module):
@@ -101,8 +101,8 @@ class Source(nn.Module):
         """Take on the shapes of a modulator's sites and start; called once."""
         raise NotImplementedError
 
-    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
-        """Learn of a new task; returns its new parameters."""
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
+        """Learn of a new task; returns its new parameters. ``options`` are those of `Modulator.add`."""
         raise NotImplementedError
 
     def tasks(self) -> tuple[int, ...]:

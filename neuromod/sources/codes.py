@@ -26,31 +26,28 @@ class Codes(nn.Module):
         self.reads, self.width, self.zero = reads, width, zero
         self.initial = start_tasks(tasks) if reads == "task" else ()
         self.table = nn.ParameterDict()
-        self.starts: Starts | None = None
 
     def bind(self, starts: Starts) -> None:
-        self.starts = starts
         for task in self.initial:
-            self.add(task, None)
+            self.add(task, starts, {})
 
-    def add(self, task: int, options: Mapping[str, int] | None) -> list[nn.Parameter]:
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         """A new task's code: N(0, 1), or zero where codes are mixing weights."""
         if self.reads != "task":
             raise RefusedError(f"only a source that reads the task knows tasks; this one reads {self.reads!r}; drop add()")
         if options:
             raise RefusedError(f"a shared source gives every task the same shapes; got {dict(options)}; use a Table")
-        if str(task) in self.table or self.starts is None:
-            raise RefusedError(f"a task is added once, to a bound source; got task {task}; pick an id that is free")
-        drawn = torch.zeros(self.width) if self.zero else torch.randn(self.width, generator=self.starts.generator("code", task))
-        like = next(iter(self.table.values()), None)
-        place = (self.starts.device, self.starts.dtype) if like is None else (like.device, like.dtype)
-        self.table[str(task)] = nn.Parameter(drawn.to(*place))
+        if str(task) in self.table:
+            raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
+        drawn = torch.zeros(self.width) if self.zero else torch.randn(self.width, generator=starts.generator("code", task))
+        self.table[str(task)] = nn.Parameter(drawn.to(starts.device, starts.dtype))
         return [self.table[str(task)]]
 
     def example(self, starts: Starts) -> Tensor:
         """Codes like those to come, to size a body with."""
         if self.reads in ("task", "condition"):
             return torch.zeros(2, self.width, device=starts.device, dtype=starts.dtype)
+        assert starts.example is not None
         return self(starts.example)[0]
 
     def tasks(self) -> tuple[int, ...]:

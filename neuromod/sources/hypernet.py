@@ -65,8 +65,8 @@ class Hypernet(Source):
             self.head[key] = nn.Parameter(weight.to(starts.device, starts.dtype))
             self.shift[key] = nn.Parameter(torch.zeros(size, device=starts.device, dtype=starts.dtype))
 
-    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
-        return self.codes.add(task, options)
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
+        return self.codes.add(task, starts, options)
 
     def tasks(self) -> tuple[int, ...]:
         return self.codes.tasks()

@@ -54,8 +54,8 @@ class LowRank(Source):
             drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
             self.basis[key] = nn.Parameter((drawn * (spread or 1 / math.sqrt(start.shape[-1]))).to(start))
 
-    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
-        return self.codes.add(task, options)
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
+        return self.codes.add(task, starts, options)
 
     def tasks(self) -> tuple[int, ...]:
         return self.codes.tasks()

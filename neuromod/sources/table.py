@@ -24,18 +24,18 @@ class Table(Source):
         super().__init__()
         self.initial = start_tasks(tasks)
         self.rows = nn.ModuleDict()
-        self.starts: Starts | None = None
+        self.learned = True
 
     def bind(self, starts: Starts) -> None:
-        self.starts = starts
+        self.learned = starts.learned
         for task in self.initial:
-            self.add(task)
+            self.add(task, starts, {})
 
-    def add(self, task: int, options: Mapping[str, int] | None = None) -> list[nn.Parameter]:
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         """A start row for a new task; constant cost, however many tasks there are."""
         if str(task) in self.rows:
             raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
-        self._insert(task, self._bound().row(task, **(options or {})))
+        self._insert(task, starts.row(task, **options))
         return list(self.rows[str(task)].parameters())
 
     def tasks(self) -> tuple[int, ...]:
@@ -55,15 +55,10 @@ class Table(Source):
             return Rows(tuple(map(self.row, live)), lookup(live, context.ids.device)[context.ids])
         return Rows(tuple(map(self.row, task_rows(dict.fromkeys(live), context))), context.index)
 
-    def _bound(self) -> Starts:
-        if self.starts is None:
-            raise RefusedError("a source is bound by Modulated; got an unbound one; build Modulated(target, ...) first")
-        return self.starts
-
     def _insert(self, task: int, row: Row) -> None:
         held = nn.Module()
         for key, value in row.items():
-            if self._bound().learned:
+            if self.learned:
                 held.register_parameter(key, nn.Parameter(value.detach().clone()))
             else:
                 held.register_buffer(key, value.detach().clone())

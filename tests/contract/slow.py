@@ -1,0 +1,81 @@
+"""The library's rows through the slow reference: equations for known kinds, plain hooks, one sample at a time."""
+
+from typing import Any
+
+from torch import Tensor
+
+from neuromod import Modulated, Modulator
+from neuromod.kinds import Affine, Bernoulli, Gate, Generated, Head, LowRankDelta, Rank1, Statistics, Threshold, TopK
+from neuromod.modulator import by_site
+from neuromod.skeleton import BIAS, GAIN
+from tests import reference
+
+
+def weight(kind: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
+    """The effective weight by the equation of the kind; None for a kind that the reference does not know."""
+    match kind:
+        case TopK():
+            return reference.topk(w, raw["score"], kind.density)
+        case Threshold():
+            return reference.threshold(w, raw["score"], kind.at, kind.strict)
+        case Bernoulli():
+            return reference.bernoulli(w, raw["score"], raw.get("noise"), kind.rescale)
+        case Generated():
+            return reference.generated(w, raw["weight"])
+        case LowRankDelta():
+            return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
+        case Rank1():
+            return reference.rank1(w, raw["r"], raw["s"])
+    return None
+
+
+def row_of(model: Modulated, context: Any, draw: int | None) -> reference.Row:
+    """Weights, taps and buffers of the one sample that the context holds."""
+    weights: dict[str, Tensor] = {}
+    taps: dict[str, list[reference.Tap]] = {}
+    buffers: dict[str, Tensor] = {}
+    base = dict(model.target.pristine.named_parameters()) | dict(model.target.pristine.named_buffers())
+    for modulator in model.modulators.values():
+        rows = modulator(context)
+        if draw is not None and modulator.noisy:
+            rows = modulator.noise(rows, context, draw)
+        _add(modulator, rows.row(0), base, weights, taps, buffers)
+    return weights, taps, buffers
+
+
+def _add(modulator: Modulator, row: dict[str, Tensor], base: dict[str, Tensor], weights: Any, taps: Any, buffers: Any) -> None:
+    raws = by_site(row)
+    for site in modulator.sites:
+        raw, kind = raws[site.label], modulator.kind
+        taps_here = taps.setdefault(site.module, []) if site.role == "output" else []
+        match kind:
+            case Affine():
+                taps_here.append((raw["gain"], raw["bias"], site.channel))
+            case Gate():
+                taps_here.append((reference.gate_value(raw["code"], kind.form), None, site.channel))
+            case Statistics():
+                buffers[site.name] = raw["value"]
+            case Head():
+                weights |= {f"{site.module}.{part}": value for part, value in raw.items()}
+            case _:
+                now = base | weights
+                made = weight(kind, now[site.name], raw)
+                edits = kind.edits(site, raw, now) if made is None else {site.name: made}
+                for name, value in edits.items():
+                    prefix, _, leaf = name.rpartition(".")
+                    if leaf in (GAIN, BIAS):
+                        pair = (value, None) if leaf == GAIN else (None, value)
+                        taps.setdefault(prefix, []).append((*pair, site.channel))
+                    else:
+                        weights[name] = value
+
+
+def outputs(model: Modulated, x: Tensor, ids: list[int], condition: Tensor, draw: int | None) -> Tensor:
+    """The whole batch, sample by sample."""
+    reads = {m.reads for m in model.modulators.values()}
+    rows = []
+    for i, task in enumerate(ids):
+        given = condition[i : i + 1] if "condition" in reads else None
+        context = model._context((x[i : i + 1],), task if "task" in reads else None, given)
+        rows.append(row_of(model, context, draw))
+    return reference.run_slow(model.target.pristine, rows, x)
