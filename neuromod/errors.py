@@ -10,7 +10,7 @@ def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
     >>> nearest("layer1.conv", ["layer1.conv1", "layer2.bn", "fc"])
     "'layer1.conv1'"
     """
-    pool = [str(n) for n in names]
+    pool = list(dict.fromkeys(str(n) for n in names))
     close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]
     return ", ".join(repr(n) for n in close)
 

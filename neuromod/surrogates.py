@@ -107,8 +107,8 @@ class _Bernoulli(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(score: Tensor, noise: Tensor) -> Tensor:
-        return (noise < torch.sigmoid(score)).to(score.dtype)
+    def forward(score: Tensor, noise: Tensor | None) -> Tensor:
+        return (score >= 0 if noise is None else noise < torch.sigmoid(score)).to(score.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -121,7 +121,10 @@ class _Bernoulli(torch.autograd.Function):
         return grad * p * (1 - p), None
 
 
-def bernoulli(score: Tensor, noise: Tensor) -> Tensor:
-    """``M = 1[u < sigmoid(s)]`` for uniform noise ``u``, with ``dL/ds = dL/dM p (1 - p)`` (Zhou et al. 2019, section 5)."""
+def bernoulli(score: Tensor, noise: Tensor | None = None) -> Tensor:
+    """``M = 1[u < p]``, ``p = sigmoid(s)``, for uniform noise ``u``; ``1[p >= .5]`` without noise; ``dL/ds = dL/dM p (1 - p)``.
+
+    Zhou et al. 2019, section 5.
+    """
     mask: Tensor = _Bernoulli.apply(score, noise)  # type: ignore[no-untyped-call]
     return mask

@@ -103,8 +103,7 @@ class Bernoulli(Mask):
         return {"noise": site.shape}
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
-        noise = raw.get("noise")
-        return threshold(raw["score"]) if noise is None else bernoulli(raw["score"], noise)
+        return bernoulli(raw["score"], raw.get("noise"))
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         if not self.rescale:

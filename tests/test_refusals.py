@@ -1,0 +1,298 @@
+"""A user's mistake gets one readable line: the rule, the value, the remedy."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from neuromod import (
+    Affine,
+    Gate,
+    Generated,
+    Head,
+    Hypernet,
+    LowRankDelta,
+    Modulated,
+    Modulator,
+    Recipe,
+    RefusedError,
+    Statistics,
+    Table,
+    Target,
+    Threshold,
+    TopK,
+    bake,
+    calibrate,
+)
+from tasks.networks import conv, mlp
+
+X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(6, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def target() -> Target:
+    return Target(mlp((12,), 5, (10, 8), norm="layer", bias=True), X)
+
+
+def masks(t: Target, tasks: int = 3) -> Modulator:
+    return Modulator(Threshold(), Table(tasks), t.weights("*"), seed=0)
+
+
+def model(tasks: int = 3) -> Modulated:
+    t = target()
+    return Modulated(t, masks(t, tasks))
+
+
+def refuses(*parts: str) -> "pytest.RaisesExc[RefusedError]":
+    """One line that holds every part, in order."""
+    return pytest.raises(RefusedError, match=r"\A[^\n]*" + r"[^\n]*".join(map(re.escape, parts)) + r"[^\n]*\Z")
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        (None, ("reads the task", "got none", "pass task=")),
+        (7, ("task 7", "known are [0, 1, 2]", "add(7)")),
+        (-1, ("not negative", "-1")),
+        (True, ("integers and not bools", "True")),
+        (1.5, ()),
+        ([0, 1, 2], ("one a sample (6 here)", "3 ids")),
+        (torch.tensor([0.0] * 6), ("integers", "torch.float32", "long()")),
+        (torch.tensor([True] * 6), ("integers", "torch.bool")),
+        (torch.zeros(5, dtype=torch.long), ("one a sample (6 here)", "(5,)")),
+        (torch.zeros(6, 1, dtype=torch.long), ("one a sample", "(6, 1)")),
+    ],
+)
+def test_a_wrong_task(task: object, parts: tuple[str, ...]) -> None:
+    with refuses(*parts) if parts else pytest.raises(TypeError):
+        model()(X, task=task)
+
+
+def test_what_a_call_is_given_is_used_or_refused() -> None:
+    with refuses("condition= is given", "no modulator reads it"):
+        model()(X, task=0, condition=torch.zeros(4))
+    with refuses("draw=", "no such kind"):
+        model()(X, task=0, draw=1)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        model()(X, task=0, tasks=1)
+    with refuses("takes 1 inputs", "got 2"):
+        model()(X, X, task=0)
+    t = target()
+    gated = Modulated(t, Modulator(Gate(), Hypernet("input"), t.norms(), seed=0))
+    with refuses("task= is given", "no modulator reads it"):
+        gated(X, task=0)
+
+
+@pytest.mark.parametrize(
+    ("condition", "parts"),
+    [
+        (None, ("reads the condition", "got none")),
+        (torch.zeros(5, 4), ("B = 6 here", "(5, 4)")),
+        (torch.zeros(6, 3), ("made for, 4", "(6, 3)")),
+        (torch.zeros(4, dtype=torch.long), ("tensor of floats",)),
+    ],
+)
+def test_a_wrong_condition(condition: Tensor | None, parts: tuple[str, ...]) -> None:
+    t = target()
+    film = Modulated(t, Modulator(Affine(), Hypernet("condition", code=4), t.norms(), seed=0))
+    with refuses(*parts):
+        film(X, condition=condition)
+
+
+def test_sites_that_do_not_exist_are_answered_with_the_nearest() -> None:
+    t = Target(conv((2, 8, 8), 5, (4, 6)), IMAGES)
+    with refuses("match at least one weight", "'9.weigth'", "'9.weight'"):
+        t.weights("0*", "9.weigth")
+    with refuses("match at least one weight", "'11*'"):
+        t.weights("*", exclude="11*")
+    with refuses("at least one BatchNorm", "the network has none"):
+        target().statistics()
+
+
+def test_a_site_that_no_forward_uses() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(12, 3), nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    t = Target(Idle(), X)
+    with refuses("used by the forward", "'idle.weight'", "exclude"):
+        t.weights("*")
+    assert [s.name for s in t.weights("*", exclude="idle*")] == ["used.weight"]
+
+
+def test_attention_does_not_call_its_projection() -> None:
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x)[0]
+
+    t = Target(Attend(), torch.randn(3, 5, 12))
+    with refuses("'attention.out_proj'", "weights('...out_proj.weight')"):
+        t.outputs("attention.out_proj")
+    lora = Modulated(t, Modulator(LowRankDelta(), Table(1), t.weights("*out_proj*"), seed=0)).eval()
+    before = lora(t.example[0], task=0)
+    with torch.no_grad():
+        next(p for n, p in lora.named_parameters() if n.endswith("/b")).fill_(0.5)
+    assert not torch.equal(lora(t.example[0], task=0), before)
+
+
+def test_computed_weights_name_what_is_stored() -> None:
+    net = nn.Sequential(parametrizations.weight_norm(nn.Linear(12, 4)), nn.Linear(4, 2))
+    t = Target(net, X)
+    with refuses("'0.weight'", "parametrization", "'0.parametrizations.weight.original"):
+        t.weights("0.weight")
+    assert t.weights("0.parametrizations.weight.original1")[0].shape == (4, 12)
+
+
+def test_a_module_called_with_two_widths() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(12, 8), nn.Linear(8, 4), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.b(self.act(self.a(x))))
+
+    t = Target(Shared(), X)
+    with refuses("called several times", "'act'", "(6, 8)", "(6, 4)"):
+        t.outputs("act")
+
+
+def test_three_axes_need_a_channel() -> None:
+    t = Target(nn.Sequential(nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 2)), torch.randn(3, 5, 12))
+    with refuses("channel axis of '1'", "GELU", "channel=axis"):
+        t.outputs(nn.GELU)
+    assert t.outputs(nn.GELU, channel=-1)[0].shape == (8,)
+
+
+@pytest.mark.parametrize(
+    ("build", "parts"),
+    [
+        (lambda: TopK(1.5), ("density", "(0, 1]", "1.5")),
+        (lambda: Gate(form="sigmod"), ("'sigmod'", "'sigmoid'")),
+        (lambda: LowRankDelta(rank=0), ("rank", "0")),
+        (lambda: Hypernet("imput"), ("'input'", "'imput'")),
+        (lambda: Table(-1), ()),
+        (lambda: Table([0, 0]), ("distinct ids", "[0, 0]")),
+        (lambda: Recipe("a:b", init="kaiming"), ("'kaiming'", "'kaiming_normal'")),
+        (lambda: Recipe("nowhere:net").build(), ("'package.module:name'", "'nowhere:net'")),
+        (lambda: Target(nn.Linear(2, 2), torch.zeros(3, 2), norm="batched"), ("'batched'", "'batch'")),
+    ],
+)
+def test_wrong_options(build: object, parts: tuple[str, ...]) -> None:
+    if not parts:
+        assert build().tasks() == ()  # type: ignore[operator]
+        return
+    with refuses(*parts):
+        build()  # type: ignore[operator]
+
+
+def test_two_writers_of_one_tensor() -> None:
+    t = target()
+    everywhere = t.weights("*")
+    heads = Modulator(Head(), Table(2), t.head(), seed=0)
+    with refuses("'threshold'", "'head'", "7.weight"):
+        Modulated(t, masks(t), heads)
+    with refuses("'threshold'", "'generated'", "put the replacing one first"):
+        Modulated(t, masks(t), Modulator(Generated(), Table(2), everywhere, seed=0))
+    Modulated(t, Modulator(Generated(), Table(3), everywhere, seed=0), masks(t))
+
+
+def test_roles_and_targets() -> None:
+    t = target()
+    with refuses("Affine acts on output", "weight"):
+        Modulator(Affine(), Table(2), t.weights("*"), seed=0)
+    with refuses("at least one site"):
+        Modulator(Affine(), Table(2), (), seed=0)
+    shared = masks(t)
+    Modulated(t, shared)
+    with refuses("belongs to one target"):
+        Modulated(target(), shared)
+
+
+def test_loading_on_another_target() -> None:
+    a, b = model(), model()
+    with refuses("the target they were made for"):
+        b.load_state_dict(a.state_dict())
+
+
+def test_adding_a_task() -> None:
+    m = model()
+    with refuses("added once", "task 1"):
+        m.add(1)
+    with refuses("takes no options", "'width'"):
+        m.modulators["threshold"].add(9, width=3)
+    m.seal(2)
+    with refuses("added once", "task 2"):
+        m.add(2)
+
+
+def test_batch_statistics_need_a_place_and_a_measurement() -> None:
+    net = conv((2, 8, 8), 5, (4, 6))
+    t = Target(net, IMAGES, norm="batch")
+    affine = lambda: Modulator(Affine(), Table(2), t.norms(), seed=0)  # noqa: E731
+    with refuses("norm='batch'", "'1'", "Statistics()"):
+        Modulated(t, affine())
+    keep = Modulator(Statistics(), Table(2), t.statistics(), seed=0)
+    m = Modulated(t, affine(), keep)
+    m.train()(IMAGES, task=0)
+    with refuses("task 0 has none", "calibrate(model, 0, data)"):
+        m.eval()(IMAGES, task=0)
+    with refuses("at least one batch"):
+        calibrate(m, 0, [])
+    calibrate(m, 0, IMAGES)
+    assert bool(torch.isfinite(m(IMAGES, task=0)).all())
+    per_sample = Modulator(Threshold(), Hypernet("input", chunk=None, hidden=2), t.weights("9*"), seed=0)
+    with refuses("statistics over a task's samples", "'threshold'"):
+        Modulated(t, Modulator(Statistics(), Table(2), t.statistics(), seed=0), per_sample)
+
+
+def test_what_cannot_be_baked() -> None:
+    t = Target(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2)), X)
+    with refuses("'1' is a ReLU"):
+        bake(Modulated(t, Modulator(Gate(), Table(1), t.outputs(nn.ReLU), seed=0)), task=0)
+    bare = Target(nn.Sequential(nn.Linear(12, 8, bias=False), nn.Linear(8, 2)), X)
+    with refuses("keeps its keys", "'0' has no bias", "bias=True"):
+        bake(Modulated(bare, Modulator(Affine(), Table(1), bare.outputs("0"), seed=0)), task=0)
+
+
+def test_a_target_that_was_edited_in_place() -> None:
+    net = nn.Sequential(nn.Linear(12, 2))
+    t = Target(net, X)
+    with torch.no_grad():
+        net[0].weight += 1
+    with refuses("a target never moves", "copy of the network"):
+        t.verify()
+
+
+def test_nan_scores() -> None:
+    t = target()
+    m = Modulated(t, Modulator(TopK(), Table(1), t.weights("*"), seed=0))
+    with torch.no_grad():
+        next(m.parameters())[0, 0] = torch.nan
+    with refuses("scores must be finite", "NaN"):
+        m(X, task=0)
+
+
+def test_a_network_that_cannot_follow_the_batch() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(6, 12)
+
+    with refuses("accept any batch size", "ran at 6 and failed at 7"):
+        Target(Fixed(), X)
+
+
+def test_a_body_that_does_not_fit() -> None:
+    t = target()
+    with refuses("a body must map", "(6, 3, 4)"):
+        Modulated(t, Modulator(Gate(), Hypernet("input", body=nn.Unflatten(1, (3, 4))), t.norms(), seed=0))
