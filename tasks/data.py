@@ -105,10 +105,14 @@ def load(name: str, *, root: str | os.PathLike[str] | None = None, download: boo
 
 
 def read(name: str, file: Path) -> ImageSet:
-    """An image set from a safetensors file of {train,test}.{images,labels}, of which one part may be absent."""
+    """An image set from a safetensors file of {train,test}.{images,labels}, of which one part may be absent.
+
+    Its metadata holds `classes`, a JSON list of strings, and may hold `substitute`, the sentence of `ImageSet`.
+    """
     try:
         with safe_open(file, "pt") as content:
-            classes = json.loads((content.metadata() or {}).get("classes", "null"))
+            metadata = content.metadata() or {}
+            classes = json.loads(metadata.get("classes", "null"))
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(
@@ -119,8 +123,8 @@ def read(name: str, file: Path) -> ImageSet:
             f"{file} needs 'classes' in its metadata, a JSON list of strings; got {classes!r}; write it anew"
         )
     train, test = _parts(file, tensors)
-    shortfall = _shortfall(name, len(train[0]), len(test[0]))
-    return ImageSet(name, *train, *test, tuple(classes), file_digest(file), shortfall)
+    substitute = metadata.get("substitute") or _shortfall(name, len(train[0]), len(test[0]))
+    return ImageSet(name, *train, *test, tuple(classes), file_digest(file), substitute)
 
 
 def tensor_digest(*tensors: Tensor) -> str:

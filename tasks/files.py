@@ -65,6 +65,16 @@ def canonical(value: Any) -> str:
     return json.dumps(strict(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
+def read_json(path: str | PathLike[str]) -> Any:
+    """The content of a JSON file. OSError where it is absent, ValueError where it is not JSON."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_json(path: str | PathLike[str], value: Any) -> None:
+    """Write strict JSON for people to read, atomically."""
+    write_atomic(path, dumps(value, indent=2) + "\n")
+
+
 def digest(content: str | bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
