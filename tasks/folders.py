@@ -1,10 +1,12 @@
 """An image set from a folder of images, one folder a class."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from tasks.data import ImageSet, tensor_digest
@@ -57,15 +59,17 @@ def _cut(files: dict[str, list[Path]]) -> tuple[dict[str, list[Path]], dict[str,
     return train, {name: content[last::TEST_EVERY] for name, content in files.items()}
 
 
-def _open(file: Path) -> Image.Image:
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
     try:
-        return Image.open(file)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"every file in a class must be an image; {file} is not one; move it away") from error
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError) as error:  # Pillow raises both for a broken file
+        raise UserError(f"every file in a class must be a whole image; {file} is not one; move it away") from error
 
 
 def _is_grey(file: Path) -> bool:
-    with _open(file) as image:
+    with _opened(file) as image:
         return image.mode in ("1", "L")
 
 
@@ -74,7 +78,7 @@ def _tensors(files: dict[str, list[Path]], grey: bool, size: dict[str, Path]) ->
     arrays, labels = [], []
     for label, content in enumerate(files.values()):
         for file in content:
-            with _open(file) as image:
+            with _opened(file) as image:
                 pixels = np.asarray(image.convert("L" if grey else "RGB"))
             _check_size(file, pixels, size)
             arrays.append(pixels[None] if grey else pixels.transpose(2, 0, 1))

@@ -1,15 +1,21 @@
 """The ledger as a page of Markdown, generated and never typed."""
 
 from collections.abc import Mapping, Sequence
+
 from tasks.bars import Entry
-from tasks.ledger import Row, check, sealed
+from tasks.ledger import Row, check
 
 HEADER = ("row", "ours", "seeds", "bar", "verdict", "published", "source", "command", "commit")
 
 
 def render(ledger: Sequence[Row], bars: Mapping[str, Entry]) -> str:
-    """The page: one line for each row of the bars, run or not, then what is wrong with the ledger."""
-    rows = {row["row"]: row for row in ledger if sealed(row)}
+    """The page: one line for each row of the bars, run or not, then what is wrong with the ledger.
+
+    A row that a check refuses shows no number: it would stand beside a bar that it was not held to.
+    """
+    wrong = [problem for problem in check(ledger, bars) if problem.fails]
+    refused = {problem.row for problem in wrong}
+    rows = {row["row"]: row for row in ledger if row["row"] not in refused}
     lines = [
         "# Results",
         "",
@@ -19,8 +25,7 @@ def render(ledger: Sequence[Row], bars: Mapping[str, Entry]) -> str:
     lines += [_line(HEADER), _line(["---"] * len(HEADER))]
     lines += [_line(_cells(entry, rows.get(name))) for name, entry in bars.items()]
     notes = [f"- {entry.title}: {text}" for name, entry in bars.items() for text in _notes(entry, rows.get(name))]
-    wrong = [f"- {problem}" for problem in check(ledger, bars) if problem.fails]
-    for title, items in (("Notes", notes), ("Wrong with this ledger", wrong)):
+    for title, items in (("Notes", notes), ("Wrong with this ledger", [f"- {problem}" for problem in wrong])):
         if items:
             lines += ["", f"## {title}", "", *items]
     return "\n".join(lines) + "\n"
@@ -29,7 +34,7 @@ def render(ledger: Sequence[Row], bars: Mapping[str, Entry]) -> str:
 def _cells(entry: Entry, row: Row | None) -> list[str]:
     bar = "" if entry.bar is None else str(entry.bar)
     if row is None:
-        return [entry.title, "no run", "", bar, "", "", "", "", ""]
+        return [entry.title, "no valid run", "", bar, "", "", "", "", ""]
     spread = "" if row["spread"] is None else f" +- {row['spread']:.2g}"
     published = row["published"] or {}
     value = f"{published['value']:.4g}" if published else ("dropped" if row["published_dropped"] else "")
