@@ -33,7 +33,9 @@ def environment(command: Sequence[str], device: str) -> dict[str, Any]:
         "dirty": now.dirty,
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in ("torch", "neuromod", "numpy")},
+            # With its build, which the package's metadata leave out.
+            "torch": torch.__version__,
+            **{name: _version(name) for name in ("neuromod", "numpy")},
         },
         "device": describe_device(device),
         "machine": {

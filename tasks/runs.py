@@ -135,7 +135,10 @@ class Run:
         return [json.loads(line) for line in self._lines()]
 
     def save(self, tree: Any, step: int) -> None:
-        """Replace the checkpoint by the state after `step` steps; what is logged from now on lies after it."""
+        """Replace the checkpoint by the state after `step` steps.
+
+        Log all of a step before saving it: a resumed run keeps the lines logged so far and drops all later ones.
+        """
         # The lines that the checkpoint counts must outlive the machine as surely as the checkpoint.
         with open(self._writable / self._metrics.name, "ab") as file:
             os.fsync(file.fileno())
