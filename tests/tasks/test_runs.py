@@ -130,7 +130,7 @@ signal.pause()
         assert process.wait() == -signal.SIGKILL
     with start(tmp_path, {"seed": 0}) as run:
         assert not run.finished
-        assert [line["step"] for line in run.metrics()] == [1, 2]
+        assert (run.folder / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
         assert run.load() == ({"total": 1.5}, 1)
         run.rewind(1)
         run.log(step=2)

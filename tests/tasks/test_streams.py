@@ -147,12 +147,14 @@ def test_split_tasks_have_disjoint_classes_that_cover_the_set(image_set, shuffle
     assert (kept.classes, kept[0].classes, renumbered.classes, renumbered[0].classes) == (8, 8, 2, 2)
 
 
-def test_split_keeps_each_image_with_its_class(image_set):
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_split_keeps_each_image_with_its_class(image_set, seed):
     eight = image_set(classes=8)
-    for kept, renumbered in zip(split(eight, 4, 5, True, relabel=False), split(eight, 4, 5, True), strict=True):
+    for kept, renumbered in zip(split(eight, 4, seed, True, relabel=False), split(eight, 4, seed, True), strict=True):
         for part, full in (("train", eight.train_images), ("test", eight.test_images)):
             was, now = getattr(kept, part), getattr(renumbered, part)
             place = {int(new): int(old) for old, new in zip(was.labels, now.labels, strict=True)}
+            assert set(place) == {0, 1}
             assert [place[int(new)] for new in now.labels] == was.labels.tolist()
             assert torch.equal(now.images, full[torch.isin(torch.arange(len(full)) % 8, was.labels)])
 
@@ -206,6 +208,7 @@ def test_held_out_follows_its_seed_and_copies_shared_images_once(tiny):
     assert len({id(task.train) for task in first}) == len({id(task.test) for task in first}) == 1
     assert torch.equal(first[0].test.images, again[9].test.images)
     assert not torch.equal(first[0].test.images, other[0].test.images)
+    assert torch.equal(held_out(permuted(tiny, 3, 0), 5, 1)[0].test.images, first[0].test.images)
     with pytest.raises(UserError, match="got 40 of 40"):
         held_out(stream, 40, 0)
 
