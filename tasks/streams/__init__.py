@@ -1,0 +1,25 @@
+"""Streams: sequences of tasks made from one image set."""
+
+from tasks.streams.base import Split, Stream, Task, View, held_out
+from tasks.streams.permuted import permuted
+from tasks.streams.rotated import rotated
+from tasks.streams.sampler import BatchSampler, MixedSampler, batches, evaluate_batches
+from tasks.streams.split import split
+from tasks.streams.views import Normalise, normalisation
+
+__all__ = [
+    "BatchSampler",
+    "MixedSampler",
+    "Normalise",
+    "Split",
+    "Stream",
+    "Task",
+    "View",
+    "batches",
+    "evaluate_batches",
+    "held_out",
+    "normalisation",
+    "permuted",
+    "rotated",
+    "split",
+]

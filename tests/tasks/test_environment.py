@@ -1,0 +1,45 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+from tasks import environment
+
+
+def test_the_environment_says_what_ran_where(known_commit):
+    record = environment.environment(["python", "-m", "tasks"], "cpu")
+    assert record["command"] == ["python", "-m", "tasks"]
+    assert (record["commit"], record["dirty"], record["device"]) == ("c0ffee" * 6, False, "cpu")
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["versions"]["python"] == ".".join(str(part) for part in sys.version_info[:3])
+    assert (record["machine"]["cores"], record["machine"]["threads"]) == (os.cpu_count(), torch.get_num_threads())
+    assert record["machine"]["processor"]
+    assert record["resumed"] == []
+    assert json.loads(json.dumps(record)) == record
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_commit_is_that_of_the_checkout_and_results_are_no_change_of_code(tmp_path):
+    assert environment.code(tmp_path) == environment.Code("unknown", None)
+    git(tmp_path, "init", "-q")
+    (tmp_path / "code.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "x")
+    clean = environment.code(tmp_path)
+    assert (len(clean.commit), clean.dirty) == (40, False)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "ledger.json").write_text("[]")
+    assert environment.code(tmp_path) == clean
+    (tmp_path / "code.py").write_text("2")
+    assert environment.code(tmp_path) == environment.Code(clean.commit, True)
+    inner = tmp_path / "vendored"
+    inner.mkdir()
+    assert environment.code(inner) == environment.Code("unknown", None)
