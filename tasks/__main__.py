@@ -1,0 +1,8 @@
+"""``python -m tasks COMMAND``."""
+
+import sys
+
+from tasks.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""The command line: train, select, list, report, ledger, reproduce, demo."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from neuromod import RefusedError
+from tasks.errors import UserError
+
+RESULTS = Path("results")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; a user's mistake is one line on stderr and exit status 2."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except (UserError, RefusedError, FloatingPointError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks", description="Experiments with one frozen network.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of configs/train.yaml"}
+    for name, run, text in (
+        ("train", _train, "run an experiment; the same command again resumes it or does nothing"),
+        ("select", _select, "choose hyper-parameters from the experiment's grid on held-out training data"),
+    ):
+        made = command(name, run, text)
+        made.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+        made.add_argument("--root", type=Path, default=Path("runs"), help="folder of the runs (runs)")
+    command("list", _list, "list experiments, targets, modulators, streams and optimizers")
+    made = command("report", _report, "write one HTML page from finished runs")
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    made.add_argument("--out", type=Path, default=Path("report.html"))
+    made.add_argument("--title", default="neuromod")
+    made = command("ledger", _ledger, "show the ledger; --run ROW writes rows, --check proves them")
+    made.add_argument("--check", action="store_true", help="exit 1 for a row that no run wrote or whose bar changed")
+    made.add_argument("--bars", action="store_true", help="with --check: exit 1 for missed bars too")
+    made.add_argument("--run", dest="rows", nargs="+", metavar="ROW", help="run rows of results/bars.yaml ('all')")
+    made.add_argument("--root", type=Path, default=Path("runs"))
+    made = command("reproduce", _reproduce, "run a row of the ledger again and print both figures")
+    made.add_argument("row")
+    made.add_argument("--root", type=Path, default=Path("runs/reproduced"))
+    made = command("demo", _demo, "one frozen random network, five modulators, a report")
+    made.add_argument("--root", type=Path, default=Path("runs/demo"))
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tasks.config import load
+    from tasks.experiment import execute
+    from tasks.files import read_json
+
+    folder = execute(load(options.overrides), root=options.root, command=_command("train", options.overrides))
+    result = read_json(folder / "result.json")
+    print(f"{result['title']}: accuracy {result['accuracy']:.4f}, forgetting {result['forgetting']}")
+    for method, found in result.get("inference", {}).items():
+        print(
+            f"task inference by {method}: {found['image']:.4f} for one image, {found['group']:.4f} for "
+            f"{found['group_size']}; class accuracy end to end {found['class']:.4f}"
+        )
+    print(folder)
+    return 0
+
+
+def _select(options: argparse.Namespace) -> int:
+    from tasks.select import select
+
+    return select(options.overrides, root=options.root / "select", results=RESULTS)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from tasks.config import options as names
+
+    for group in ("experiment", "target", "modulator", "stream", "optimizer"):
+        print(f"{group}:\n  " + "\n  ".join(names(group)))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from tasks.report import write
+
+    print(write(options.runs, options.out, options.title, []))
+    return 0
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from tasks import rows
+
+    if options.rows:
+        rows.run(options.rows, root=options.root, results=RESULTS)
+    return rows.show(RESULTS, check=options.check, missed=options.bars)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from tasks import rows
+
+    return rows.reproduce(options.row, root=options.root, results=RESULTS)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from tasks.demo import demo
+
+    return demo(options.root)
+
+
+def _command(name: str, overrides: Sequence[str]) -> list[str]:
+    return ["python", "-m", "tasks", name, *overrides]

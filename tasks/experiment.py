@@ -1,0 +1,152 @@
+"""From a resolved config to a finished run."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, get_method
+from torch import nn
+
+from neuromod import Recipe, Target
+from tasks import metrics
+from tasks.baselines import Dense, Nothing, Ridge
+from tasks.build import modulated
+from tasks.data import load
+from tasks.errors import UserError, nearest
+from tasks.inferred import inferred
+from tasks.pictures import pictures
+from tasks.played import Played
+from tasks.runs import Run
+from tasks.seeds import seeds
+from tasks.streams import Stream, held_out
+from tasks.train import Plan, train
+
+METHODS = ("modulated", "dense", "ridge", "nothing")
+
+
+def execute(config: Mapping[str, Any], *, root: Path, command: Sequence[str], held: int | None = None) -> Path:
+    """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
+
+    ``held`` training images of each task stand in for its test images (for `select`).
+    """
+    torch.set_num_threads(config["threads"])
+    device = _device(config["device"])
+    derived = seeds(config["seed"])
+    stream = make_stream(config, derived, held).to(device)
+    target = make_target(config, stream, derived)
+    recorded = dict(config) | {"held_out": held, "data_sha256": stream.image_set.sha256}
+    slug = f"{config['experiment']}-seed{config['seed']}"
+    with Run.open(root, slug, recorded, target.fingerprint(), list(command), device=device.type) as run:
+        if run.finished:
+            return run.folder
+        if run.resumed and run.resumed.elsewhere:
+            print(f"note: goes on at step {run.resumed.step} under other code than it began with ({run.resumed.began[:10]})")
+        began = time.process_time()
+        learner = make_learner(config, target, stream, derived).to(device)
+        plan = make_plan(config)
+        state = train(learner, stream, plan, run, seed=derived["data"], title=config["title"])
+        learner.eval()
+        run.finish(_result(config, learner, stream, state) | {"seconds": round(time.process_time() - began, 2)})
+        return run.folder
+
+
+def make_stream(config: Mapping[str, Any], derived: Mapping[str, int], held: int | None = None) -> Stream:
+    """The stream of tasks, its test images held out of the training images if asked for."""
+    data = config["data"]
+    images = load(data["name"], root=data["root"], download=data["download"])
+    options = dict(config["stream"])
+    # Called and not instantiated: hydra would turn the image set, a dataclass, into a config.
+    stream: Stream = get_method(options.pop("_target_"))(images, seed=derived["data"], **options)
+    return stream if held is None else held_out(stream, held, derived["data"])
+
+
+def make_target(config: Mapping[str, Any], stream: Stream, derived: Mapping[str, int]) -> Target:
+    """The frozen network of the config's recipe."""
+    options = dict(config["target"])
+    norm = options.pop("norm")
+    outputs = config["outputs"] or stream.classes
+    options["kwargs"] = {**options["kwargs"], "shape": list(stream.shape), "outputs": outputs}
+    example = stream[0].view((stream[0].train.images if len(stream[0].train) else stream[0].test.images)[:2])
+    return Target.from_recipe(Recipe(**options, seed=derived["target"]), example.cpu(), norm=norm)
+
+
+def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, derived: Mapping[str, int]) -> nn.Module:
+    """What is trained."""
+    match config["method"]:
+        case "dense":
+            return Dense(target)
+        case "ridge":
+            return Ridge(target, config["outputs"] or stream.classes)
+        case "nothing":
+            return Nothing(target)
+        case "modulated":
+            model = modulated(target, config["modulators"], tasks=len(stream), seed=derived["source"])
+            if config["compile"]:
+                model.compile()
+            return Played(model)
+        case other:
+            raise UserError(f"method must be one of {', '.join(METHODS)}; got {other!r}; nearest: {nearest(str(other), METHODS)}")
+
+
+def make_plan(config: Mapping[str, Any]) -> Plan:
+    """The numbers of the loop; a word that is not known is answered with the nearest."""
+    _known(config, "order", ("sequence", "joint"))
+    _known(config, "schedule", ("constant", "cosine"))
+    _known(config, "precision", ("float32", "bfloat16"))
+    options = dict(config["optimizer"])
+    build = get_class(options.pop("_target_"))
+    return Plan(
+        config["order"],
+        config["steps"],
+        config["batch"],
+        config["schedule"],
+        config["log_every"],
+        config["save_every"],
+        config["precision"],
+        config["evaluation"]["batch"],
+        config["evaluation"]["unseen"],
+        lambda parameters: build(parameters, **options),
+    )
+
+
+def _known(config: Mapping[str, Any], key: str, known: Sequence[str]) -> None:
+    if config[key] not in known:
+        raise UserError(f"{key} must be one of {', '.join(known)}; got {config[key]!r}; nearest: {nearest(str(config[key]), known)}")
+
+
+def _device(name: str) -> torch.device:
+    _known({"device": name}, "device", ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda needs a GPU that torch sees; got none; pass device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any) -> dict[str, Any]:
+    own, size, shared = learner.per_task()
+    found = metrics.summary(state.matrix, state.initial)
+    joint = config["order"] == "joint"
+    per_task = bool(own) and not shared
+    trained = "nothing" if config["method"] == "nothing" else "per task" if per_task else "jointly" if joint else "in sequence"
+    result = {
+        "title": config["title"],
+        "method": config["title"],
+        "role": learner.role,
+        "trained": trained,
+        "accuracy": metrics.average_accuracy(state.matrix),
+        "forgetting": None if joint else found["forgetting"],
+        "summary": found,
+        "matrix": [[None if v != v else v for v in row] for row in state.matrix.tolist()],
+        "parameters_per_task": own,
+        "bytes_per_task": size,
+        "parameters_shared": shared,
+        "data": stream.describe(),
+        "stream": config["stream"]["_target_"].rpartition(".")[2],
+    }
+    if isinstance(learner, Played):
+        result |= pictures(learner.model, stream)
+        wanted = config["inference"]
+        if wanted["methods"]:
+            result["inference"] = inferred(learner.model, stream, **wanted)
+    return result

@@ -1,0 +1,55 @@
+"""How well the network tells which task an unlabelled image belongs to."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod import Modulated
+from neuromod.inference import brute_force, one_shot
+from tasks.errors import UserError, nearest
+from tasks.streams import Stream
+
+METHODS = {"one_shot": one_shot, "brute_force": brute_force}
+
+
+def inferred(model: Modulated, stream: Stream, *, methods: list[str], images: int, group: int) -> dict[str, Any]:
+    """For each method: task accuracy for single images and for groups that share a task, class accuracy end to end.
+
+    The first ``images`` test images of each task are used. ``confusion`` (T, T): the share of images of task i that are
+    taken for task j. Scores are computed image by image; a group sums them, so nothing depends on the batch.
+    """
+    found = {}
+    for name in methods:
+        if name not in METHODS:
+            raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}")
+        found[name] = _measure(model, stream, name, images, group)
+    return found
+
+
+def _measure(model: Modulated, stream: Stream, name: str, images: int, group: int) -> dict[str, Any]:
+    tasks = list(range(len(stream)))
+    confusion = torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
+    right_group, right_class, groups, count = 0, 0, 0, 0
+    for number, task in enumerate(stream):
+        x, y = task.view(task.test.images[:images]), task.test.labels[:images]
+        scores = torch.cat([METHODS[name](model, part, tasks=tasks) for part in x.split(250)])
+        guess = scores.argmax(1)
+        confusion[number] = torch.bincount(guess.cpu(), minlength=len(tasks)).double() / len(y)
+        whole = scores[: len(y) // group * group].reshape(-1, group, len(tasks)).sum(1).argmax(1)
+        right_group, groups = right_group + int((whole == number).sum()), groups + len(whole)
+        right_class, count = right_class + _classes(model, x, y, guess), count + len(y)
+    return {
+        "image": float(confusion.diagonal().mean()),
+        "group": right_group / max(groups, 1),
+        "group_size": group,
+        "class": right_class / count,
+        "images_per_task": images,
+        "confusion": [[round(v, 6) for v in row] for row in confusion.tolist()],
+    }
+
+
+@torch.no_grad()
+def _classes(model: Modulated, x: Tensor, y: Tensor, guess: Tensor) -> int:
+    """Images whose class is right under the task that was inferred for each."""
+    return int((model(x, task=guess).argmax(1) == y).sum())

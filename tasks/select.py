@@ -1,0 +1,69 @@
+"""Hyper-parameters chosen on held-out training data and calibration seeds, never on test data."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tasks.config import load
+from tasks.environment import code
+from tasks.errors import UserError
+from tasks.experiment import execute
+from tasks.files import read_json, write_json
+
+
+def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
+    """Run the experiment's grid (``select`` in its config), print the table and write the choice down.
+
+    Every run holds ``held_out`` training images of each task back and is measured on those. Finished runs are kept, so
+    the same command goes on where it stopped.
+    """
+    config = load(overrides)
+    asked = config["select"]
+    if not asked["grid"]:
+        raise UserError(f"select needs a grid; {config['experiment']} has none; write select.grid into its config")
+    rows = []
+    for point in points(asked["grid"]):
+        given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
+        values = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
+        rows.append({"point": point, "values": values, "mean": fmean(values)})
+        print("  ".join(f"{key}={value}" for key, value in point.items()), f" {asked['metric']} {rows[-1]['mean']:.4f}", flush=True)
+    best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
+    path = file(results, config["experiment"])
+    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {"choice": best["point"], "rows": rows}
+    write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
+    print(f"chosen: {best['point']} ({path})")
+    return 0
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """All combinations of a grid."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def file(results: Path, experiment: str) -> Path:
+    """Where the choice of an experiment is written."""
+    return results / "selection" / f"{experiment.replace('/', '-')}.json"
+
+
+def chosen(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
+    """The choice that was made for an experiment, and whether its config follows it; None where none was made."""
+    path = file(results, config["experiment"])
+    if not path.exists():
+        return None
+    made = read_json(path)
+    follows = all(_dig(config, key) == value for key, value in made["choice"].items())
+    kept = {key: made[key] for key in ("choice", "metric", "seeds", "held_out", "commit")}
+    return kept | {"follows": follows}
+
+
+def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> float:
+    folder = execute(load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"])
+    return float(_dig(read_json(folder / "result.json"), asked["metric"]))
+
+
+def _dig(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree[key]
+    return tree
