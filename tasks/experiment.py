@@ -20,13 +20,21 @@ from tasks.pictures import pictures
 from tasks.played import Played
 from tasks.runs import Run
 from tasks.seeds import seeds
+from tasks.selection import chosen
 from tasks.streams import Stream, held_out
 from tasks.train import Plan, train
 
 METHODS = ("modulated", "dense", "ridge", "nothing")
 
 
-def execute(config: Mapping[str, Any], *, root: Path, command: Sequence[str], held: int | None = None) -> Path:
+def execute(
+    config: Mapping[str, Any],
+    *,
+    root: Path,
+    command: Sequence[str],
+    held: int | None = None,
+    results: Path = Path("results"),
+) -> Path:
     """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
 
     ``held`` training images of each task stand in for its test images (for `select`).
@@ -48,7 +56,10 @@ def execute(config: Mapping[str, Any], *, root: Path, command: Sequence[str], he
         plan = make_plan(config)
         state = train(learner, stream, plan, run, seed=derived["data"], title=config["title"])
         learner.eval()
-        run.finish(_result(config, learner, stream, state) | {"seconds": round(time.process_time() - began, 2)})
+        result = _result(config, learner, stream, state)
+        if held is None:
+            result["selection"] = chosen(config, results)
+        run.finish(result | {"seconds": round(time.process_time() - began, 2)})
         return run.folder
 
 

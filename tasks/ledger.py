@@ -134,12 +134,13 @@ def _read(folder: Path, entry: Entry) -> dict[str, Any]:
         "versions": surroundings["versions"],
         "data": _data(folder, result),
         "config": config,
+        "selection": result.get("selection"),
     }
 
 
 def _row(entry: Entry, runs: list[dict[str, Any]]) -> Row:
     shared = {}
-    for key in ("config", "data"):
+    for key in ("config", "data", "selection"):
         different = {canonical(run[key]) for run in runs}
         if len(different) > 1:
             raise UserError(

@@ -11,6 +11,7 @@ from tasks.environment import code
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.files import read_json, write_json
+from tasks.selection import dig, file
 
 
 def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
@@ -42,28 +43,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def file(results: Path, experiment: str) -> Path:
-    """Where the choice of an experiment is written."""
-    return results / "selection" / f"{experiment.replace('/', '-')}.json"
-
-
-def chosen(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
-    """The choice that was made for an experiment, and whether its config follows it; None where none was made."""
-    path = file(results, config["experiment"])
-    if not path.exists():
-        return None
-    made = read_json(path)
-    follows = all(_dig(config, key) == value for key, value in made["choice"].items())
-    kept = {key: made[key] for key in ("choice", "metric", "seeds", "held_out", "commit")}
-    return kept | {"follows": follows}
-
-
 def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> float:
     folder = execute(load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"])
-    return float(_dig(read_json(folder / "result.json"), asked["metric"]))
+    return float(dig(read_json(folder / "result.json"), asked["metric"]))
 
-
-def _dig(tree: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        tree = tree[key]
-    return tree

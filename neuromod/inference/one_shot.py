@@ -33,7 +33,7 @@ def one_shot(
     with torch.no_grad():
         stacked = _stack([model.edits(task=task) for task in tasks])
     mean = {name: value.mean(0) for name, value in stacked.items()}
-    watched = _watched(mean, sites)
+    watched = _watched(model, mean, sites)
     pieces = [_scores(model, part, stacked, mean, watched, objective) for part in x.split(chunk, model.target.batch_axis)]
     return torch.cat(pieces)
 
@@ -71,8 +71,10 @@ def _stack(edits: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([edit[name] for edit in edits]) for name in edits[0]}
 
 
-def _watched(mean: Mapping[str, Tensor], sites: Sequence[str] | None) -> list[str]:
+def _watched(model: Modulated, mean: Mapping[str, Tensor], sites: Sequence[str] | None) -> list[str]:
     unknown = [site for site in sites or () if site not in mean]
     if unknown:
         raise RefusedError(f"sites must be edited by the model; {unknown[0]!r} is not; it edits {sorted(mean)[:4]}")
-    return list(mean if sites is None else sites)
+    # Statistics of norms are averaged with the rest, but a norm has no derivative with respect to them.
+    measured = dict(model.target.pristine.named_buffers())
+    return [name for name in mean if name not in measured] if sites is None else list(sites)
