@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.name is None:
         parser.error(f"name a benchmark: {', '.join(names())}")
-    from benchmarks import machine
+    from benchmarks import machine  # it imports torch, which --list can do without
 
     machine.fix_environment()
     report: Report = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick)

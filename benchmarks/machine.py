@@ -9,8 +9,8 @@ import torch
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    # Below these sizes malloc reuses its memory; above, every large temporary is mapped, zeroed and unmapped again, which
-    # moves timings by a factor of 2 and depends on what ran before. 32 MiB is the most that every glibc accepts.
+    # Below these sizes malloc reuses its memory; above, every large temporary is mapped, zeroed and unmapped again,
+    # which moves timings by a factor of 2 and depends on what ran before. 32 MiB is the most that every glibc accepts.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),

@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Callable
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import conditions
-from benchmarks.timing import Bar, Report, interleave
+from benchmarks.machine import conditions, copy_seconds_per_byte
+from benchmarks.timing import Bar, Report, Samples, interleave
 from neuromod import Bernoulli, Kind, Modulated, Modulator, Table, Target, Threshold, TopK
 from neuromod.seeds import generator
 
@@ -25,18 +25,28 @@ def run(*, quick: bool = False) -> Report:
     """Every bar; ``quick`` takes a third of the turns."""
     turns = 15 if quick else 45
     fixed = conditions()
-    return Report("mask_step", (*_steps(turns), *_compiled(turns), *_selection(turns // 3)), fixed)
+    steps, floor = _steps(turns)
+    bars = (*steps, *_compiled(turns), *_selection(turns // 3))
+    return Report("mask_step", bars, fixed | {"floor of a masked step / dense": floor})
 
 
-def _steps(turns: int) -> list[Bar]:
+def _steps(turns: int) -> tuple[list[Bar], str]:
     kinds = {"threshold": Threshold(), "top-k": TopK(0.5), "Bernoulli": Bernoulli()}
     contenders = {name: step(masked(kind)) for name, kind in kinds.items()} | {"dense": step(network())}
     samples = interleave(contenders, turns=turns, warm_up=5)
-    return [
+    bars = [
         samples.bar("step: threshold / dense", "threshold", "dense", 1.2),
         samples.bar("step: top-k / dense", "top-k", "dense", 1.5),
         samples.bar("step: Bernoulli / dense", "Bernoulli", "dense"),
     ]
+    return bars, _floor(samples)
+
+
+def _floor(samples: Samples) -> str:
+    """The ratio that is left if a mask costs two reads and a write of all weights forward and again backward."""
+    moved = 6 * sum(p.numel() * p.element_size() for p in network().parameters())
+    ratio = 1 + moved * copy_seconds_per_byte() / samples.median("dense")
+    return f"{ratio:.3f} ({moved:,} bytes at the speed of a copy)"
 
 
 def _compiled(turns: int) -> list[Bar]:
@@ -72,7 +82,7 @@ def network() -> nn.Sequential:
     """The same network every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = [nn.Linear(a, b, bias=False) for a, b in zip(SIZES, SIZES[1:], strict=False)]
+        layers = [nn.Linear(a, b, bias=False) for a, b in pairwise(SIZES)]
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 

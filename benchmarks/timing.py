@@ -91,7 +91,7 @@ def interleave(
     warm_up: int = 2,
     clock: Callable[[], float] = time.process_time,
 ) -> Samples:
-    """Run every contender once a turn, ``warm_up`` turns unmeasured; the order rotates, so that none is always first."""
+    """Run every contender once a turn, after ``warm_up`` turns unmeasured; the order rotates from turn to turn."""
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-warm_up, turns):
