@@ -14,11 +14,10 @@ from neuromod.errors import RefusedError
 
 
 class _Threshold(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(score: Tensor, at: float, strict: bool) -> Tensor:
-        return (score > at if strict else score >= at).to(score.dtype)
+        # In place on a copy: a comparison that writes bools, and a cast from them, cost five times as much on a CPU.
+        return score.clone().gt_(at) if strict else score.clone().ge_(at)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -27,6 +26,10 @@ class _Threshold(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int | None]:
+        return _Threshold.apply(*inputs), in_dims[0]  # type: ignore[no-untyped-call]
 
 
 def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor:
@@ -44,7 +47,7 @@ class _TopK(torch.autograd.Function):
 
     @staticmethod
     def forward(score: Tensor, k: int) -> Tensor:
-        return torch.ops.neuromod.largest(score.abs(), k)  # type: ignore[no-any-return]
+        return torch.ops.neuromod.largest(score, k)  # type: ignore[no-any-return]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -69,38 +72,45 @@ def top_k(score: Tensor, k: int) -> Tensor:
 
 
 @torch.library.custom_op("neuromod::largest", mutates_args=())
-def largest(magnitude: Tensor, k: int) -> Tensor:
-    """The exact mask of the ``k`` largest entries: a selection (linear time), never a sort."""
-    flat = magnitude.detach().reshape(-1)
+def largest(score: Tensor, k: int) -> Tensor:
+    """The exact mask of the ``k`` entries of largest magnitude: a selection (linear time), never a sort."""
     if k <= 0:
-        return torch.zeros_like(magnitude, memory_format=torch.contiguous_format)
-    if flat.device.type == "cpu":
-        bound = _kth_largest_cpu(flat, k)
-    else:
-        bound = torch.topk(flat, k, sorted=False).values.amin()
-    keep = flat >= bound
-    if int(keep.sum()) != k:
-        keep = _break_ties(flat, bound, k)
-    return keep.to(magnitude.dtype).reshape(magnitude.shape)
+        return torch.zeros_like(score, memory_format=torch.contiguous_format)
+    flat = score.detach().reshape(-1).abs()
+    keep = _largest_cpu(flat, k) if flat.device.type == "cpu" else _largest(flat, k)
+    # Viewed as bytes, for a cast from bool is several times slower on a CPU.
+    return keep.view(torch.uint8).to(score.dtype).reshape(score.shape)
 
 
 @largest.register_fake
-def _(magnitude: Tensor, k: int) -> Tensor:
-    return torch.empty_like(magnitude, memory_format=torch.contiguous_format)
+def _(score: Tensor, k: int) -> Tensor:
+    return torch.empty_like(score, memory_format=torch.contiguous_format)
 
 
-def _kth_largest_cpu(flat: Tensor, k: int) -> Tensor:
-    # numpy's introselect is 8-15 times faster than torch.kthvalue and torch.topk on millions of entries.
-    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    position = flat.numel() - k
-    return torch.as_tensor(np.partition(wide.numpy(), position)[position]).to(flat.dtype)
-
-
-def _break_ties(flat: Tensor, bound: Tensor, k: int) -> Tensor:
-    if bool(torch.isnan(flat).any()):
-        raise RefusedError("scores must be finite to be ranked; got NaN; lower the learning rate or check the loss")
-    above, level = flat > bound, flat == bound
+def _largest(flat: Tensor, k: int) -> Tensor:
+    top = torch.topk(flat, k, sorted=False).values
+    _refuse_nan(top)
+    above, level = flat > top.amin(), flat == top.amin()
     return above | (level & (level.cumsum(0) <= k - above.sum()))
+
+
+def _largest_cpu(flat: Tensor, k: int) -> Tensor:
+    # Magnitudes rank like the integers that share their bits, and numpy selects among integers twice as fast as among
+    # floats, which it does 8-15 times faster than torch.kthvalue and torch.topk on millions of entries.
+    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+    ranks = wide.numpy().view(f"i{wide.itemsize}")
+    top = np.partition(ranks, -k)[-k:]
+    _refuse_nan(torch.from_numpy(top.max(keepdims=True)).view(wide.dtype))
+    keep = ranks >= top[0]
+    surplus = np.count_nonzero(keep) - k
+    if surplus:
+        keep[np.flatnonzero(ranks == top[0])[-surplus:]] = False
+    return torch.from_numpy(keep)
+
+
+def _refuse_nan(values: Tensor) -> None:
+    if bool(torch.isnan(values).any()):
+        raise RefusedError("scores must be finite to be ranked; got NaN; lower the learning rate or check the loss")
 
 
 class _Bernoulli(torch.autograd.Function):
@@ -108,7 +118,8 @@ class _Bernoulli(torch.autograd.Function):
 
     @staticmethod
     def forward(score: Tensor, noise: Tensor | None) -> Tensor:
-        return (score >= 0 if noise is None else noise < torch.sigmoid(score)).to(score.dtype)
+        kept = score >= 0 if noise is None else noise < torch.sigmoid(score)
+        return kept.view(torch.uint8).to(score.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -117,8 +128,7 @@ class _Bernoulli(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (score,) = ctx.saved_tensors
-        p = torch.sigmoid(score)
-        return grad * p * (1 - p), None
+        return torch.ops.aten.sigmoid_backward(grad, torch.sigmoid(score)), None
 
 
 def bernoulli(score: Tensor, noise: Tensor | None = None) -> Tensor:

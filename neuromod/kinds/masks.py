@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuromod.bits import pack, unpack
+from neuromod.bits import masked, pack, unpack
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
 from neuromod.sites import Site
@@ -30,8 +30,7 @@ class Mask(Kind):
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         weight = now[site.name]
-        mask = unpack(raw["bits"], site.shape, weight.dtype) if "bits" in raw else self.mask(site, raw)
-        return {site.name: weight * mask}
+        return {site.name: masked(weight, raw["bits"]) if "bits" in raw else weight * self.mask(site, raw)}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
         """One bit a weight."""

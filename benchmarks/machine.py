@@ -1,0 +1,42 @@
+"""What a timing must hold fixed on this machine, and what the machine can do at best."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # Below these sizes malloc reuses its memory; above, every large temporary is mapped, zeroed and unmapped again,
+    # which moves timings by a factor of 2 and depends on what ran before. 32 MiB is the most that every glibc accepts.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+def fix_environment(environment: Mapping[str, str] = ENVIRONMENT) -> None:
+    """Start this process again, once, with ``environment`` set: malloc and OpenMP read it at the start only."""
+    if any(os.environ.get(name) != value for name, value in environment.items()):
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **environment})
+
+
+def conditions() -> dict[str, str]:
+    """What was held fixed."""
+    torch.set_num_threads(1)
+    return {"torch": torch.__version__, "threads": str(torch.get_num_threads()), **ENVIRONMENT}
+
+
+def copy_seconds_per_byte(size: int = 64 << 20, turns: int = 9) -> float:
+    """Process time of a large copy, a byte moved (read or written)."""
+    source = torch.ones(size // 4)
+    into = torch.empty_like(source)
+    found = []
+    for _ in range(turns):
+        start = time.process_time()
+        into.copy_(source)
+        found.append(time.process_time() - start)
+    return sorted(found)[turns // 2] / (2 * size)
