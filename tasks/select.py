@@ -33,6 +33,7 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
     best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
     path = file(results, config["experiment"])
     chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {"choice": best["point"], "rows": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
     print(f"chosen: {best['point']} ({path})")
     return 0

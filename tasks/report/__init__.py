@@ -1,12 +1,11 @@
 """One self-contained HTML report from finished run folders; it opens without a network."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.files import write_atomic
 from tasks.report.read import Run, labels, load
 from tasks.report.sections import sections
 from tasks.report.svg import styles
@@ -55,7 +54,8 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path
         sections=sections(loaded, names),
         configs=[json.dumps(run.config, indent=2, sort_keys=True, ensure_ascii=False) for run in loaded],
     )
-    _atomic(out, page)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, page)
     return out
 
 
@@ -92,11 +92,3 @@ def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
         seen[key] = {"name": data["name"], "sha256": data.get("sha256") or "", "substitute": why}
     return list(seen.values())
 
-
-def _atomic(out: Path, page: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=out.parent, delete=False) as file:
-        file.write(page)
-    # A reader sees the old page or the new one, never half of one.
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, out)
