@@ -17,9 +17,11 @@ def bake(model: Modulated, *, task: int | None = None, condition: Tensor | None 
     Original keys, original module types, same outputs. Refused: modulations conditioned on the input, and taps behind
     modules without a weight and bias of their own to take them (an activation, say).
     """
-    for name, modulator in model.modulators.items():
+    for name, modulator in model.named_modulators().items():
         if modulator.reads not in ("task", "condition"):
-            raise RefusedError(f"a modulation that depends on the input can't be baked; {name!r} reads {modulator.reads!r}; keep the model")
+            raise RefusedError(
+                f"a modulation that depends on the input can't be baked; {name!r} reads {modulator.reads!r}; keep the model"
+            )
     net = _plain(model)
     edits = fold(net, model.edits(task=task, condition=condition), foldable(net, (*NORMS, *LINEAR)))
     for name, value in edits.items():
@@ -39,10 +41,14 @@ def _write(net: nn.Module, name: str, value: Tensor) -> None:
     module = net.get_submodule(prefix)
     if leaf in (GAIN, BIAS):
         kind = type(module).__name__
-        raise RefusedError(f"a tap can be baked into a norm, a linear layer or a convolution; {prefix!r} is a {kind}; keep the model")
+        raise RefusedError(
+            f"a tap can be baked into a norm, a linear layer or a convolution; {prefix!r} is a {kind}; keep the model"
+        )
     current = getattr(module, leaf, None)
     if current is None:
-        raise RefusedError(f"a baked network keeps its keys; {prefix!r} has no {leaf}; build it with {leaf}=True (or affine=True)")
+        raise RefusedError(
+            f"a baked network keeps its keys; {prefix!r} has no {leaf}; build it with {leaf}=True (or affine=True)"
+        )
     if leaf in module._buffers:
         module._buffers[leaf] = value.detach().clone()
         return

@@ -12,14 +12,18 @@ from neuromod.modulated import Modulated
 
 @torch.no_grad()
 def calibrate(
-    model: Modulated, task: int, data: Tensor | Iterable[Tensor | tuple[Tensor, ...]], *, condition: Tensor | None = None
+    model: Modulated,
+    task: int,
+    data: Tensor | Iterable[Tensor | tuple[Tensor, ...]],
+    *,
+    condition: Tensor | None = None,
 ) -> None:
     """Fill the `Statistics` of a task: cumulative mean and unbiased variance over the batches of ``data``.
 
     ``data`` is one batch of inputs, or an iterable of batches (of tuples too; what follows the inputs is ignored). Each
     batch is modulated as the task is, with the statistics of that batch, like PyTorch's ``momentum=None``.
     """
-    keepers = [m for m in model.modulators.values() if not m.kind.learned]
+    keepers = [m for m in model.named_modulators().values() if not m.kind.learned]
     if not keepers:
         raise RefusedError("calibrate fills Statistics; the model has none; add Modulator(Statistics(), ...)")
     norms = {n: m for n, m in model._skeleton.named_modules() if isinstance(m, _BatchNorm)}

@@ -26,18 +26,24 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool
         if task.dtype not in INTEGERS:
             raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
         if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
-            raise RefusedError(f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch")
+            raise RefusedError(
+                f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch"
+            )
         if torch.compiler.is_compiling():
             return None, None, task
         listed = task.reshape(-1).tolist()
     else:
         listed = [task] if isinstance(task, int) else list(task)
         if any(isinstance(t, bool) or not isinstance(t, int) for t in listed):
-            raise RefusedError(f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor")
+            raise RefusedError(
+                f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor"
+            )
         if not isinstance(task, int) and len(listed) != size:
             raise RefusedError(f"task is one id or one a sample ({size} here); got {len(listed)} ids; match the batch")
     if any(t < 0 for t in listed):
-        raise RefusedError(f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)")
+        raise RefusedError(
+            f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)"
+        )
     place = {t: i for i, t in enumerate(dict.fromkeys(listed))}
     if len(place) == 1:
         return (listed[0],), None, None
@@ -53,7 +59,9 @@ def parse_condition(condition: Tensor | None, size: int, read: bool) -> Tensor |
     if not read:
         raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
     if not isinstance(condition, Tensor) or not condition.is_floating_point():
-        raise RefusedError(f"a condition is a tensor of floats; got {type(condition).__name__}; embed or one-hot it first")
+        raise RefusedError(
+            f"a condition is a tensor of floats; got {type(condition).__name__}; embed or one-hot it first"
+        )
     if condition.ndim == 0 or (condition.ndim > 1 and condition.shape[0] != size):
         raise RefusedError(
             f"a condition is (D,) for all samples or (B, D) with B = {size} here; got {tuple(condition.shape)}; match the batch"

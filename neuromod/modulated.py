@@ -1,7 +1,7 @@
 """`Modulated`: ``y = f(x ; W + kind(source(context)))``, and W never moves."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -30,10 +30,17 @@ class Modulated(nn.Module):
         target: the frozen network.
         modulators: what plays it.
         vmap: run a row a sample in one `torch.vmap` call instead of splitting the batch (weights are built per sample).
+
     """
 
+    target: Target
     fingerprint: Tensor
     draws: Tensor
+    _skeleton: nn.Module
+    _now: dict[str, Tensor]
+    _folds: frozenset[str]
+    _one_row: Callable[[list[Row], tuple[Tensor, ...]], Any]
+    _cached: dict[int, Edits]
 
     def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
         super().__init__()
@@ -69,7 +76,9 @@ class Modulated(nn.Module):
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
         if self._cached and context.tasks is not None and all(t in self._cached for t in context.tasks):
             rows = Rows(tuple(self._cached[t] for t in context.tasks), context.index)
-            return run(lambda found, x: call(self._skeleton, found[0], x, self._folds), [(rows, False)], inputs, axis, out_axes)
+            return run(
+                lambda found, x: call(self._skeleton, found[0], x, self._folds), [(rows, False)], inputs, axis, out_axes
+            )
         parts = self._parts(context, draw)
         if self.vmap:
             return run_vmapped(self._edits_of, self._skeleton, self._folds, parts, inputs, axis, out_axes)
@@ -84,19 +93,21 @@ class Modulated(nn.Module):
         example = self.target.example
         parts = self._parts(self._context(example, task, condition), None)
         if any(rows.index is not None for rows, _ in parts):
-            raise RefusedError("edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)")
+            raise RefusedError(
+                "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
+            )
         return self._edits_of([rows.one() for rows, _ in parts])
 
     def measure(
         self, inputs: tuple[Tensor, ...], task: int, condition: Tensor | None, buffers: Mapping[str, Tensor]
     ) -> None:
         """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
-        modulators = [m for m in self._modulators() if m.kind.learned]
+        modulators = [m for m in self.named_modulators().values() if m.kind.learned]
         context = self._context(inputs, task, condition)
         parts = [(modulator(context), modulator.gathers) for modulator in modulators]
 
         def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
-            return call(self._skeleton, self._edits_of(rows, modulators) | buffers, x, self._folds)
+            return call(self._skeleton, {**self._edits_of(rows, modulators), **buffers}, x, self._folds)
 
         run(one, parts, inputs, self.target.batch_axis, self.target.probe.output_axes)
 
@@ -106,29 +117,37 @@ class Modulated(nn.Module):
 
     # ---- tasks -----------------------------------------------------------------------------------------------------
 
+    def named_modulators(self) -> dict[str, Modulator]:
+        """The modulators in order, by the name of their kind in lower case."""
+        return dict(self.modulators.items())  # type: ignore[arg-type]
+
     def tasks(self) -> tuple[int, ...]:
         """The tasks that every modulator which reads the task knows."""
-        known = [set(m.tasks()) for m in self._modulators() if m.reads == "task"]
+        known = [set(m.tasks()) for m in self.named_modulators().values() if m.reads == "task"]
         return tuple(sorted(set.intersection(*known))) if known else ()
 
     def add(self, task: int) -> list[nn.Parameter]:
         """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
-        lacking = [m for m in self._modulators() if m.reads == "task" and task not in m.tasks()]
+        lacking = [m for m in self.named_modulators().values() if m.reads == "task" and task not in m.tasks()]
         if not lacking:
-            raise RefusedError(f"a task is added once, to modulators that read it; got task {task}; pick an id that is free")
+            raise RefusedError(
+                f"a task is added once, to modulators that read it; got task {task}; pick an id that is free"
+            )
         return [p for m in lacking for p in m.add(task)]
 
     def seal(self, task: int) -> None:
         """Move a task from live parameters to rest (masks one bit a weight), in every modulator that reads the task."""
-        for modulator in self._modulators():
+        for modulator in self.named_modulators().values():
             if modulator.reads == "task" and task in modulator.source.tasks():
                 modulator.seal(task)
 
     @torch.no_grad()
     def cache(self, *tasks: int) -> int:
         """Keep the effective weights of tasks for evaluation; returns their bytes. Dropped by `train` and by loading."""
-        if any(m.reads != "task" for m in self._modulators()):
-            raise RefusedError("only weights that depend on the task alone can be cached; got another source; drop cache()")
+        if any(m.reads != "task" for m in self.named_modulators().values()):
+            raise RefusedError(
+                "only weights that depend on the task alone can be cached; got another source; drop cache()"
+            )
         for task in tasks:
             edits = fold(self._skeleton, self.edits(task=task), self._folds)
             self._cached[task] = {name: value.detach() for name, value in edits.items()}
@@ -139,7 +158,7 @@ class Modulated(nn.Module):
     def bytes_per_task(self, task: int) -> int:
         """Bytes of a task at rest: masks at one bit a weight, the rest in its dtype. Shared parts are not counted."""
         total = 0
-        for modulator in self._modulators():
+        for modulator in self.named_modulators().values():
             if modulator.reads == "task":
                 with torch.no_grad():
                     row = modulator.frozen(modulator(Context((), 0, tasks=(task,))).row(0))
@@ -163,7 +182,7 @@ class Modulated(nn.Module):
         return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._skeleton._apply(fn)
         self._refresh()
         return self
@@ -183,24 +202,23 @@ class Modulated(nn.Module):
         return {key: value for key, value in self.__dict__.items() if key not in DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._refresh()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         found = state.get(f"{prefix}fingerprint")
         if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
             theirs, ours = bytes(found.tolist()).hex()[:12], self.target.fingerprint()[:12]
-            raise RefusedError(f"modulators load only on the target they were made for; theirs is {theirs}, this is {ours}; rebuild it")
+            raise RefusedError(
+                f"modulators load only on the target they were made for; theirs is {theirs}, this is {ours}; rebuild it"
+            )
         self._cached.clear()
         super()._load_from_state_dict(state, prefix, *args)
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _modulators(self) -> list[Modulator]:
-        return list(self.modulators.values())  # type: ignore[arg-type]
-
     def _build_skeleton(self) -> None:
-        taps = [s for m in self._modulators() for s in m.sites if s.role == "output"]
+        taps = [s for m in self.named_modulators().values() for s in m.sites if s.role == "output"]
         target = self.target
         self.__dict__["_skeleton"] = skeleton.build(target.pristine, taps, norm=target.norm, dropout=target.dropout)
         self._refresh()
@@ -220,7 +238,7 @@ class Modulated(nn.Module):
     def _edits_of(self, rows: list[Row], modulators: Sequence[Modulator] | None = None) -> Edits:
         now = dict(self._now)
         edits: Edits = {}
-        for modulator, row in zip(modulators or self._modulators(), rows, strict=True):
+        for modulator, row in zip(modulators or self.named_modulators().values(), rows, strict=True):
             new = modulator.edits(row, now)
             now |= new
             edits |= new
@@ -229,8 +247,10 @@ class Modulated(nn.Module):
     def _context(self, inputs: tuple[Tensor, ...], task: Any, condition: Tensor | None) -> Context:
         axis = self.target.batch_axis
         if len(inputs) != len(self.target.example):
-            raise RefusedError(f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order")
-        reads = {m.reads for m in self._modulators()}
+            raise RefusedError(
+                f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order"
+            )
+        reads = {m.reads for m in self.named_modulators().values()}
         size = inputs[0].shape[axis]
         tasks, index, ids = parse_tasks(task, size, "task" in reads)
         given = parse_condition(condition, size, "condition" in reads)
@@ -238,7 +258,7 @@ class Modulated(nn.Module):
         return Context(first, size, tasks, index, ids, given, lambda name: self._activation(name, inputs))
 
     def _parts(self, context: Context, draw: int | None) -> list[tuple[Rows, bool]]:
-        modulators = self._modulators()
+        modulators = list(self.named_modulators().values())
         noisy = [m for m in modulators if m.noisy]
         if draw is not None and not noisy:
             raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
@@ -246,19 +266,25 @@ class Modulated(nn.Module):
         for modulator in () if measured_on_the_fly else modulators:
             for t in context.tasks or ():
                 if modulator.reads == "task" and not modulator.measured(t):
-                    raise RefusedError(f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)")
+                    raise RefusedError(
+                        f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)"
+                    )
         parts = [(modulator(context), modulator.gathers) for modulator in modulators]
         if noisy and (self.training or draw is not None):
             number = int(self.draws) if draw is None else draw
             self.draws += draw is None
-            parts = [(m.noise(r, context, number) if m.noisy else r, g) for m, (r, g) in zip(modulators, parts, strict=True)]
+            parts = [
+                (m.noise(r, context, number) if m.noisy else r, g) for m, (r, g) in zip(modulators, parts, strict=True)
+            ]
         return parts
 
     def _activation(self, name: str, inputs: tuple[Tensor, ...] | None = None) -> Tensor:
         """The output of a module in one unmodulated forward that stops there, batch axis first."""
         calls = self.target.probe.calls
         if name not in calls:
-            raise RefusedError(f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, calls)}")
+            raise RefusedError(
+                f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, calls)}"
+            )
         given = self.target.example if inputs is None else inputs
         return skeleton.activation(self._skeleton, name, given, calls[name][0].batch)
 
@@ -266,12 +292,12 @@ class Modulated(nn.Module):
 
     def _refuse_clashes(self) -> None:
         writers: dict[str, str] = {}
-        for name, modulator in self.modulators.items():
-            for tensor in sorted(modulator.writes()):  # type: ignore[operator]
+        for name, modulator in self.named_modulators().items():
+            for tensor in sorted(modulator.writes()):
                 before = writers.get(tensor)
                 if before is not None:
-                    first = self.modulators[before].kind
-                    if modulator.kind.replaces or first.per_task:  # type: ignore[union-attr]
+                    first = self.named_modulators()[before].kind
+                    if modulator.kind.replaces or first.per_task:
                         raise RefusedError(
                             f"two modulators can share a tensor only where both act on what is there; {before!r} and "
                             f"{name!r} both write {tensor!r}; put the replacing one first, or exclude the site from one"
@@ -282,14 +308,14 @@ class Modulated(nn.Module):
         norms = [n for n, m in self.target.pristine.named_modules() if isinstance(m, _BatchNorm)]
         if self.target.norm != "batch" or not norms:
             return
-        held = {s.module for m in self._modulators() if not m.kind.learned for s in m.sites}
+        held = {s.module for m in self.named_modulators().values() if not m.kind.learned for s in m.sites}
         missing = [n for n in norms if n not in held]
         if missing:
             raise RefusedError(
                 f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
                 "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
             )
-        for name, modulator in self.modulators.items():
+        for name, modulator in self.named_modulators().items():
             if modulator.reads != "task" and not modulator.gathers:
                 raise RefusedError(
                     f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
@@ -298,8 +324,10 @@ class Modulated(nn.Module):
 
     def _check_shapes(self) -> None:
         now = {name: value.to("meta") for name, value in self._now.items()}
-        channels = {s.module: s.shape[0] for m in self._modulators() for s in m.sites if s.role == "output"}
-        for modulator in self._modulators():
+        channels = {
+            s.module: s.shape[0] for m in self.named_modulators().values() for s in m.sites if s.role == "output"
+        }
+        for modulator in self.named_modulators().values():
             shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
             dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
             edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
@@ -316,4 +344,3 @@ def _named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
         taken = sum(name.partition("_")[0] == base for name in named)
         named[base if not taken else f"{base}_{taken + 1}"] = modulator
     return named
-

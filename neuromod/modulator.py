@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from neuromod.seeds import generator
 from neuromod.sites import Site
 from neuromod.skeleton import BIAS, GAIN
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
-from neuromod.sources.table import Sealed
+from neuromod.sources.sealed import Sealed
 from neuromod.target import Target
 
 
@@ -27,6 +26,7 @@ class Modulator(nn.Module):
         sites: where they act (`Target.weights`, `outputs`, `norms`, `statistics`, `head`).
         seed: of every draw of this modulator; each has a generator of its own, by site and task.
         identity: start exactly at the target instead of where the kind's paper starts.
+
     """
 
     target: Target | None
@@ -34,7 +34,9 @@ class Modulator(nn.Module):
 
     def __init__(self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int, identity: bool = False) -> None:
         super().__init__()
-        self.kind, self.source, self.sites = kind, source, tuple(dict.fromkeys(sites))
+        self.kind: Kind = kind
+        self.source: Source = source
+        self.sites = tuple(dict.fromkeys(sites))
         self.seed, self.identity = seed, identity
         self.sealed = Sealed()
         self.__dict__["target"] = None
@@ -43,7 +45,9 @@ class Modulator(nn.Module):
             raise RefusedError("a modulator acts on at least one site; got none; choose with target.weights('*')")
         wrong = next((s for s in self.sites if s.role not in kind.roles), None)
         if wrong is not None:
-            raise RefusedError(f"{self.name} acts on {' or '.join(kind.roles)} sites; got {wrong.role} {wrong.name!r}; choose others")
+            raise RefusedError(
+                f"{self.name} acts on {' or '.join(kind.roles)} sites; got {wrong.role} {wrong.name!r}; choose others"
+            )
 
     @property
     def name(self) -> str:
@@ -70,7 +74,9 @@ class Modulator(nn.Module):
         if self.target is not None:
             if self.target.fingerprint() != target.fingerprint():
                 bound = self.target.fingerprint()[:12]
-                raise RefusedError(f"a modulator belongs to one target; {self.name} is bound to {bound}; make a new one")
+                raise RefusedError(
+                    f"a modulator belongs to one target; {self.name} is bound to {bound}; make a new one"
+                )
             return
         self.__dict__["target"] = target
         self.register_buffer("like", target.like(), persistent=False)
@@ -92,7 +98,9 @@ class Modulator(nn.Module):
         unknown = [o for o in options if o not in self.kind.per_task]
         if unknown:
             allowed = ", ".join(self.kind.per_task) or "no options"
-            raise RefusedError(f"{self.name}.add takes {allowed} beside the task; got {unknown[0]!r}; set it on the kind")
+            raise RefusedError(
+                f"{self.name}.add takes {allowed} beside the task; got {unknown[0]!r}; set it on the kind"
+            )
         if task in self.sealed.places:
             raise RefusedError(f"a task is added once; task {task} is sealed; pick an id that is free")
         with torch.no_grad():
@@ -125,7 +133,10 @@ class Modulator(nn.Module):
         sealed = [t in self.sealed.places for t in context.tasks]
         if all(sealed):
             return self.sealed(context)  # type: ignore[no-any-return]
-        rows = [(self.sealed if s else self.source)(context.only(t)).row(0) for t, s in zip(context.tasks, sealed, strict=True)]
+        rows = [
+            (self.sealed if s else self.source)(context.only(t)).row(0)
+            for t, s in zip(context.tasks, sealed, strict=True)
+        ]
         return Rows(tuple(rows), context.index)
 
     def edits(self, row: Mapping[str, Tensor], now: Now) -> Edits:

@@ -54,7 +54,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.init not in INITIALISATIONS:
-            raise RefusedError(f"init must be a known initialisation; got {self.init!r}; try {nearest(self.init, INITIALISATIONS)}")
+            raise RefusedError(
+                f"init must be a known initialisation; got {self.init!r}; try {nearest(self.init, INITIALISATIONS)}"
+            )
         if self.density is not None and not 0 < self.density <= 1:
             raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share that masks keep")
         if self.density is not None and INITIALISATIONS[self.init] is None:
@@ -66,7 +68,9 @@ class Recipe:
             torch.manual_seed(derive(self.seed, "target", "constructor"))
             net = locate(self.constructor)(**self.kwargs)
         if not isinstance(net, nn.Module):
-            raise RefusedError(f"a recipe's constructor must return an nn.Module; got {type(net).__name__}; check the path")
+            raise RefusedError(
+                f"a recipe's constructor must return an nn.Module; got {type(net).__name__}; check the path"
+            )
         draw = INITIALISATIONS[self.init]
         if draw is not None:
             _initialise(net, draw, self.seed, math.sqrt(1 / (self.density or 1.0)))
@@ -86,9 +90,7 @@ def locate(path: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-def _initialise(
-    net: nn.Module, draw: Callable[[Tensor, torch.Generator], Tensor], seed: int, scale: float
-) -> None:
+def _initialise(net: nn.Module, draw: Callable[[Tensor, torch.Generator], Tensor], seed: int, scale: float) -> None:
     for prefix, layer in net.named_modules():
         parameters = dict(layer.named_parameters(prefix, recurse=False))
         drawn = [name for name, tensor in parameters.items() if tensor.ndim >= 2]

@@ -71,7 +71,7 @@ def choose(
     ``candidates`` maps a name to (names it answers to, its module). Refuses a pattern or an exclusion that matches
     nothing, even beside others that match, with the nearest names that exist.
     """
-    excluded = exclude if isinstance(exclude, list | tuple) else [exclude]
+    excluded: list[Pattern] = list(exclude) if isinstance(exclude, list | tuple) else [exclude]  # type: ignore[list-item]
     for pattern in (*patterns, *excluded):
         if not any(matches(pattern, names, module) for names, module in candidates.values()):
             known = [n for names, _ in candidates.values() for n in names]
@@ -81,6 +81,5 @@ def choose(
     return [
         name
         for name, (names, module) in candidates.items()
-        if any(matches(p, names, module) for p in patterns)
-        and not any(matches(p, names, module) for p in excluded)
+        if any(matches(p, names, module) for p in patterns) and not any(matches(p, names, module) for p in excluded)
     ]

@@ -103,7 +103,9 @@ def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor
     shape[channel] = values.shape[-1]
     if values.ndim == 2:
         if batch is None:
-            raise RefusedError("a row a sample needs an output whose batch axis is known; got a folded one; split the batch")
+            raise RefusedError(
+                "a row a sample needs an output whose batch axis is known; got a folded one; split the batch"
+            )
         shape[batch] = values.shape[0]
         if channel < batch:
             values = values.T
@@ -131,5 +133,7 @@ def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch
     finally:
         handle.remove()
     if batch is None:
-        raise RefusedError(f"a code is read from an output whose batch axis is known; {name!r} folds the batch; pick another module")
+        raise RefusedError(
+            f"a code is read from an output whose batch axis is known; {name!r} folds the batch; pick another module"
+        )
     return found[0].movedim(batch, 0)

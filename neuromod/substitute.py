@@ -53,7 +53,8 @@ def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
     for name, parameter in net.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), set()).add(name)
     shared = {name.rpartition(".")[0] for names in owners.values() if len(names) > 1 for name in names}
-    return frozenset(n for n, m in net.named_modules() if n not in shared and isinstance(m, types) and _folds(m))
+    modules: list[tuple[str, nn.Module]] = list(net.named_modules())
+    return frozenset(n for n, m in modules if n not in shared and isinstance(m, types) and _folds(m))
 
 
 def _folds(module: nn.Module) -> bool:

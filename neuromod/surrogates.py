@@ -29,7 +29,7 @@ class _Threshold(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int | None]:
-        return _Threshold.apply(*inputs), in_dims[0]  # type: ignore[no-untyped-call]
+        return _Threshold.apply(*inputs), in_dims[0]
 
 
 def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor:
@@ -38,7 +38,7 @@ def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor
     >>> threshold(torch.tensor([-1.0, 0.0, 2.0])).tolist()
     [0.0, 1.0, 1.0]
     """
-    mask: Tensor = _Threshold.apply(score, at, strict)  # type: ignore[no-untyped-call]
+    mask: Tensor = _Threshold.apply(score, at, strict)
     return mask
 
 
@@ -67,7 +67,7 @@ def top_k(score: Tensor, k: int) -> Tensor:
     >>> top_k(torch.tensor([3.0, -5.0, 1.0, 3.0]), 2).tolist()
     [1.0, 1.0, 0.0, 0.0]
     """
-    mask: Tensor = _TopK.apply(score, k)  # type: ignore[no-untyped-call]
+    mask: Tensor = _TopK.apply(score, k)
     return mask
 
 
@@ -136,5 +136,5 @@ def bernoulli(score: Tensor, noise: Tensor | None = None) -> Tensor:
 
     Zhou et al. 2019, section 5.
     """
-    mask: Tensor = _Bernoulli.apply(score, noise)  # type: ignore[no-untyped-call]
+    mask: Tensor = _Bernoulli.apply(score, noise)
     return mask

@@ -34,6 +34,7 @@ class Target:
         batch_axis: the batch axis of the inputs.
         dropout: whether dropout is active in training; otherwise the network runs in eval mode throughout.
         recipe: how the network came about, if it is random; set by `from_recipe`.
+
     """
 
     def __init__(
@@ -174,17 +175,21 @@ class Target:
     def _refuse_unused(self, names: Sequence[str], used: Any, what: str, remedy: str) -> None:
         unused = [n for n in names if n not in used]
         if unused:
-            raise RefusedError(f"a site must be used by the forward; {what} {unused[0]!r} is not; {remedy}, or exclude it")
+            raise RefusedError(
+                f"a site must be used by the forward; {what} {unused[0]!r} is not; {remedy}, or exclude it"
+            )
 
     def _refuse_parametrized(self, patterns: Sequence[Pattern]) -> None:
         for name, module in self.pristine.named_modules():
             if not parametrize.is_parametrized(module):
                 continue
-            for leaf in module.parametrizations:  # type: ignore[union-attr]
+            for leaf in module.parametrizations:
                 full = f"{name}.{leaf}".lstrip(".")
                 if full in patterns:
                     stored = f"{name}.parametrizations.{leaf}.original".lstrip(".")
-                    raise RefusedError(f"{full!r} is computed by a parametrization; modulate {stored!r} or outputs({name!r})")
+                    raise RefusedError(
+                        f"{full!r} is computed by a parametrization; modulate {stored!r} or outputs({name!r})"
+                    )
 
     def _refuse_untracked_norms(self) -> None:
         for name, module in self.pristine.named_modules():

@@ -25,7 +25,9 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     given = [part for item in overrides for part in _shorthand(item)]
     chosen = [item.removeprefix("experiment=") for item in given if item.startswith("experiment=")]
     if len(chosen) != 1:
-        raise UserError(f"a command names one experiment; got {chosen}; pass experiment=NAME ({', '.join(experiments()[:4])}, ...)")
+        raise UserError(
+            f"a command names one experiment; got {chosen}; pass experiment=NAME ({', '.join(experiments()[:4])}, ...)"
+        )
     _check_options([item for item in given if "=" in item])
     try:
         base = _compose([f"experiment={chosen[0]}"])

@@ -30,7 +30,10 @@ def demo(root: Path) -> int:
     """Run everything (or go on with it), print the table, write the report; exit status 1 if a claim does not hold."""
     folders = []
     for experiment, *options in RUNS:
-        given = [f"experiment={experiment}", *(o.replace("title=", "title='") + "'" if "title=" in o else o for o in options)]
+        given = [
+            f"experiment={experiment}",
+            *(o.replace("title=", "title='") + "'" if "title=" in o else o for o in options),
+        ]
         folders.append(execute(load(given), root=root, command=["python", "-m", "tasks", "train", *given]))
     results = [read_json(folder / "result.json") for folder in folders]
     print(text_table(results))
@@ -51,7 +54,10 @@ def claims(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
     method, found = max(mask["inference"].items(), key=lambda item: item[1]["group"])
     group = found["group_size"]
     return [
-        (f"the supermask is {100 * gap:.1f} points above the ridge readout (at least {100 * MARGIN:.0f})", gap >= MARGIN),
+        (
+            f"the supermask is {100 * gap:.1f} points above the ridge readout (at least {100 * MARGIN:.0f})",
+            gap >= MARGIN,
+        ),
         (f"modulators of one task each forget exactly nothing (largest {worst})", worst == 0),
         (
             f"the network tells the task of {group} unlabelled images in {100 * found['group']:.1f} % of cases by {method} "

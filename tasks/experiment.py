@@ -50,7 +50,9 @@ def execute(
         if run.finished:
             return run.folder
         if run.resumed and run.resumed.elsewhere:
-            print(f"note: goes on at step {run.resumed.step} under other code than it began with ({run.resumed.began[:10]})")
+            print(
+                f"note: goes on at step {run.resumed.step} under other code than it began with ({run.resumed.began[:10]})"
+            )
         began = time.process_time()
         learner = make_learner(config, target, stream, derived).to(device)
         plan = make_plan(config)
@@ -98,7 +100,9 @@ def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, deri
                 model.compile()
             return Played(model)
         case other:
-            raise UserError(f"method must be one of {', '.join(METHODS)}; got {other!r}; nearest: {nearest(str(other), METHODS)}")
+            raise UserError(
+                f"method must be one of {', '.join(METHODS)}; got {other!r}; nearest: {nearest(str(other), METHODS)}"
+            )
 
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
@@ -124,7 +128,9 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
 
 def _known(config: Mapping[str, Any], key: str, known: Sequence[str]) -> None:
     if config[key] not in known:
-        raise UserError(f"{key} must be one of {', '.join(known)}; got {config[key]!r}; nearest: {nearest(str(config[key]), known)}")
+        raise UserError(
+            f"{key} must be one of {', '.join(known)}; got {config[key]!r}; nearest: {nearest(str(config[key]), known)}"
+        )
 
 
 def _device(name: str) -> torch.device:
@@ -139,7 +145,15 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
     found = metrics.summary(state.matrix, state.initial)
     joint = config["order"] == "joint"
     per_task = bool(own) and not shared
-    trained = "nothing" if config["method"] == "nothing" else "per task" if per_task else "jointly" if joint else "in sequence"
+    trained = (
+        "nothing"
+        if config["method"] == "nothing"
+        else "per task"
+        if per_task
+        else "jointly"
+        if joint
+        else "in sequence"
+    )
     result = {
         "title": config["title"],
         "method": config["title"],

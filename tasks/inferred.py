@@ -22,7 +22,9 @@ def inferred(model: Modulated, stream: Stream, *, methods: list[str], images: in
     found = {}
     for name in methods:
         if name not in METHODS:
-            raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}")
+            raise UserError(
+                f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}"
+            )
         found[name] = _measure(model, stream, name, images, group)
     return found
 

@@ -8,7 +8,9 @@ from typing import TextIO
 class Progress:
     """Tells how far a run is, at most every ``every`` seconds (a terminal) or ten times that (elsewhere)."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0, stream: TextIO | None = None, every: float = 0.5) -> None:
+    def __init__(
+        self, title: str, total: int, *, done: int = 0, stream: TextIO | None = None, every: float = 0.5
+    ) -> None:
         self.title, self.total, self.first = title, total, done
         self.stream = sys.stderr if stream is None else stream
         self.live = self.stream.isatty()

@@ -18,7 +18,9 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
     bars = load_bars(results / "bars.yaml")
     for name in bars if list(names) == ["all"] else names:
         if name not in bars:
-            raise UserError(f"a row stands in the bars before it is run; {name!r} does not; nearest: {nearest(name, bars)}")
+            raise UserError(
+                f"a row stands in the bars before it is run; {name!r} does not; nearest: {nearest(name, bars)}"
+            )
         row = record(name, _runs(bars[name], root, results), bars, results / "ledger.json")
         print(line(row), flush=True)
         write_atomic(results / "README.md", render(load_ledger(results / "ledger.json"), bars))
@@ -42,7 +44,9 @@ def reproduce(name: str, *, root: Path, results: Path) -> int:
     bars, rows = load_bars(results / "bars.yaml"), load_ledger(results / "ledger.json")
     old = next((row for row in rows if row["row"] == name), None)
     if old is None:
-        raise UserError(f"reproduce needs a row of the ledger; got {name!r}; nearest: {nearest(name, [r['row'] for r in rows])}")
+        raise UserError(
+            f"reproduce needs a row of the ledger; got {name!r}; nearest: {nearest(name, [r['row'] for r in rows])}"
+        )
     new = record(name, _runs(bars[name], root, results), bars, root / "ledger.json")
     print(f"ledger      {line(old)}\nreproduced  {line(new)}")
     return int(old["verdict"] != new["verdict"])

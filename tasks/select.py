@@ -29,10 +29,17 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
         given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
         values = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
         rows.append({"point": point, "values": values, "mean": fmean(values)})
-        print("  ".join(f"{key}={value}" for key, value in point.items()), f" {asked['metric']} {rows[-1]['mean']:.4f}", flush=True)
+        print(
+            "  ".join(f"{key}={value}" for key, value in point.items()),
+            f" {asked['metric']} {rows[-1]['mean']:.4f}",
+            flush=True,
+        )
     best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
     path = file(results, config["experiment"])
-    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {"choice": best["point"], "rows": rows}
+    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
+        "choice": best["point"],
+        "rows": rows,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
     print(f"chosen: {best['point']} ({path})")
@@ -45,6 +52,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> float:
-    folder = execute(load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"])
+    folder = execute(
+        load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
+    )
     return float(dig(read_json(folder / "result.json"), asked["metric"]))
-

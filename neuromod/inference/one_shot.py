@@ -34,7 +34,9 @@ def one_shot(
         stacked = _stack([model.edits(task=task) for task in tasks])
     mean = {name: value.mean(0) for name, value in stacked.items()}
     watched = _watched(model, mean, sites)
-    pieces = [_scores(model, part, stacked, mean, watched, objective) for part in x.split(chunk, model.target.batch_axis)]
+    pieces = [
+        _scores(model, part, stacked, mean, watched, objective) for part in x.split(chunk, model.target.batch_axis)
+    ]
     return torch.cat(pieces)
 
 
@@ -56,7 +58,9 @@ def _scores(
     # Inference needs gradients of its own, also where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
         copies = {name: value.clone() for name, value in moving.items()}
-        gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, axis), randomness="different")(copies, x.clone())
+        gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, axis), randomness="different")(
+            copies, x.clone()
+        )
     scores = torch.zeros(x.shape[axis], len(next(iter(stacked.values()))), dtype=x.dtype, device=x.device)
     for name in watched:
         scores -= gradients[name].flatten(1) @ stacked[name].flatten(1).T
@@ -67,7 +71,9 @@ def _stack(edits: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     shapes = [{name: tuple(value.shape) for name, value in edit.items()} for edit in edits]
     odd = next((i for i, s in enumerate(shapes) if s != shapes[0]), None)
     if odd is not None:
-        raise RefusedError(f"superposed tasks edit the same tensors in the same shapes; entry {odd} differs; use brute_force")
+        raise RefusedError(
+            f"superposed tasks edit the same tensors in the same shapes; entry {odd} differs; use brute_force"
+        )
     return {name: torch.stack([edit[name] for edit in edits]) for name in edits[0]}
 
 

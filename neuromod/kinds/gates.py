@@ -27,7 +27,9 @@ class Gate(Kind):
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
-            raise RefusedError(f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}")
+            raise RefusedError(
+                f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
+            )
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"code": site.shape}
@@ -36,7 +38,9 @@ class Gate(Kind):
         return {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        return None if self.form == "sigmoid" else {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
+        return (
+            None if self.form == "sigmoid" else {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
+        )
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         return write_tap(site, now, self.gain(raw["code"]), None)

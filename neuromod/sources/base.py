@@ -118,8 +118,6 @@ class Source(nn.Module):
         raise NotImplementedError
 
 
-
-
 def start_tasks(tasks: int | Iterable[int]) -> tuple[int, ...]:
     """``3`` means tasks 0, 1, 2; an iterable lists the ids."""
     ids = tuple(range(tasks)) if isinstance(tasks, int) else tuple(tasks)

@@ -22,7 +22,9 @@ class Codes(nn.Module):
         super().__init__()
         known = reads in ("task", "condition", "input") or reads.startswith("activation:")
         if not known:
-            raise RefusedError(f"a source reads 'task', 'condition', 'input' or 'activation:NAME'; got {reads!r}; pick one")
+            raise RefusedError(
+                f"a source reads 'task', 'condition', 'input' or 'activation:NAME'; got {reads!r}; pick one"
+            )
         self.reads, self.width, self.zero = reads, width, zero
         self.initial = start_tasks(tasks) if reads == "task" else ()
         self.table = nn.ParameterDict()
@@ -34,12 +36,16 @@ class Codes(nn.Module):
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         """A new task's code: N(0, 1), or zero where codes are mixing weights."""
         if self.reads != "task":
-            raise RefusedError(f"only a source that reads the task knows tasks; this one reads {self.reads!r}; drop add()")
+            raise RefusedError(
+                f"only a source that reads the task knows tasks; this one reads {self.reads!r}; drop add()"
+            )
         if options:
             raise RefusedError(f"a shared source gives every task the same shapes; got {dict(options)}; use a Table")
         if str(task) in self.table:
             raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
-        drawn = torch.zeros(self.width) if self.zero else torch.randn(self.width, generator=starts.generator("code", task))
+        drawn = (
+            torch.zeros(self.width) if self.zero else torch.randn(self.width, generator=starts.generator("code", task))
+        )
         self.table[str(task)] = nn.Parameter(drawn.to(starts.device, starts.dtype))
         return [self.table[str(task)]]
 
@@ -48,7 +54,7 @@ class Codes(nn.Module):
         if self.reads in ("task", "condition"):
             return torch.zeros(2, self.width, device=starts.device, dtype=starts.dtype)
         assert starts.example is not None
-        return self(starts.example)[0]
+        return self.forward(starts.example)[0]
 
     def tasks(self) -> tuple[int, ...]:
         return tuple(map(int, self.table))
@@ -60,9 +66,13 @@ class Codes(nn.Module):
         if self.reads == "condition":
             codes = context.condition
             if codes is None:
-                raise RefusedError("a source that reads the condition needs one; got none; pass condition=c to the model")
+                raise RefusedError(
+                    "a source that reads the condition needs one; got none; pass condition=c to the model"
+                )
             if codes.shape[-1] != self.width:
-                raise RefusedError(f"a condition has the width the source was made for, {self.width}; got {tuple(codes.shape)}; set code=")
+                raise RefusedError(
+                    f"a condition has the width the source was made for, {self.width}; got {tuple(codes.shape)}; set code="
+                )
             if codes.ndim == 1:
                 return codes.unsqueeze(0), None
         elif self.reads == "input":
@@ -90,8 +100,6 @@ class Codes(nn.Module):
                 like = next(iter(self.table.values()), value)
                 self.table[task] = nn.Parameter(value.detach().clone().to(like.device))
         super()._load_from_state_dict(state, prefix, *args)
-
-
 
 
 class Body(nn.Module):

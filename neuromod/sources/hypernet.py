@@ -26,6 +26,7 @@ class Hypernet(Source):
         code: width of a task's code, or of a condition.
         chunk: numbers a chunk; None gives every raw number a row of the head.
         chunk_code: width of a chunk's embedding.
+
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Hypernet(Source):
 
     def _with_chunks(self, codes: Tensor, starts: Starts) -> Tensor:
         if codes.ndim != 2:
-            raise RefusedError(f"a chunked hypernetwork reads a vector (task or condition); got codes of shape {tuple(codes.shape)}")
+            raise RefusedError(
+                f"a chunked hypernetwork reads a vector (task or condition); got codes of shape {tuple(codes.shape)}"
+            )
         assert self.chunk is not None
         for key, shape in self.shapes.items():
             size = (-(-math.prod(shape) // self.chunk), self.chunk_code)

@@ -23,6 +23,7 @@ class LowRank(Source):
         tasks: tasks to start with, where it reads the task.
         body: any module (rows, ...) to (rows, features); by default one hidden layer of ``hidden`` ReLUs.
         code: width of a condition.
+
     """
 
     def __init__(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
@@ -18,6 +17,7 @@ class Table(Source):
 
     Args:
         tasks: a count (ids 0, 1, ...) or the ids to start with; more with ``add``.
+
     """
 
     def __init__(self, tasks: int | Iterable[int] = 1) -> None:
@@ -47,7 +47,7 @@ class Table(Source):
     def row(self, task: int) -> Row:
         """The live row of a task: parameters, or buffers where numbers are measured."""
         held = self.rows[str(task)]
-        return {**held._parameters, **held._buffers}  # type: ignore[dict-item]
+        return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
 
     def forward(self, context: Context) -> Rows:
         live = self.tasks()
@@ -71,111 +71,11 @@ class Table(Source):
             if name.startswith(f"{prefix}rows."):
                 task, _, key = name.removeprefix(f"{prefix}rows.").partition(".")
                 saved.setdefault(int(task), {})[key] = value
-        for task in self.tasks():
-            if task not in saved:
-                self.forget(task)
-        for task, row in saved.items():
-            held = self.row(task) if str(task) in self.rows else {}
+        for gone in set(self.tasks()) - set(saved):
+            self.forget(gone)
+        for number, row in saved.items():
+            held = self.row(number) if str(number) in self.rows else {}
             if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in row.items()}:
                 like = next(iter(held.values()), next(iter(row.values())))
-                self._insert(task, {key: value.to(like.device) for key, value in row.items()})
+                self._insert(number, {key: value.to(like.device) for key, value in row.items()})
         super()._load_from_state_dict(state, prefix, *args)
-
-
-class Sealed(Source):
-    """Rows at rest: one tensor a site for all sealed tasks, indexed by an integer task tensor.
-
-    Tasks whose rows have the same shapes share a stack; capacity doubles, so that sealing costs amortised constant time
-    and a compiled graph sees few sizes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stacks = nn.ModuleList()
-        self.places: dict[int, tuple[int, int]] = {}
-
-    def tasks(self) -> tuple[int, ...]:
-        return tuple(self.places)
-
-    def seal(self, task: int, row: Row) -> None:
-        """Take in a row; a copy is kept."""
-        shapes = {key: tuple(value.shape) for key, value in row.items()}
-        number = next((i for i, s in enumerate(self.stacks) if s.shapes() == shapes), None)
-        if number is None:
-            number = len(self.stacks)
-            self.stacks.append(_Stack())
-        self.places[task] = (number, self.stacks[number].append(task, row))  # type: ignore[operator, union-attr]
-
-    def row(self, task: int) -> Row:
-        """The row of a sealed task (views)."""
-        number, position = self.places[task]
-        return {key: value[position] for key, value in self.stacks[number].values().items()}  # type: ignore[operator]
-
-    def forward(self, context: Context) -> Rows:
-        if context.ids is None:
-            return Rows(tuple(map(self.row, task_rows(self.places, context))), context.index)
-        if len(self.stacks) != 1:
-            raise RefusedError(f"one graph serves rows of one shape; got {len(self.stacks)} shapes; call without compiling")
-        positions = lookup(self.stacks[0].order, context.ids.device)  # type: ignore[operator]
-        return Rows(self.stacks[0].values(), positions[context.ids])  # type: ignore[operator]
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        numbers = sorted({int(n.removeprefix(f"{prefix}stacks.").partition(".")[0]) for n in state if n.startswith(f"{prefix}stacks.")})
-        self.stacks = nn.ModuleList(_Stack() for _ in numbers)
-        self.places = {}
-        for number, stack in enumerate(self.stacks):
-            head = f"{prefix}stacks.{number}."
-            stack.fill({n.removeprefix(head): v for n, v in state.items() if n.startswith(head)})  # type: ignore[operator]
-            self.places |= {task: (number, i) for i, task in enumerate(stack.order)}  # type: ignore[operator]
-        super()._load_from_state_dict(state, prefix, *args)
-
-
-class _Stack(nn.Module):
-    """Rows of one shape, stacked a site; ``count`` of ``capacity`` are in use."""
-
-    task: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("task", torch.empty(0, dtype=torch.long))
-        self.order: list[int] = []
-
-    @property
-    def count(self) -> int:
-        return len(self.order)
-
-    def values(self) -> Row:
-        return {key: value for key, value in self._buffers.items() if key != "task" and value is not None}
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {key: tuple(value.shape[1:]) for key, value in self.values().items()}
-
-    def append(self, task: int, row: Row) -> int:
-        position = self.count
-        entry = row | {"task": torch.tensor(task)}
-        if position == self.task.shape[0]:
-            for key, value in entry.items():
-                self._grow(key, value)
-        for key, value in entry.items():
-            self.get_buffer(key)[position] = value
-        self.order.append(task)
-        return position
-
-    def fill(self, rows: Row) -> None:
-        self.order = rows["task"].tolist()
-        for key, value in rows.items():
-            self.register_buffer(key, torch.empty_like(value))
-
-    def _grow(self, key: str, value: Tensor) -> None:
-        old = self._buffers.get(key)
-        capacity = max(4, 2 * self.count)
-        device = value.device if old is None or key != "task" else old.device
-        new = torch.zeros((capacity, *value.shape), dtype=value.dtype, device=device)
-        if old is not None and self.count:
-            new[: self.count] = old[: self.count]
-        self.register_buffer(key, new)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for key, value in self._buffers.items():
-            if value is not None:
-                destination[prefix + key] = value[: self.count] if keep_vars else value[: self.count].detach()

@@ -35,7 +35,9 @@ class Ridge(nn.Module):
         """All hidden units and a one: (B, units + 1), float64."""
         found: list[Tensor] = []
         hidden = [m for m in self.target.pristine.modules() if isinstance(m, nn.ReLU)]
-        handles = [m.register_forward_hook(lambda module, args, output: found.append(output.flatten(1))) for m in hidden]
+        handles = [
+            m.register_forward_hook(lambda module, args, output: found.append(output.flatten(1))) for m in hidden
+        ]
         try:
             self.target(x)
         finally:

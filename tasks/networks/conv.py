@@ -10,6 +10,11 @@ def conv(shape: Sequence[int], outputs: int, widths: Sequence[int] = (32, 64), *
     layers: list[nn.Module] = []
     channels, side = shape[0], shape[1]
     for width in widths:
-        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
         channels, side = width, side // 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, outputs, bias=bias))

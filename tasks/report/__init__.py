@@ -91,4 +91,3 @@ def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
         key = json.dumps(data, sort_keys=True)
         seen[key] = {"name": data["name"], "sha256": data.get("sha256") or "", "substitute": why}
     return list(seen.values())
-

@@ -14,7 +14,9 @@ from tasks.build import modulated
 from tasks.networks import Lstm, ResNet, conv, mlp
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {p.stem: OmegaConf.to_container(OmegaConf.load(p)) for p in sorted((ROOT / "configs/modulator").glob("*.yaml"))}
+CONFIGS = {
+    p.stem: OmegaConf.to_container(OmegaConf.load(p)) for p in sorted((ROOT / "configs/modulator").glob("*.yaml"))
+}
 TASKS, SIZE, OUTPUTS = 4, 16, 5
 EVEN, UNEVEN = [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4, [0] * 13 + [1, 2, 3]
 

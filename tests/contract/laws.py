@@ -41,7 +41,9 @@ def gradients(model: Modulated, loss: Tensor) -> dict[str, Tensor]:
 
 def _reads(cell: Cell, model: Modulated, task: int) -> dict[str, object]:
     reads = {m.reads for m in model.modulators.values()}
-    return ({"task": task} if "task" in reads else {}) | ({"condition": cell.condition[0]} if "condition" in reads else {})
+    return ({"task": task} if "task" in reads else {}) | (
+        {"condition": cell.condition[0]} if "condition" in reads else {}
+    )
 
 
 def loss_of(output: Tensor) -> Tensor:
@@ -173,7 +175,11 @@ def baking_equals_the_model(cell: Cell) -> None:
         return
     condition = cell.condition[0] if "condition" in reads else None
     baked = bake(model, task=1 if "task" in reads else None, condition=condition)
-    expected = model(cell.x, **({"task": 1} if "task" in reads else {}), **({"condition": condition} if condition is not None else {}))
+    expected = model(
+        cell.x,
+        **({"task": 1} if "task" in reads else {}),
+        **({"condition": condition} if condition is not None else {}),
+    )
     close(baked(cell.x), expected)
     assert list(baked.state_dict()) == list(cell.net.state_dict())
     assert [type(m) for m in baked.modules()] == [type(m) for m in cell.net.modules()]

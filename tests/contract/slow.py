@@ -43,7 +43,9 @@ def row_of(model: Modulated, context: Any, draw: int | None) -> reference.Row:
     return weights, taps, buffers
 
 
-def _add(modulator: Modulator, row: dict[str, Tensor], base: dict[str, Tensor], weights: Any, taps: Any, buffers: Any) -> None:
+def _add(
+    modulator: Modulator, row: dict[str, Tensor], base: dict[str, Tensor], weights: Any, taps: Any, buffers: Any
+) -> None:
     raws = by_site(row)
     for site in modulator.sites:
         raw, kind = raws[site.label], modulator.kind

@@ -14,7 +14,14 @@ from tests.contract.laws import close, gradients, loss_of, ready
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 MLP = [config for config, network in PAIRS if network == "mlp"]
-SEALABLE = [c for c in MLP if all(p["source"]["_target_"] == "neuromod.Table" or p["source"].get("reads", "task") == "task" for p in CONFIGS[c].values())]
+SEALABLE = [
+    c
+    for c in MLP
+    if all(
+        p["source"]["_target_"] == "neuromod.Table" or p["source"].get("reads", "task") == "task"
+        for p in CONFIGS[c].values()
+    )
+]
 TAPPED = [c for c in MLP if all("norms" in p["sites"] for p in CONFIGS[c].values())]
 
 
@@ -68,7 +75,9 @@ def _same_graph(made: Any, model: Any, cases: list[tuple[torch.Tensor, torch.Ten
     reads = {m.reads for m in model.modulators.values()}
     with torch.no_grad():
         for ids, expected in cases:
-            keywords = ({"task": ids} if "task" in reads else {}) | ({"condition": made.condition} if "condition" in reads else {})
+            keywords = ({"task": ids} if "task" in reads else {}) | (
+                {"condition": made.condition} if "condition" in reads else {}
+            )
             close(compiled(made.x, **keywords), expected, 1e-12)
     assert counter.frame_count == 1
 
