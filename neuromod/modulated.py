@@ -214,7 +214,8 @@ class Modulated(nn.Module):
         return call(self._skeleton, self._edits_of(rows), inputs, self._folds)
 
     def _edits_of(self, rows: list[Row], modulators: Sequence[Modulator] | None = None) -> Edits:
-        now, edits = dict(self._now), Edits()
+        now = dict(self._now)
+        edits: Edits = {}
         for modulator, row in zip(modulators or self._modulators(), rows, strict=True):
             new = modulator.edits(row, now)
             now |= new
