@@ -51,7 +51,7 @@ def _floor(samples: Samples) -> str:
 
 def _compiled(turns: int) -> list[Bar]:
     model = masked(Threshold())
-    model.compile()
+    model.compile(fullgraph=True)
     dense: nn.Module = torch.compile(network())  # type: ignore[assignment]
     samples = interleave({"threshold": step(model), "dense": step(dense)}, turns=turns, warm_up=5)
     return [samples.bar("compiled step: threshold / dense", "threshold", "dense", 1.15)]

@@ -96,6 +96,6 @@ def _initialise(net: nn.Module, draw: Callable[[Tensor, torch.Generator], Tensor
         drawn = [name for name, tensor in parameters.items() if tensor.ndim >= 2]
         for name in drawn:
             parameters[name].copy_(draw(parameters[name], generator(seed, "target", name)) * scale)
-        for name, tensor in parameters.items():
+        for tensor in parameters.values():
             if drawn and tensor.ndim < 2:
                 tensor.zero_()
