@@ -40,12 +40,12 @@ def _overlap(masks: list[list[Tensor]]) -> Tensor:
 
 
 def _first(masks: list[list[Tensor]], stream: Stream) -> dict[str, Any]:
-    """The share of first-layer weights kept at each pixel, where the first layer sees all pixels."""
+    """The share of first-layer weights kept at each pixel of the image, where the first layer sees all pixels."""
     channels, height, width = stream.shape
     if masks[0][0].ndim != 2 or masks[0][0].shape[1] != channels * height * width:
         return {}
     shares = [task[0].mean(0).reshape(channels, height, width).mean(0) for task in masks]
-    return {"masks": [_rounded(share) for share in shares]}
+    return {"masks": [_rounded(task.view.picture(share)) for task, share in zip(stream, shares, strict=True)]}
 
 
 def _gates(model: Modulated, modulator: Any, stream: Stream) -> Tensor:

@@ -19,6 +19,10 @@ class View(Protocol):
         """Images (B, C, H, W) as the network sees them."""
         ...
 
+    def picture(self, values: Tensor, /) -> Tensor:
+        """Values (H, W), one an input, laid out as in the image that a person sees."""
+        ...
+
     def to(self, device: torch.device | str, /) -> Self:
         """The same view with its tensors on a device."""
         ...

@@ -24,6 +24,12 @@ class Permute:
         # Bytes are permuted before they become floats: a quarter of the memory traffic.
         return self.normalise(images.flatten(2).index_select(2, self.order).view_as(images))
 
+    def picture(self, values: Tensor) -> Tensor:
+        """Inputs put back where their pixels were."""
+        back = torch.empty_like(self.order)
+        back[self.order] = torch.arange(len(back), device=back.device)
+        return values.flatten()[back].view_as(values)
+
     def to(self, device: torch.device | str) -> Self:
         """The same view with its tensors on a device."""
         return type(self)(self.normalise.to(device), self.order.to(device))

@@ -33,6 +33,10 @@ class Rotate:
         )
         return self.normalise(turned)
 
+    def picture(self, values: Tensor) -> Tensor:
+        """As the network sees them: turned."""
+        return values
+
     def to(self, device: torch.device | str) -> Self:
         """The same view with its tensors on a device."""
         return type(self)(self.normalise.to(device), self.grid.to(device))

@@ -184,7 +184,7 @@ def test_an_unknown_name_is_answered_with_place_remedy_and_neighbours(tmp_path):
     ) as caught:
         load("omniglott", root=tmp_path)
     assert str(tmp_path) in str(caught.value)
-    with pytest.raises(UserError, match=r"NEUROMOD_DATA is not set.*download=true.*nearest names: cifar100"):
+    with pytest.raises(UserError, match=r"NEUROMOD_DATA is not set.*download=true.*nearest names: 'cifar100'"):
         load("cifar10")
     with pytest.raises(UserError, match=r"plain name or folder:PATH"):
         load("../tiny", root=tmp_path)

@@ -241,3 +241,12 @@ def test_derived_seeds_are_spread_and_repeatable():
 def test_the_seeds_of_a_run_are_independent_of_one_another():
     assert list(seeds(0)) == ["target", "source", "data", "sampling"]
     assert len({value for seed in range(50) for value in seeds(seed).values()}) == 200
+
+
+def test_a_picture_of_a_permuted_task_puts_pixels_back(image_set):
+    images = image_set()
+    view = permuted(images, 2, seed=3)[1].view
+    seen = view(images.train_images[:1])[0, 0]
+    plain = permuted(images, 1, seed=3, first_identity=True)[0].view(images.train_images[:1])[0, 0]
+    assert not torch.equal(seen, plain)
+    assert torch.equal(view.picture(seen), plain)
