@@ -8,7 +8,7 @@ def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
     """The names most like ``name``, quoted and joined, for the end of a message.
 
     >>> nearest("layer1.conv", ["layer1.conv1", "layer2.bn", "fc"])
-    "'layer1.conv1'"
+    "'layer1.conv1', 'layer2.bn'"
     """
     pool = list(dict.fromkeys(str(n) for n in names))
     close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]

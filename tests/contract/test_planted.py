@@ -1,0 +1,75 @@
+"""The test of the test: kinds that are wrong on purpose fail the contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuromod import Modulated, Site
+from neuromod.kinds import Threshold
+from neuromod.kinds.base import Edits, Now, Raw
+from tests.contract import laws
+from tests.contract.cells import CONFIGS, Cell, cell
+
+LEAK: dict[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Leaky(Threshold):
+    """Adds a little of the first scores that it ever saw: task 0 leaks into all others."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        first = LEAK.setdefault(site.name, raw["score"]) if "score" in raw and raw["score"].device.type != "meta" else 0
+        return {site.name: super().edits(site, raw, now)[site.name] + 0.01 * first}
+
+
+@dataclass(frozen=True)
+class Moving(Threshold):
+    """Writes into the target."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        with torch.no_grad():
+            if now[site.name].device.type != "meta":
+                now[site.name].add_(1e-6)
+        return super().edits(site, raw, now)
+
+
+@dataclass(frozen=True)
+class Stopped(Threshold):
+    """Has no gradient for masked-out weights: regrowth is impossible."""
+
+    def mask(self, site: Site, raw: Raw) -> Tensor:
+        mask = super().mask(site, raw)
+        return mask * mask.detach()
+
+
+def planted(kind: Any) -> Cell:
+    config = {"threshold": {**CONFIGS["threshold_table"]["threshold"], "kind": {"_target_": "neuromod.Threshold"}}}
+    made = cell(config, "mlp")
+
+    class Planted(Cell):
+        def model(self, **options: Any) -> Modulated:
+            model = super().model(**options)
+            model.modulators["threshold"].kind = kind
+            LEAK.clear()
+            return model
+
+    return Planted(made.config, made.net, made.x, made.condition)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [
+        (Leaky(), laws.mixed_equals_singles_equals_slow),
+        (Moving(), laws.training_reaches_every_parameter_and_not_the_target),
+        (Stopped(), laws.mixed_equals_singles_equals_slow),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_a_wrong_kind_fails(kind: Any, law: Callable[[Cell], None]) -> None:
+    law(planted(Threshold()))
+    with pytest.raises((AssertionError, ValueError, RuntimeError)):
+        law(planted(kind))
