@@ -6,14 +6,14 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod import skeleton
+from neuromod.composition import check_shapes, named, refuse_batch_norm, refuse_clashes
 from neuromod.context import parse_condition, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Context, Row, Rows
-from neuromod.substitute import NORMS, Edits, call, check, fold, foldable, run, run_vmapped
+from neuromod.substitute import NORMS, Edits, call, fold, foldable, run, run_vmapped
 from neuromod.target import Target
 
 DERIVED = ("_now", "_folds", "_one_row", "_cached")
@@ -46,18 +46,18 @@ class Modulated(nn.Module):
         super().__init__()
         self.__dict__["target"] = target
         self.vmap = vmap
-        self.modulators = nn.ModuleDict(_named(modulators))
+        self.modulators = nn.ModuleDict(named(modulators))
         self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
-        self._refuse_clashes()
-        self._refuse_batch_norm()
+        refuse_clashes(self.named_modulators())
+        refuse_batch_norm(target, self.named_modulators())
         self._build_skeleton()
         axis = target.batch_axis
         example = tuple(x.movedim(axis, 0) for x in target.example)
         context = Context(example, len(example[0]), activation=self._activation)
         for modulator in modulators:
             modulator.bind(target, context)
-        self._check_shapes()
+        check_shapes(self._skeleton, self._now, self.named_modulators())
 
     # ---- calling ---------------------------------------------------------------------------------------------------
 
@@ -287,60 +287,3 @@ class Modulated(nn.Module):
             )
         given = self.target.example if inputs is None else inputs
         return skeleton.activation(self._skeleton, name, given, calls[name][0].batch)
-
-    # ---- refusals --------------------------------------------------------------------------------------------------
-
-    def _refuse_clashes(self) -> None:
-        writers: dict[str, str] = {}
-        for name, modulator in self.named_modulators().items():
-            for tensor in sorted(modulator.writes()):
-                before = writers.get(tensor)
-                if before is not None:
-                    first = self.named_modulators()[before].kind
-                    if modulator.kind.replaces or first.per_task:
-                        raise RefusedError(
-                            f"two modulators can share a tensor only where both act on what is there; {before!r} and "
-                            f"{name!r} both write {tensor!r}; put the replacing one first, or exclude the site from one"
-                        )
-                writers[tensor] = name
-
-    def _refuse_batch_norm(self) -> None:
-        norms = [n for n, m in self.target.pristine.named_modules() if isinstance(m, _BatchNorm)]
-        if self.target.norm != "batch" or not norms:
-            return
-        held = {s.module for m in self.named_modulators().values() if not m.kind.learned for s in m.sites}
-        missing = [n for n in norms if n not in held]
-        if missing:
-            raise RefusedError(
-                f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
-                "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
-            )
-        for name, modulator in self.named_modulators().items():
-            if modulator.reads != "task" and not modulator.gathers:
-                raise RefusedError(
-                    f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
-                    f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
-                )
-
-    def _check_shapes(self) -> None:
-        now = {name: value.to("meta") for name, value in self._now.items()}
-        channels = {
-            s.module: s.shape[0] for m in self.named_modulators().values() for s in m.sites if s.role == "output"
-        }
-        for modulator in self.named_modulators().values():
-            shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
-            dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
-            edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
-            resized = tuple(edits) if modulator.kind.per_task else ()
-            check(self._skeleton, edits, channels, resized)
-            now |= {k: v for k, v in edits.items() if k not in resized}
-
-
-def _named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
-    """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
-    named: dict[str, Modulator] = {}
-    for modulator in modulators:
-        base = modulator.name.lower()
-        taken = sum(name.partition("_")[0] == base for name in named)
-        named[base if not taken else f"{base}_{taken + 1}"] = modulator
-    return named

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -195,6 +196,10 @@ class Modulator(nn.Module):
         row = self.source(Context((), 0, tasks=(task,))).row(0)
         for site in self.sites:
             row[f"{site.label}/value"].copy_(values[site.name])
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._measured.clear()
+        super()._load_from_state_dict(*args)
 
     def writes(self) -> set[str]:
         """Names of the tensors that this modulator writes."""

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
+
+from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, Table, Target, Threshold
+from neuromod.recipe import kaiming_normal
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -25,13 +29,27 @@ def test_ten_lines(name: str) -> None:
         torch.manual_seed(0)
         failed, tried = doctest.DocTestRunner(verbose=False).run(test, clear_globs=False)
     assert (failed, tried >= 9) == (0, True)
-    model, plain, x, net = (test.globs[key] for key in ("model", "plain", "x", "net"))
-    with torch.no_grad():
-        # Features, and not the logits alone: a random vision transformer starts with a head of zeros.
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        together = model.eval()(x, task=torch.tensor([0, 1, 1, 0]))
-        alone = torch.stack([model(x[i : i + 1], task=t)[0] for i, t in enumerate([0, 1, 1, 0])])
-        assert torch.allclose(together, alone, atol=1e-4 * max(1.0, float(alone.abs().max())))
+    plain, net, model = (test.globs[key] for key in ("plain", "net", "model"))
     assert list(plain.state_dict()) == list(net.state_dict())
     model.target.verify()
+    mixed_equals_singles(name, test.globs["x"])
+
+
+@torch.no_grad()
+def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
+    """On drawn weights: a random vision transformer starts with a head of zeros, a random mobilenet puts out 1e-9."""
+    net = getattr(torchvision.models, name)()
+    rng = torch.Generator().manual_seed(1)
+    for weight in net.parameters():
+        if weight.ndim > 1:
+            weight.copy_(kaiming_normal(weight, rng))
+    target = Target(net, x)
+    masks = Modulator(Threshold(), Table(tasks=2), target.weights("*"), seed=0)
+    affine = Modulator(Affine("uniform"), Table(tasks=2), target.norms(), seed=0)
+    gates = Modulator(Gate("doubled"), Hypernet("input", hidden=8), target.norms(), seed=0)
+    model = Modulated(target, masks, affine, gates).eval()
+    together = model(x, task=torch.tensor([0, 1, 1, 0]))
+    alone = torch.stack([model(x[i : i + 1], task=t)[0] for i, t in enumerate([0, 1, 1, 0])])
+    size = float(alone.abs().max())
+    assert float((together - alone).abs().max()) < 1e-4 * size
+    assert float((together - model(x, task=torch.tensor([1, 0, 0, 1]))).abs().max()) > 1e-2 * size

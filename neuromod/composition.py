@@ -1,0 +1,73 @@
+"""Which modulators go together on a target, and under which names."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from neuromod.errors import RefusedError
+from neuromod.modulator import Modulator
+from neuromod.substitute import check
+from neuromod.target import Target
+
+Named = Mapping[str, Modulator]
+
+
+def named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
+    """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
+    named: dict[str, Modulator] = {}
+    for modulator in modulators:
+        base = modulator.name.lower()
+        taken = sum(name.partition("_")[0] == base for name in named)
+        named[base if not taken else f"{base}_{taken + 1}"] = modulator
+    return named
+
+
+def refuse_clashes(modulators: Named) -> None:
+    """Refuse two modulators of one tensor where the second ignores the first, or the first changes its shape."""
+    writers: dict[str, str] = {}
+    for name, modulator in modulators.items():
+        for tensor in sorted(modulator.writes()):
+            before = writers.get(tensor)
+            if before is not None:
+                first = modulators[before].kind
+                if modulator.kind.replaces or first.per_task:
+                    raise RefusedError(
+                        f"two modulators can share a tensor only where both act on what is there; {before!r} and "
+                        f"{name!r} both write {tensor!r}; put the replacing one first, or exclude the site from one"
+                    )
+            writers[tensor] = name
+
+
+def refuse_batch_norm(target: Target, modulators: Named) -> None:
+    """Refuse ``norm="batch"`` without a place for each task's statistics, or with samples split one by one."""
+    norms = [n for n, m in target.pristine.named_modules() if isinstance(m, _BatchNorm)]
+    if target.norm != "batch" or not norms:
+        return
+    held = {s.module for m in modulators.values() if not m.kind.learned for s in m.sites}
+    missing = [n for n in norms if n not in held]
+    if missing:
+        raise RefusedError(
+            f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
+            "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
+        )
+    for name, modulator in modulators.items():
+        if modulator.reads != "task" and not modulator.gathers:
+            raise RefusedError(
+                f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
+                f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
+            )
+
+
+def check_shapes(net: nn.Module, now: Mapping[str, Tensor], modulators: Named) -> None:
+    """Run every modulator once on meta tensors and check names and shapes of what it writes."""
+    now = {name: value.to("meta") for name, value in now.items()}
+    channels = {s.module: s.shape[0] for m in modulators.values() for s in m.sites if s.role == "output"}
+    for modulator in modulators.values():
+        shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
+        dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
+        edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
+        resized = tuple(edits) if modulator.kind.per_task else ()
+        check(net, edits, channels, resized)
+        now |= {k: v for k, v in edits.items() if k not in resized}
