@@ -30,8 +30,8 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
         )
     _check_options([item for item in given if "=" in item])
     try:
-        base = _compose([f"experiment={chosen[0]}"])
-        _check_keys(base, given)
+        # Options are those of the chosen files: `optimizer=sgd optimizer.momentum=0.5` asks SGD and not the default.
+        _check_keys(_compose([item for item in given if (CONFIGS / _group(item)).is_dir()]), given)
         composed = _compose(given)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"the config can't be composed: {str(error).splitlines()[0]}; correct the override") from error
@@ -68,10 +68,13 @@ def _shorthand(item: str) -> list[str]:
     return [item]
 
 
+def _group(item: str) -> str:
+    return item.partition("=")[0].partition("@")[0].lstrip("+~")
+
+
 def _check_options(items: Iterable[str]) -> None:
     for item in items:
-        key, _, value = item.partition("=")
-        group = key.partition("@")[0].lstrip("+~")
+        value, group = item.partition("=")[2], _group(item)
         known = options(group) if (CONFIGS / group).is_dir() else []
         if known and value not in known:
             raise UserError(f"{group} must be a known name; got {value!r}; nearest: {nearest(value, known)}")
@@ -81,8 +84,7 @@ def _check_keys(config: Mapping[str, Any], items: Sequence[str]) -> None:
     known = set(_dotted(config))
     for item in items:
         key = item.partition("=")[0]
-        plain = key.partition("@")[0].lstrip("+~")
-        if (CONFIGS / plain).is_dir() or key.startswith(("+", "~")) or key in known:
+        if (CONFIGS / _group(item)).is_dir() or key.startswith(("+", "~")) or key in known:
             continue
         raise UserError(f"an option must exist; got {key!r}; nearest: {nearest(key, known)}")
 

@@ -15,7 +15,7 @@ from tasks.baselines import Dense, Nothing, Ridge
 from tasks.build import modulated
 from tasks.data import load
 from tasks.errors import UserError, nearest
-from tasks.inferred import inferred
+from tasks.inferred import check_methods, inferred
 from tasks.pictures import pictures
 from tasks.played import Played
 from tasks.runs import Run
@@ -41,6 +41,7 @@ def execute(
     """
     torch.set_num_threads(config["threads"])
     device = _device(config["device"])
+    check_methods(config["inference"]["methods"])
     derived = seeds(config["seed"])
     stream = make_stream(config, derived, held).to(device)
     target = make_target(config, stream, derived)

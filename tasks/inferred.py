@@ -1,5 +1,6 @@
 """How well the network tells which task an unlabelled image belongs to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,20 +14,22 @@ from tasks.streams import Stream
 METHODS = {"one_shot": one_shot, "brute_force": brute_force}
 
 
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse an unknown method: before the training whose end would use it."""
+    for name in methods:
+        if name not in METHODS:
+            raise UserError(
+                f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}"
+            )
+
+
 def inferred(model: Modulated, stream: Stream, *, methods: list[str], images: int, group: int) -> dict[str, Any]:
     """For each method: task accuracy for single images and for groups that share a task, class accuracy end to end.
 
     The first ``images`` test images of each task are used. ``confusion`` (T, T): the share of images of task i that are
     taken for task j. Scores are computed image by image; a group sums them, so nothing depends on the batch.
     """
-    found = {}
-    for name in methods:
-        if name not in METHODS:
-            raise UserError(
-                f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}"
-            )
-        found[name] = _measure(model, stream, name, images, group)
-    return found
+    return {name: _measure(model, stream, name, images, group) for name in methods}
 
 
 def _measure(model: Modulated, stream: Stream, name: str, images: int, group: int) -> dict[str, Any]:

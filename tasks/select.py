@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.config import load
 from tasks.environment import code
-from tasks.errors import UserError
+from tasks.errors import UserError, nearest
 from tasks.experiment import execute
 from tasks.files import read_json, write_json
 from tasks.selection import dig, file
@@ -55,4 +55,10 @@ def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> fl
     folder = execute(
         load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
     )
-    return float(dig(read_json(folder / "result.json"), asked["metric"]))
+    result, metric = read_json(folder / "result.json"), asked["metric"]
+    try:
+        return float(dig(result, metric))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"select.metric must be a number in a run's result; got {metric!r}; nearest: {nearest(metric, result)}"
+        ) from error

@@ -18,9 +18,16 @@ def chosen(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     made = read_json(path)
-    follows = all(dig(config, key) == value for key, value in made["choice"].items())
+    follows = all(_says(config, key, value) for key, value in made["choice"].items())
     kept = {key: made[key] for key in ("choice", "metric", "seeds", "held_out", "commit")}
     return kept | {"follows": follows}
+
+
+def _says(config: Mapping[str, Any], key: str, value: Any) -> bool:
+    try:
+        return bool(dig(config, key) == value)
+    except (KeyError, TypeError):  # another optimizer, say, without the option that was chosen
+        return False
 
 
 def dig(tree: Any, dotted: str) -> Any:

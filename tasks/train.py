@@ -76,7 +76,7 @@ def train(learner: Any, stream: Stream, plan: Plan, run: Run, *, seed: int, titl
             _phase(learner, stream, plan, run, state, optimizer, tasks, steps, seed, progress)
         for t in tasks:
             learner.finish(t, stream[t], _sample(stream[t]))
-        _measure(learner, stream, plan, run, state, tasks)
+        _measure(learner, stream, plan, run, state, tasks, steps)
         state.phase, state.step, optimizer = state.phase + 1, 0, None
         _save(learner, None, run, state, steps)
     progress.close()
@@ -129,14 +129,16 @@ def _set_rate(optimizer: torch.optim.Optimizer, schedule: str, step: int, steps:
 
 
 @torch.no_grad()
-def _measure(learner: Any, stream: Stream, plan: Plan, run: Run, state: State, tasks: Sequence[int]) -> None:
+def _measure(
+    learner: Any, stream: Stream, plan: Plan, run: Run, state: State, tasks: Sequence[int], steps: int
+) -> None:
     learner.eval()
     seen = range(len(stream)) if plan.unseen else range(max(tasks) + 1)
     row = max(tasks)
     for t in seen:
         state.matrix[row, t] = accuracy(learner, stream[t], t, plan.evaluation_batch, plan.precision)
     measured = {str(t): float(state.matrix[row, t]) for t in seen}
-    run.log(step=(state.phase + 1) * plan.steps, phase="test", after=row, accuracy=measured)
+    run.log(step=(state.phase + 1) * steps, phase="test", after=row, accuracy=measured)
 
 
 @torch.no_grad()

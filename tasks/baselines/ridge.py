@@ -1,6 +1,7 @@
 """A ridge readout on all hidden units of the frozen target, a task: what random features alone can do."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,14 @@ class Ridge(nn.Module):
         """Parameters a task, bytes a task (in float32), shared parameters."""
         size = next(iter(self.readouts.values())).numel() if len(self.readouts) else 0
         return size, 4 * size, 0
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Make room for the readouts of a checkpoint: a fresh bracket has none."""
+        head = f"{prefix}readouts."
+        for name, value in state.items():
+            if name.startswith(head):
+                self.readouts[name.removeprefix(head)] = nn.Parameter(torch.empty_like(value), requires_grad=False)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def _moments(self, task: Task, chosen: Tensor) -> tuple[Tensor, Tensor, int]:
         gram, cross, count = torch.zeros(()), torch.zeros(()), 0

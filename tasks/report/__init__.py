@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import UserError
 from tasks.files import write_atomic
 from tasks.report.read import Run, labels, load
 from tasks.report.sections import sections
@@ -22,13 +23,13 @@ GROUPS = {
 def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path:
     """Write the report of these run folders to the file `out` and return `out`; equal inputs give equal bytes.
 
-    ValueError where a folder is not a finished run, or where there is none.
+    UserError where a folder is not a finished run, or where there is none.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     if not runs:
-        raise ValueError("a report needs at least one run folder; got none; finish a run first")
+        raise UserError("a report needs at least one run folder; got none; finish a run first")
     loaded = [load(Path(folder)) for folder in runs]
     names = labels(loaded)
     looks = styles([str(run.result["method"]) for run in loaded])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import UserError
+
 REQUIRED = (
     *("title", "method", "role", "trained", "accuracy", "forgetting", "matrix", "parameters_per_task"),
     *("bytes_per_task", "parameters_shared", "seconds", "data", "stream"),
@@ -40,18 +42,18 @@ def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"a run's files must be JSON; {where} has {error.msg} at {error.pos}; run it again") from error
+        raise UserError(f"a run's files must be JSON; {where} has {error.msg} at {error.pos}; run it again") from error
 
 
 def _file(folder: Path, name: str) -> str:
     path = folder / name
     if not path.is_file():
-        raise ValueError(f"a report reads finished runs; {folder.name!r} has no {name}; finish the run or leave it out")
+        raise UserError(f"a report reads finished runs; {folder.name!r} has no {name}; finish the run or leave it out")
     return path.read_text(encoding="utf-8")
 
 
 def load(folder: Path) -> Run:
-    """Read one run folder; ValueError names the file or the key that is missing or wrong."""
+    """Read one run folder; UserError names the file or the key that is missing or wrong."""
     config, environment, result = (
         _parse(_file(folder, f"{part}.json"), f"{folder.name}/{part}.json")
         for part in ("config", "environment", "result")
@@ -59,11 +61,9 @@ def load(folder: Path) -> Run:
     lines = _file(folder, "metrics.jsonl").splitlines()
     metrics = tuple(_parse(line, f"{folder.name}/metrics.jsonl:{i}") for i, line in enumerate(lines, 1) if line.strip())
     if missing := [key for key in REQUIRED if key not in result]:
-        raise ValueError(f"result.json must say {', '.join(missing)}; {folder.name!r} does not; write the run again")
+        raise UserError(f"result.json must say {', '.join(missing)}; {folder.name!r} does not; write the run again")
     if result["role"] not in ROLES:
-        raise ValueError(
-            f"role must be one of {ROLES}; got {result['role']!r} in {folder.name!r}; mend its result.json"
-        )
+        raise UserError(f"role must be one of {ROLES}; got {result['role']!r} in {folder.name!r}; mend its result.json")
     return Run(folder.name, config, environment, metrics, result)
 
 

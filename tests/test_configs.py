@@ -1,0 +1,194 @@
+"""Every config composes, builds and takes a step; what is mistyped is answered with the nearest name."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from neuromod import RefusedError
+from neuromod.kinds import Kind
+from neuromod.sources import Source
+from tasks import config
+from tasks.config import CONFIGS, experiments, load, options
+from tasks.errors import UserError
+from tasks.experiment import execute, make_learner, make_plan, make_stream, make_target
+from tasks.files import read_json
+from tasks.seeds import seeds
+from tests.contract.cells import CONFIGS as CONTRACT
+from tests.images import write
+
+SMALL = ["steps=1", "batch=8", "stream.tasks=2", "evaluation.batch=20", "inference.images=4", "inference.group=2"]
+SMALL += ["device=cpu", "log_every=1", "save_every=1"]
+
+
+def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
+    """An experiment on a tiny image set that bears the name of its own."""
+    given = [f"experiment={experiment}", *SMALL, *overrides]
+    name = load(given)["data"]["name"]
+    return load([*given, f"data.root='{write(root / 'data', name)}'"])
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: Path) -> None:
+    asked = small(tmp_path, experiment)
+    folder = execute(asked, root=tmp_path, command=["train"], results=tmp_path)
+    result = read_json(folder / "result.json")
+    assert result["title"] == asked["title"]
+    assert 0 <= result["accuracy"] <= 1
+    assert len(result["matrix"]) == 2
+    assert set(result.get("inference", {})) == set(asked["inference"]["methods"])
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    trained = sum('"phase": "train"' in line for line in lines)
+    expected = 2 if asked["method"] in ("modulated", "dense") else 0
+    assert trained == expected
+
+
+@pytest.mark.parametrize("name", [n for n in options("target") if n != "custom"])
+def test_every_target_is_built_and_runs(name: str, tmp_path: Path) -> None:
+    asked = small(tmp_path, "demo/base", f"target={name}")
+    derived = seeds(0)
+    stream = make_stream(asked, derived)
+    target = make_target(asked, stream, derived)
+    assert target.norm == asked["target"]["norm"]
+    x = stream[0].view(stream[0].test.images[:5])
+    assert target(x).shape == (5, asked["outputs"])
+    assert bool(target(x).std() > 0)
+    assert make_target(asked, stream, derived).fingerprint() == target.fingerprint()
+    assert make_target(asked, stream, seeds(1)).fingerprint() != target.fingerprint()
+
+
+@pytest.mark.parametrize("name", options("stream"))
+def test_every_stream_is_built(name: str, tmp_path: Path) -> None:
+    stream = make_stream(small(tmp_path, "demo/base", f"stream={name}"), seeds(0))
+    assert len(stream) == 2
+    first, second = (task.view(task.train.images[:4]) for task in stream)
+    assert first.shape == (4, *stream.shape)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+def test_every_optimizer_moves_a_parameter(name: str, tmp_path: Path) -> None:
+    plan = make_plan(small(tmp_path, "demo/base", f"optimizer={name}", "optimizer.lr=0.25"))
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = plan.optimizer([parameter])
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+    parameter.sum().backward()
+    optimizer.step()
+    assert bool((parameter < 1).all())
+
+
+def test_every_modulator_is_in_the_contract_and_composes() -> None:
+    assert set(options("modulator")) == set(CONTRACT)
+    for parts in CONTRACT.values():
+        for part in parts.values():
+            assert isinstance(instantiate(part["kind"]), Kind)
+            assert isinstance(instantiate(part["source"]), Source)
+    composed = load(["experiment=demo/base", "modulator@modulators=masks_deltas_gates"])["modulators"]
+    assert composed == CONTRACT["masks_deltas_gates"]
+    assert list(composed) == list(CONTRACT["masks_deltas_gates"])
+
+
+def test_every_group_is_named_here() -> None:
+    groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
+    assert groups == {"experiment", "target", "stream", "optimizer", "modulator"}
+
+
+def test_the_methods_are_the_learners(tmp_path: Path) -> None:
+    roles, base = {}, small(tmp_path, "demo/base")
+    for method in ("modulated", "dense", "ridge", "nothing"):
+        asked = base | {"method": method}
+        stream = make_stream(asked, seeds(0))
+        learner = make_learner(asked, make_target(asked, stream, seeds(0)), stream, seeds(0))
+        roles[type(learner).__name__] = learner.role
+    assert roles == {"Played": "modulator", "Dense": "bracket", "Ridge": "bracket", "Nothing": "bracket"}
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["experiment=demo/basse"], ["experiment", "'demo/basse'", "'demo/base'"]),
+        (["experiment=demo/base", "stpes=3"], ["'stpes'", "nearest: 'steps'"]),
+        (["experiment=demo/base", "optimizer.rl=3"], ["'optimizer.rl'", "'optimizer.lr'"]),
+        (["experiment=demo/base", "target=resnet"], ["target", "'resnet'", "'resnet20'"]),
+        (["experiment=demo/base", "stream=rotate"], ["stream", "'rotate'", "'rotated'"]),
+        (["experiment=demo/base", "modulator@modulators=topk"], ["modulator", "'topk'", "'topk_table'"]),
+        (["experiment=demo/base", "steps"], ["key=value", "'steps'", "steps=VALUE"]),
+        (["experiment=demo/base", "steps=[1"], ["can't be composed"]),
+        (["steps=3"], ["one experiment", "[]", "experiment=NAME"]),
+        (["experiment=demo/base", "experiment=demo/film"], ["one experiment", "demo/base", "demo/film"]),
+        ([], ["one experiment"]),
+    ],
+)
+def test_a_mistyped_override(overrides: list[str], parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load(overrides)
+    assert "\n" not in str(caught.value)
+    assert re.search(".*".join(map(re.escape, parts)), str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["method=dence"], ["method", "'dence'", "'dense'"]),
+        (["order=join"], ["order", "'join'", "'joint'"]),
+        (["schedule=cosin"], ["schedule", "'cosin'", "'cosine'"]),
+        (["precision=float16"], ["precision", "'float16'", "'bfloat16'"]),
+        (["device=cud"], ["device", "'cud'", "'cuda'"]),
+    ],
+)
+def test_a_mistyped_word(overrides: list[str], parts: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        execute(small(tmp_path, "demo/base", *overrides), root=tmp_path, command=[], results=tmp_path)
+    assert re.search(".*".join(map(re.escape, parts)), str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_a_chosen_file_are_known() -> None:
+    asked = load(
+        ["experiment=demo/base", "optimizer=sgd", "optimizer.momentum=0.5", "stream=rotated", "stream.degrees=3"]
+    )
+    assert (asked["optimizer"]["momentum"], asked["stream"]["degrees"]) == (0.5, 3)
+    chosen = ["modulator@modulators=topk_table", "modulators.topk.kind.density=0.3"]
+    assert load(["experiment=demo/base", *chosen])["modulators"]["topk"]["kind"]["density"] == 0.3
+    with pytest.raises(UserError, match=r"optimizer\.momentum"):
+        load(["experiment=demo/base", "optimizer=adam", "optimizer.momentum=0.5"])
+
+
+# ---- the user's own ----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_and_a_folder_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_network.py").write_text(
+        "import math\nfrom torch import nn\n\n\n"
+        "def build(shape, outputs, width=3):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs", "owls"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    given = ["experiment=demo/supermask", *SMALL, "outputs=null", "target=own_network:build"]
+    asked = config.load([*given, f"data=folder:{tmp_path / 'pictures'}"])
+    folder = execute(asked, root=tmp_path / "runs", command=[], results=tmp_path)
+    result = read_json(folder / "result.json")
+    assert result["data"]["name"] == "pictures"
+    assert (result["data"]["classes"], result["data"]["shape"]) == (3, [3, 6, 5])
+    assert result["parameters_per_task"] == 3 * 3 * 6 * 5 + 3 * 3
+    with pytest.raises(RefusedError, match=r"\A[^\n]*'package.module:name'[^\n]*'own_network:biuld'[^\n]*\Z"):
+        execute(
+            config.load([*given[:-1], "target=own_network:biuld", f"data=folder:{tmp_path / 'pictures'}"]),
+            root=tmp_path / "runs",
+            command=[],
+            results=tmp_path,
+        )
