@@ -26,6 +26,7 @@ FLOORS = (
     ("kinds",),
     ("sources",),
     ("modulator",),
+    ("composition",),
     ("context", "modulated"),
     ("calibrate", "bake"),
     ("inference",),
