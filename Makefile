@@ -42,7 +42,7 @@ lint: $(V)/.stamp
 check: $(V)/.stamp-notebook lint
 	$(PY) -m pytest -n 2 --dist worksteal -m check
 	$(PY) -m tasks ledger --check
-	$(PY) -m pytest --nbmake notebooks -p no:doctest
+	$(PY) -m pytest --nbmake notebooks
 
 bench: $(V)/.stamp
 	for name in $$($(PY) -m benchmarks --list); do $(PY) -m benchmarks $$name || failed=1; done; test -z "$$failed"
