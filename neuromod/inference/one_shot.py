@@ -61,7 +61,9 @@ def _scores(
         gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, axis), randomness="different")(
             copies, x.clone()
         )
-    scores = torch.zeros(x.shape[axis], len(next(iter(stacked.values()))), dtype=x.dtype, device=x.device)
+    # In the dtype of the edits: the inputs may be integers (tokens).
+    first = next(iter(stacked.values()))
+    scores = first.new_zeros(x.shape[axis], len(first))
     for name in watched:
         scores -= gradients[name].flatten(1) @ stacked[name].flatten(1).T
     return scores
