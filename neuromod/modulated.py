@@ -121,6 +121,11 @@ class Modulated(nn.Module):
         """The modulators in order, by the name of their kind in lower case."""
         return dict(self.modulators.items())  # type: ignore[arg-type]
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the sources read: "task", "condition", "input", "activation:NAME"."""
+        return frozenset(m.reads for m in self.named_modulators().values())
+
     def tasks(self) -> tuple[int, ...]:
         """The tasks that every modulator which reads the task knows."""
         known = [set(m.tasks()) for m in self.named_modulators().values() if m.reads == "task"]
@@ -156,14 +161,14 @@ class Modulated(nn.Module):
     # ---- accounts --------------------------------------------------------------------------------------------------
 
     def bytes_per_task(self, task: int) -> int:
-        """Bytes of a task at rest: masks at one bit a weight, the rest in its dtype. Shared parts are not counted."""
-        total = 0
-        for modulator in self.named_modulators().values():
-            if modulator.reads == "task":
-                with torch.no_grad():
-                    row = modulator.frozen(modulator(Context((), 0, tasks=(task,))).row(0))
-                total += sum(value.numel() * value.element_size() for value in row.values())
-        return total
+        """Bytes that must be kept for a task alone: masks at one bit a weight, the rest in its dtype.
+
+        A live task of a shared source needs its code only; the shared part is not counted.
+        """
+        modulators = [m for m in self.named_modulators().values() if m.reads == "task"]
+        with torch.no_grad():
+            rows = [modulator.stored(task) for modulator in modulators]
+        return sum(value.numel() * value.element_size() for row in rows for value in row.values())
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters learn, beside the frozen ones."""
@@ -250,7 +255,7 @@ class Modulated(nn.Module):
             raise RefusedError(
                 f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order"
             )
-        reads = {m.reads for m in self.named_modulators().values()}
+        reads = self.reads
         size = inputs[0].shape[axis]
         tasks, index, ids = parse_tasks(task, size, "task" in reads)
         given = parse_condition(condition, size, "condition" in reads)

@@ -25,7 +25,8 @@ class Modulator(nn.Module):
         kind: what raw numbers mean.
         source: where raw numbers come from.
         sites: where they act (`Target.weights`, `outputs`, `norms`, `statistics`, `head`).
-        seed: of every draw of this modulator; each has a generator of its own, by site and task.
+        seed: of every draw of this modulator; each has a generator of its own, keyed by kind, site and task. Two modulators
+            of one kind at the same sites need different seeds.
         identity: start exactly at the target instead of where the kind's paper starts.
 
     """
@@ -117,6 +118,13 @@ class Modulator(nn.Module):
         row = self.source(Context((), 0, tasks=(task,))).row(0)
         self.sealed.seal(task, self.frozen(row))
         self.source.forget(task)
+
+    def stored(self, task: int) -> Row:
+        """What must be kept for a task alone: its row at rest; of a live task of a shared source, its code."""
+        if task in self.sealed.places:
+            return self.sealed.row(task)
+        own = self.source.own(task)
+        return own if "code" in own else self.frozen(own)
 
     def frozen(self, row: Row) -> Row:
         """A row at rest."""

@@ -1,15 +1,11 @@
 """A modulated network as the training loop sees it."""
 
-import re
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from neuromod import Modulated, calibrate
 from tasks.streams import Task
-
-OWN = re.compile(r"\.(rows|table)\.0(\.|$)")
 
 
 class Played(nn.Module):
@@ -21,13 +17,11 @@ class Played(nn.Module):
     def __init__(self, model: Modulated) -> None:
         super().__init__()
         self.model = model
-        modulators = list(model.modulators.values())
-        self.reads_task = any(m.reads == "task" for m in modulators)
-        self.measures = any(not m.kind.learned for m in modulators)  # type: ignore[union-attr]
+        self.measures = any(not m.kind.learned for m in model.named_modulators().values())
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs)."""
-        told: dict[str, Any] = {"task": task} if self.reads_task else {}
+        told: dict[str, Any] = {"task": task} if "task" in self.model.reads else {}
         logits: Tensor = self.model(x, **told)
         return logits
 
@@ -36,27 +30,10 @@ class Played(nn.Module):
         if self.measures:
             calibrate(self.model, number, batches)
 
-    @torch.no_grad()
     def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task at rest, shared parameters."""
-        total = {name: p.numel() for name, p in self.model.named_parameters()}
+        """Parameters a task, bytes a task, shared parameters."""
         tasks = self.model.tasks()
-        own = sum(count for name, count in total.items() if OWN.search(name))
-        alive = sum(count for name, count in total.items() if re.search(r"\.(rows|table)\.\d+(\.|$)", name))
-        return own, self._bytes(own, tasks), sum(total.values()) - alive
-
-    def _bytes(self, own: int, tasks: tuple[int, ...]) -> int:
-        # A shared source stores a code a task and not the rows that it makes of it.
-        total = 0
-        for modulator in self.model.modulators.values():
-            if modulator.reads == "task" and tasks:
-                table = hasattr(modulator.source, "rows")
-                names = [(n, p) for n, p in modulator.named_parameters() if OWN.search(f".{n}")]
-                row = modulator.frozen(self._row(modulator, tasks[0])) if table else dict(names)  # type: ignore[operator]
-                total += sum(v.numel() * v.element_size() for v in row.values())
-        return total
-
-    @staticmethod
-    def _row(modulator: Any, task: int) -> dict[str, Tensor]:
-        row: dict[str, Tensor] = modulator.source.row(task)
-        return row
+        readers = [m for m in self.model.named_modulators().values() if m.reads == "task"]
+        own = [sum(p.numel() for m in readers if m.kind.learned for p in m.source.own(t).values()) for t in tasks]
+        total = sum(p.numel() for p in self.model.parameters())
+        return own[0] if own else 0, self.model.bytes_per_task(tasks[0]) if tasks else 0, total - sum(own)

@@ -27,11 +27,12 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
 
 
 def show(results: Path, *, check: bool, missed: bool) -> int:
-    """Print the ledger; with ``check`` also what is wrong with it, and exit 1 for that."""
+    """Print the ledger and render its page; with ``check`` print instead what is wrong with it, and exit 1 for that."""
     bars, rows = load_bars(results / "bars.yaml"), load_ledger(results / "ledger.json")
     for row in rows:
         print(line(row))
     if not check:
+        write_atomic(results / "README.md", render(rows, bars))
         return 0
     problems = problems_of(rows, bars, missed=missed)
     for problem in problems:

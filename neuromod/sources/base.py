@@ -109,6 +109,10 @@ class Source(nn.Module):
         """The live tasks."""
         return ()
 
+    def own(self, task: int) -> Row:
+        """The tensors that a live task has for itself: its whole row, or the code that a shared part turns into one."""
+        return {}
+
     def forget(self, task: int) -> None:
         """Drop what only this task needs (after it was sealed)."""
         raise NotImplementedError

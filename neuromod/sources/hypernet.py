@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Rows, Source, Starts
+from neuromod.sources.base import Context, Row, Rows, Source, Starts
 from neuromod.sources.codes import Codes, fitted
 
 
@@ -71,6 +71,9 @@ class Hypernet(Source):
 
     def tasks(self) -> tuple[int, ...]:
         return self.codes.tasks()
+
+    def own(self, task: int) -> Row:
+        return {"code": self.codes.table[str(task)]}
 
     def forget(self, task: int) -> None:
         del self.codes.table[str(task)]

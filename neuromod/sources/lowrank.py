@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from neuromod.sources.base import Context, Rows, Source, Starts
+from neuromod.sources.base import Context, Row, Rows, Source, Starts
 from neuromod.sources.codes import Codes, fitted
 from neuromod.sources.hypernet import bind_offset
 
@@ -60,6 +60,9 @@ class LowRank(Source):
 
     def tasks(self) -> tuple[int, ...]:
         return self.codes.tasks()
+
+    def own(self, task: int) -> Row:
+        return {"code": self.codes.table[str(task)]}
 
     def forget(self, task: int) -> None:
         del self.codes.table[str(task)]

@@ -44,7 +44,7 @@ class Table(Source):
     def forget(self, task: int) -> None:
         del self.rows[str(task)]
 
-    def row(self, task: int) -> Row:
+    def own(self, task: int) -> Row:
         """The live row of a task: parameters, or buffers where numbers are measured."""
         held = self.rows[str(task)]
         return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
@@ -52,8 +52,8 @@ class Table(Source):
     def forward(self, context: Context) -> Rows:
         live = self.tasks()
         if context.ids is not None:
-            return Rows(tuple(map(self.row, live)), lookup(live, context.ids.device)[context.ids])
-        return Rows(tuple(map(self.row, task_rows(dict.fromkeys(live), context))), context.index)
+            return Rows(tuple(map(self.own, live)), lookup(live, context.ids.device)[context.ids])
+        return Rows(tuple(map(self.own, task_rows(dict.fromkeys(live), context))), context.index)
 
     def _insert(self, task: int, row: Row) -> None:
         held = nn.Module()
@@ -74,7 +74,7 @@ class Table(Source):
         for gone in set(self.tasks()) - set(saved):
             self.forget(gone)
         for number, row in saved.items():
-            held = self.row(number) if str(number) in self.rows else {}
+            held = self.own(number) if str(number) in self.rows else {}
             if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in row.items()}:
                 like = next(iter(held.values()), next(iter(row.values())))
                 self._insert(number, {key: value.to(like.device) for key, value in row.items()})

@@ -63,7 +63,7 @@ class Cell:
 
     def call(self, model: Modulated, ids: list[int] | int | Tensor, rows: slice | list[int] = slice(None)) -> Tensor:
         """The output on some samples, each with its task and its condition."""
-        reads = {m.reads for m in model.modulators.values()}
+        reads = model.reads
         stochastic = any(m.noisy for m in model.modulators.values())
         return model(
             self.x[rows],

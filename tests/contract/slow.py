@@ -74,7 +74,7 @@ def _add(
 
 def outputs(model: Modulated, x: Tensor, ids: list[int], condition: Tensor, draw: int | None) -> Tensor:
     """The whole batch, sample by sample."""
-    reads = {m.reads for m in model.modulators.values()}
+    reads = model.reads
     rows = []
     for i, task in enumerate(ids):
         given = condition[i : i + 1] if "condition" in reads else None

@@ -72,7 +72,7 @@ def test_one_graph_serves_a_mixed_batch_of_taps(config: str) -> None:
 def _same_graph(made: Any, model: Any, cases: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(model, fullgraph=True, backend=counter)
-    reads = {m.reads for m in model.modulators.values()}
+    reads = model.reads
     with torch.no_grad():
         for ids, expected in cases:
             keywords = ({"task": ids} if "task" in reads else {}) | (
