@@ -101,14 +101,14 @@ def check(net: nn.Module, edits: Mapping[str, Tensor], channels: Mapping[str, in
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 
-def groups(indices: Sequence[Tensor], size: int) -> list[Tensor] | None:
-    """Positions of the samples that share a row in every index; None where all do, or where there is no index."""
+def groups(indices: Sequence[Tensor]) -> list[Tensor] | None:
+    """Positions (on the CPU) of the samples that share a row in every index; None where all do, or without an index."""
     found: dict[tuple[int, ...], list[int]] = {}
     for position, key in enumerate(zip(*(index.tolist() for index in indices), strict=True)):
         found.setdefault(key, []).append(position)
     if len(found) <= 1:
         return None
-    return [torch.tensor(positions, device=indices[0].device) for positions in found.values()]
+    return [torch.tensor(positions) for positions in found.values()]
 
 
 def run(
@@ -124,9 +124,8 @@ def run(
     and run in one call too; rows that write weights split the batch, one call a row, put back in order. Narrower outputs
     (heads of other widths) are padded with -inf.
     """
-    size = inputs[0].shape[in_axis]
     split = [rows.index for rows, gathers in parts if not gathers and rows.index is not None and rows.index.ndim]
-    pieces = groups(split, size)
+    pieces = groups(split)
     if pieces is None:
         return one([_take(rows, gathers, None) for rows, gathers in parts], inputs)
     outputs = [
