@@ -74,8 +74,9 @@ class Modulated(nn.Module):
         """
         context = self._context(inputs, task, condition)
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
-        if self._cached and context.tasks is not None and all(t in self._cached for t in context.tasks):
-            rows = Rows(tuple(self._cached[t] for t in context.tasks), context.index)
+        cached = {} if self.training or draw is not None else self._cached
+        if cached and context.tasks is not None and all(t in cached for t in context.tasks):
+            rows = Rows(tuple(cached[t] for t in context.tasks), context.index)
             return run(
                 lambda found, x: call(self._skeleton, found[0], x, self._folds), [(rows, False)], inputs, axis, out_axes
             )

@@ -181,7 +181,8 @@ def test_inputs_that_are_integers() -> None:
     model = Modulated(target, Modulator(Threshold(), Table(2), target.weights("*"), seed=0)).eval()
     scores = one_shot(model, tokens, tasks=[0, 1])
     assert scores.dtype == torch.float64
-    edits = [model.edits(task=t) for t in (0, 1)]
+    with torch.no_grad():
+        edits = [model.edits(task=t) for t in (0, 1)]
     mean = {n: ((edits[0][n] + edits[1][n]) / 2).detach().requires_grad_() for n in edits[0]}
     for b in range(5):
         loss = slow_entropy(model.substituted(mean, tokens[b : b + 1])[0])
