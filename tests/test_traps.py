@@ -252,6 +252,9 @@ def test_training_leaves_the_users_network_as_it_was(norm: str) -> None:
         optimizer.step()
     for task in range(3) if norm == "batch" else ():
         calibrate(model, task, x + task)
+    measured = {k: v.clone() for k, v in model.state_dict().items() if ".rows." in k}
+    model.train()(x - 3, task=1)  # batch statistics: they update no buffer, not even a task's that stands in the net's
+    assert all(torch.equal(measured[k], v) for k, v in model.state_dict().items() if k in measured)
     model.eval()(x, task=1)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert {n: (m.training, m.__dict__.get("momentum")) for n, m in net.named_modules()} == flags
