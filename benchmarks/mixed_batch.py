@@ -28,7 +28,7 @@ def run(*, quick: bool = False) -> Report:
     net = network()
     x = torch.randn(16, 3, 64, 64, generator=generator(0, "images"))
     masks, more = _masks(net, x, turns)
-    return Report("mixed_batch", (*_film(net, x, turns), *masks, *_adding()), fixed | more)
+    return Report("mixed_batch", (*_film(net, x, 3 * turns), *masks, *_adding()), fixed | more)
 
 
 def _film(net: nn.Module, x: Tensor, turns: int) -> list[Bar]:

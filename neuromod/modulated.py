@@ -13,10 +13,10 @@ from neuromod.context import parse_condition, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Context, Row, Rows
-from neuromod.substitute import NORMS, Edits, call, fold, foldable, run, run_vmapped
+from neuromod.substitute import Anatomy, Edits, anatomy, call, fold, run, run_vmapped
 from neuromod.target import Target
 
-DERIVED = ("_now", "_folds", "_one_row", "_cached")
+DERIVED = ("_now", "_anatomy", "_one_row", "_cached")
 
 
 class Modulated(nn.Module):
@@ -38,7 +38,7 @@ class Modulated(nn.Module):
     draws: Tensor
     _skeleton: nn.Module
     _now: dict[str, Tensor]
-    _folds: frozenset[str]
+    _anatomy: Anatomy
     _one_row: Callable[[list[Row], tuple[Tensor, ...]], Any]
     _cached: dict[int, Edits]
 
@@ -78,11 +78,15 @@ class Modulated(nn.Module):
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
             rows = Rows(tuple(cached[t] for t in context.tasks), context.index)
             return run(
-                lambda found, x: call(self._skeleton, found[0], x, self._folds), [(rows, False)], inputs, axis, out_axes
+                lambda found, x: call(self._skeleton, found[0], x, self._anatomy),
+                [(rows, False)],
+                inputs,
+                axis,
+                out_axes,
             )
         parts = self._parts(context, draw)
         if self.vmap:
-            return run_vmapped(self._edits_of, self._skeleton, self._folds, parts, inputs, axis, out_axes)
+            return run_vmapped(self._edits_of, self._skeleton, self._anatomy, parts, inputs, axis, out_axes)
         return run(self._one_row, parts, inputs, axis, out_axes)
 
     def compile(self, *args: Any, **options: Any) -> None:
@@ -108,13 +112,13 @@ class Modulated(nn.Module):
         parts = [(modulator(context), modulator.gathers) for modulator in modulators]
 
         def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
-            return call(self._skeleton, {**self._edits_of(rows, modulators), **buffers}, x, self._folds)
+            return call(self._skeleton, {**self._edits_of(rows, modulators), **buffers}, x, self._anatomy)
 
         run(one, parts, inputs, self.target.batch_axis, self.target.probe.output_axes)
 
     def substituted(self, edits: Mapping[str, Tensor], *inputs: Tensor) -> Any:
         """One forward with the given tensors in the place of the target's, whatever the modulators say."""
-        return call(self._skeleton, edits, inputs, self._folds)
+        return call(self._skeleton, edits, inputs, self._anatomy)
 
     # ---- tasks -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +159,7 @@ class Modulated(nn.Module):
                 "only weights that depend on the task alone can be cached; got another source; drop cache()"
             )
         for task in tasks:
-            edits = fold(self._skeleton, self.edits(task=task), self._folds)
+            edits = fold(self._skeleton, self.edits(task=task), self._anatomy.folds)
             self._cached[task] = {name: value.detach() for name, value in edits.items()}
         return sum(v.numel() * v.element_size() for t in tasks for v in self._cached[t].values())
 
@@ -234,12 +238,12 @@ class Modulated(nn.Module):
         net = self._skeleton
         tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
         self.__dict__["_now"] = tensors
-        self.__dict__["_folds"] = foldable(net, NORMS)
+        self.__dict__["_anatomy"] = anatomy(net)
         self.__dict__["_one_row"] = self._one
         self.__dict__["_cached"] = {}
 
     def _one(self, rows: list[Row], inputs: tuple[Tensor, ...]) -> Any:
-        return call(self._skeleton, self._edits_of(rows), inputs, self._folds)
+        return call(self._skeleton, self._edits_of(rows), inputs, self._anatomy)
 
     def _edits_of(self, rows: list[Row], modulators: Sequence[Modulator] | None = None) -> Edits:
         now = dict(self._now)

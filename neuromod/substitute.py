@@ -5,6 +5,7 @@ decides how many calls a batch needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,9 +23,24 @@ LINEAR = (nn.Linear, _ConvNd)
 Edits = dict[str, Tensor]
 
 
-def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], folds: frozenset[str]) -> Any:
-    """One forward with ``edits`` in the place of the target's tensors; taps on ``folds`` are folded first."""
-    return functional_call(net, fold(net, edits, folds), inputs)
+@dataclass(frozen=True)
+class Anatomy:
+    """What is read off a skeleton once: modules whose taps fold, and whether any of its tensors are tied."""
+
+    folds: frozenset[str]
+    tied: bool
+
+
+def anatomy(net: nn.Module) -> Anatomy:
+    """The anatomy of a skeleton."""
+    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
+    return Anatomy(foldable(net, NORMS), len({id(tensor) for _, tensor in tensors}) < len(tensors))
+
+
+def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], known: Anatomy) -> Any:
+    """One forward with ``edits`` in the place of the target's tensors; taps are folded first where that is exact."""
+    # Looking for ties costs functional_call a walk over all tensors, each time.
+    return functional_call(net, fold(net, edits, known.folds), inputs, tie_weights=known.tied)
 
 
 def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
@@ -166,7 +182,7 @@ def _padded(tensors: Sequence[Tensor], axis: int) -> list[Tensor]:
 def run_vmapped(
     edits_of: Callable[[list[Any]], Edits],
     net: nn.Module,
-    folds: frozenset[str],
+    known: Anatomy,
     parts: Sequence[tuple[Any, bool]],
     inputs: tuple[Tensor, ...],
     in_axis: int,
@@ -177,7 +193,7 @@ def run_vmapped(
     indices = [torch.zeros(size, dtype=torch.long) if r.index is None else r.index.expand(size).cpu() for r, _ in parts]
     keys, inverse = torch.stack(indices).unique(dim=1, return_inverse=True)
     rows_of = [[rows.row(int(i)) for (rows, _), i in zip(parts, key, strict=True)] for key in keys.T]
-    built = [fold(net, edits_of(rows), folds) for rows in rows_of]
+    built = [fold(net, edits_of(rows), known.folds) for rows in rows_of]
     inverse = inverse.to(inputs[0].device)
     edits = {name: torch.stack([edits[name] for edits in built])[inverse] for name in built[0]}
 
