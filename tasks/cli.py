@@ -69,6 +69,7 @@ def _train(options: argparse.Namespace) -> int:
     from tasks.config import load
     from tasks.experiment import execute
     from tasks.files import read_json
+    from tasks.report import write
 
     folder = execute(load(options.overrides), root=options.root, command=_command("train", options.overrides))
     result = read_json(folder / "result.json")
@@ -78,6 +79,10 @@ def _train(options: argparse.Namespace) -> int:
             f"task inference by {method}: {found['image']:.4f} for one image, {found['group']:.4f} for "
             f"{found['group_size']}; class accuracy end to end {found['class']:.4f}"
         )
+    page = folder / "plots" / "report.html"
+    if not page.exists():
+        write([folder], page, result["title"], [])
+    print(f"pictures: {page}")
     print(folder)
     return 0
 

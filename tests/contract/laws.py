@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -240,6 +241,15 @@ def masks_are_binary(cell: Cell) -> None:
                 assert int(mask.detach().sum()) == round(modulator.kind.density * mask.numel())
 
 
+def devices_agree(cell: Cell) -> None:
+    """A model that moves to the GPU says the same there (a law where there is one)."""
+    model = ready(cell, cell.model()).eval()
+    expected, prints = cell.call(model, EVEN), model.target.fingerprint()
+    there = replace(cell, x=cell.x.cuda(), condition=cell.condition.cuda())
+    close(there.call(model.cuda(), EVEN).cpu(), expected)
+    assert model.target.fingerprint() == prints
+
+
 LAWS = [
     identity_is_exact,
     modulation_has_an_effect,
@@ -253,3 +263,6 @@ LAWS = [
     dtypes_and_layouts,
     masks_are_binary,
 ]
+
+if torch.cuda.is_available():
+    LAWS.append(devices_agree)
