@@ -31,8 +31,10 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     _check_options([item for item in given if "=" in item])
     try:
         # Options are those of the chosen files: `optimizer=sgd optimizer.momentum=0.5` asks SGD and not the default.
-        _check_keys(_compose([item for item in given if (CONFIGS / _group(item)).is_dir()]), given)
+        base = _compose([item for item in given if (CONFIGS / _group(item)).is_dir()])
+        _check_keys(base, given)
         composed = _compose(given)
+        _check_numbers(base, composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"the config can't be composed: {str(error).splitlines()[0]}; correct the override") from error
     return {"experiment": chosen[0], **composed}
@@ -87,6 +89,22 @@ def _check_keys(config: Mapping[str, Any], items: Sequence[str]) -> None:
         if (CONFIGS / _group(item)).is_dir() or key.startswith(("+", "~")) or key in known:
             continue
         raise UserError(f"an option must exist; got {key!r}; nearest: {nearest(key, known)}")
+
+
+def _check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix: str = "") -> None:
+    """Where the configs have a number (or a yes or no), an override is one too."""
+    for key, old in base.items():
+        new = composed.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            _check_numbers(old, new, f"{prefix}{key}.")
+        for kind, name in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
+            if isinstance(old, kind) and new is not None:
+                fits = isinstance(new, int | float if kind is float else kind) and isinstance(new, bool) == (
+                    kind is bool
+                )
+                if not fits:
+                    raise UserError(f"{prefix}{key} must be {name}; got {new!r}; the default is {old!r}")
+                break
 
 
 def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

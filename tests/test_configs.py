@@ -192,3 +192,18 @@ def test_a_network_and_a_folder_of_the_users_own(tmp_path: Path, monkeypatch: py
             command=[],
             results=tmp_path,
         )
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("steps=abc", "a whole number"),
+        ("optimizer.lr=fast", "a number"),
+        ("compile=3", "true or false"),
+        ("batch=1.5", "a whole"),
+    ],
+)
+def test_an_override_has_the_kind_of_value_that_it_overrides(override: str, wanted: str) -> None:
+    with pytest.raises(UserError, match=rf"\A{override.partition('=')[0]} must be {wanted}.*the default is [^\n]*\Z"):
+        load(["experiment=demo/supermask", override])
+    load(["experiment=demo/supermask", "steps=7", "optimizer.lr=1", "compile=true"])

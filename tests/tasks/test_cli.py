@@ -128,7 +128,10 @@ def test_list_shows_everything(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train_tells_the_result_and_the_folder(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [*TINY, data, "title=mine", "inference={methods:[brute_force],images:4,group:2}"]
     assert main(["train", *given, "--root", str(tmp_path / "runs")]) == 0
-    first, second, folder = capsys.readouterr().out.splitlines()
+    first, second, pictures, folder = capsys.readouterr().out.splitlines()
+    drawn = Path(folder) / "plots" / "report.html"
+    assert pictures == f"pictures: {drawn}"
+    assert "<svg" in drawn.read_text()
     result = read_json(Path(folder) / "result.json")
     assert first == f"mine: accuracy {result['accuracy']:.4f}, forgetting 0.0"
     assert second.startswith("task inference by brute_force: ")
