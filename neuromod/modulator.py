@@ -93,7 +93,7 @@ class Modulator(nn.Module):
             return generator(self.seed, "source", self.name, *names)
 
         own, learned, like = self.identity, self.kind.learned, self.like
-        return Starts(shapes, scales, self._start, own, learned, like.dtype, like.device, stream, example)
+        return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example)
 
     def add(self, task: int, **options: int) -> list[nn.Parameter]:
         """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``)."""
@@ -172,7 +172,8 @@ class Modulator(nn.Module):
             noisy.append(row)
         return Rows(tuple(noisy), rows.index)
 
-    def _start(self, task: object, **options: int) -> Row:
+    def start(self, task: object, **options: int) -> Row:
+        """The row that a task starts at, drawn anew and always the same; ``"offset"`` names that of a shared source."""
         assert self.target is not None
         kind = replace(self.kind, **options) if options else self.kind
         now = self.target.tensors()

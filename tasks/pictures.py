@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod import Gate, Modulated
+from neuromod import Gate, Modulated, Table
 from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
 from neuromod.sources import Context
@@ -20,7 +20,7 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
             masks = [_masks(modulator, task) for task in range(len(stream))]
             found["overlap"] = _rounded(_overlap(masks))
-            found |= _first(masks, stream)
+            found |= _changed(modulator, masks, stream)
         if isinstance(modulator.kind, Gate):
             found["gates"] = _rounded(_gates(model, modulator, stream))
     return found
@@ -39,13 +39,22 @@ def _overlap(masks: list[list[Tensor]]) -> Tensor:
     return both / (kept[:, None] + kept[None, :] - both).clamp(min=1)
 
 
-def _first(masks: list[list[Tensor]], stream: Stream) -> dict[str, Any]:
-    """The share of first-layer weights kept at each pixel of the image, where the first layer sees all pixels."""
+def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[str, Any]:
+    """The share of first-layer bits that training changed, at each pixel of the image, where that layer sees all pixels.
+
+    The masks themselves look like noise, for most of their bits are still those of the random start.
+    """
     channels, height, width = stream.shape
-    if masks[0][0].ndim != 2 or masks[0][0].shape[1] != channels * height * width:
+    site = modulator.sites[0]
+    if len(site.shape) != 2 or site.shape[1] != channels * height * width:
         return {}
-    shares = [task[0].mean(0).reshape(channels, height, width).mean(0) for task in masks]
-    return {"masks": [_rounded(task.view.picture(share)) for task, share in zip(stream, shares, strict=True)]}
+    pictures = []
+    for number, (task, mask) in enumerate(zip(stream, masks, strict=True)):
+        row = modulator.start(number if isinstance(modulator.source, Table) else "offset")
+        start = modulator.kind.mask(site, by_site(row)[site.label])
+        share = (mask[0] != start).float().mean(0).reshape(channels, height, width).mean(0)
+        pictures.append(_rounded(task.view.picture(share)))
+    return {"masks": pictures}
 
 
 def _gates(model: Modulated, modulator: Any, stream: Stream) -> Tensor:

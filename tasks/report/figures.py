@@ -180,7 +180,7 @@ def curves(
 
 
 def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str], scale: tuple[float, float]) -> str:
-    """Masks as pictures in one row or more: the darker, the more units keep the weight."""
+    """Masks as pictures in one row or more: the darker, the larger the value."""
     across = min(len(images), 8)
     down = math.ceil(len(images) / across)
 
@@ -191,7 +191,7 @@ def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str],
             if i < len(images):
                 ax.imshow(images[i], cmap="Greys", vmin=scale[0], vmax=scale[1], interpolation="none")
                 ax.set_title(names[i], fontsize=8, color=INK, pad=3)
-                # A frame shows where a mask ends whose border keeps nothing.
+                # A frame shows where a picture ends whose border is white.
                 ax.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], transform=ax.transAxes, color=QUIET, linewidth=0.5)
 
     return render(key, label, (1.05 * across, 1.25 * down), draw)

@@ -127,10 +127,10 @@ def masks(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
         note += f" The first {MOST_PICTURES} of {total} tasks." if total > MOST_PICTURES else ""
         panels.append(Panel(names[i], _looks(runs)[i][0], svg, note))
     caption = (
-        "First-layer masks as pictures: the share of first-layer units that keep the weight of each input, "
-        "darker where more keep it. The grey scale is one per run."
+        "First-layer masks as pictures: at each pixel of the image (a permutation is undone), the share of mask bits "
+        "that training changed from their random start, darker where more changed. The grey scale is one per run."
     )
-    return Section("masks", "What the masks keep", caption, tuple(panels)) if panels else None
+    return Section("masks", "What training changed in the masks", caption, tuple(panels)) if panels else None
 
 
 def _grids(
