@@ -11,7 +11,7 @@ from neuromod.substitute import LINEAR, NORMS, fold, foldable
 
 
 @torch.no_grad()
-def bake(model: Modulated, *, task: int | None = None, condition: Tensor | None = None) -> nn.Module:
+def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor | None = None) -> nn.Module:
     """A plain copy of the user's network, in eval mode, with one modulation written into its tensors.
 
     Original keys, original module types, same outputs. Refused: modulations conditioned on the input, and taps behind

@@ -16,7 +16,7 @@ def calibrate(
     task: int,
     data: Tensor | Iterable[Tensor | tuple[Tensor, ...]],
     *,
-    condition: Tensor | None = None,
+    condition: int | Tensor | None = None,
 ) -> None:
     """Fill the `Statistics` of a task: cumulative mean and unbiased variance over the batches of ``data``.
 

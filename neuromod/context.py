@@ -50,20 +50,18 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool
     return tuple(place), torch.tensor([place[t] for t in listed]), None
 
 
-def parse_condition(condition: Tensor | None, size: int, read: bool) -> Tensor | None:
-    """A condition (D,) or (B, ...) of finite numbers."""
+def parse_condition(condition: int | Tensor | None, read: bool) -> Tensor | None:
+    """A condition as a tensor; its shape is the business of the source that reads it."""
     if condition is None:
         if read:
-            raise RefusedError("a modulator reads the condition; got none; pass condition=c of shape (D,) or (B, D)")
+            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one a sample")
         return None
     if not read:
         raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
-    if not isinstance(condition, Tensor) or not condition.is_floating_point():
+    if isinstance(condition, int) and not isinstance(condition, bool):
+        return torch.tensor(condition)
+    if not isinstance(condition, Tensor):
         raise RefusedError(
-            f"a condition is a tensor of floats; got {type(condition).__name__}; embed or one-hot it first"
-        )
-    if condition.ndim == 0 or (condition.ndim > 1 and condition.shape[0] != size):
-        raise RefusedError(
-            f"a condition is (D,) for all samples or (B, D) with B = {size} here; got {tuple(condition.shape)}; match the batch"
+            f"a condition is a tensor, or one integer label; got {type(condition).__name__}; convert it first"
         )
     return condition

@@ -23,8 +23,8 @@ class Modulated(nn.Module):
     """A target played by modulators: an ordinary module whose parameters are the modulators' alone.
 
     ``model(x, task=ids, condition=c)``: ``task`` is one id or B of them (int, list or integer tensor), ``condition`` is
-    (D,) or (B, D). Samples of one batch may have different tasks, in training and in evaluation. Modulators apply in
-    the order given.
+    what its source was made for (a vector, a label, a support set), for all samples or one a sample. Samples of one batch
+    may have different tasks, in training and in evaluation. Modulators apply in the order given.
 
     Args:
         target: the frozen network.
@@ -65,7 +65,7 @@ class Modulated(nn.Module):
         self,
         *inputs: Tensor,
         task: int | Sequence[int] | Tensor | None = None,
-        condition: Tensor | None = None,
+        condition: int | Tensor | None = None,
         draw: int | None = None,
     ) -> Any:
         """The modulated network's output.
@@ -93,7 +93,7 @@ class Modulated(nn.Module):
         """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager."""
         self.__dict__["_one_row"] = torch.compile(self._one, *args, **options)
 
-    def edits(self, *, task: int | None = None, condition: Tensor | None = None) -> Edits:
+    def edits(self, *, task: int | None = None, condition: int | Tensor | None = None) -> Edits:
         """The tensors that one row, of a task or a condition (D,), puts in the place of the target's."""
         example = self.target.example
         parts = self._parts(self._context(example, task, condition), None)
@@ -104,7 +104,7 @@ class Modulated(nn.Module):
         return self._edits_of([rows.one() for rows, _ in parts])
 
     def measure(
-        self, inputs: tuple[Tensor, ...], task: int, condition: Tensor | None, buffers: Mapping[str, Tensor]
+        self, inputs: tuple[Tensor, ...], task: int, condition: int | Tensor | None, buffers: Mapping[str, Tensor]
     ) -> None:
         """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
         modulators = [m for m in self.named_modulators().values() if m.kind.learned]
@@ -254,7 +254,7 @@ class Modulated(nn.Module):
             edits |= new
         return edits
 
-    def _context(self, inputs: tuple[Tensor, ...], task: Any, condition: Tensor | None) -> Context:
+    def _context(self, inputs: tuple[Tensor, ...], task: Any, condition: int | Tensor | None) -> Context:
         axis = self.target.batch_axis
         if len(inputs) != len(self.target.example):
             raise RefusedError(
@@ -263,7 +263,7 @@ class Modulated(nn.Module):
         reads = self.reads
         size = inputs[0].shape[axis]
         tasks, index, ids = parse_tasks(task, size, "task" in reads)
-        given = parse_condition(condition, size, "condition" in reads)
+        given = parse_condition(condition, "condition" in reads)
         first = tuple(x.movedim(axis, 0) for x in inputs)
         return Context(first, size, tasks, index, ids, given, lambda name: self._activation(name, inputs))
 

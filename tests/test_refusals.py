@@ -1,6 +1,7 @@
 """A user's mistake gets one readable line: the rule, the value, the remedy."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -89,12 +90,14 @@ def test_what_a_call_is_given_is_used_or_refused() -> None:
     ("condition", "parts"),
     [
         (None, ("reads the condition", "got none")),
-        (torch.zeros(5, 4), ("B = 6 here", "(5, 4)")),
-        (torch.zeros(6, 3), ("made for, 4", "(6, 3)")),
-        (torch.zeros(4, dtype=torch.long), ("tensor of floats",)),
+        (torch.zeros(5, 4), ("or (6, 4)", "(5, 4)")),
+        (torch.zeros(6, 3), ("is (4) for all", "(6, 3)")),
+        (torch.zeros(4, dtype=torch.long), ("condition of floats", "labels=")),
+        ([0.0] * 4, ("is a tensor", "list")),
+        (torch.full((4,), torch.nan), ("finite numbers", "NaN")),
     ],
 )
-def test_a_wrong_condition(condition: Tensor | None, parts: tuple[str, ...]) -> None:
+def test_a_wrong_condition(condition: Any, parts: tuple[str, ...]) -> None:
     t = target()
     film = Modulated(t, Modulator(Affine(), Hypernet("condition", code=4), t.norms(), seed=0))
     with refuses(*parts):

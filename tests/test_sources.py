@@ -32,7 +32,7 @@ def test_a_hypernetwork_row_is_its_equation() -> None:
     state = dict(model.named_parameters())
     prefix = "modulators.affine.source."
     code = state[f"{prefix}codes.table.1"]
-    layer = (state[f"{prefix}body.weight"], state[f"{prefix}body.bias"])
+    layer = (state[f"{prefix}body.1.weight"], state[f"{prefix}body.1.bias"])
     edits = model.edits(task=1)
     for part, offset in (("gain", torch.ones(10)), ("bias", torch.zeros(10))):
         head, shift = state[f"{prefix}head.2/{part}"], state[f"{prefix}shift.2/{part}"]

@@ -1,6 +1,6 @@
-"""Codes: what a shared source is conditioned on, one vector (or image) a row."""
+"""Codes: what a shared source is conditioned on, one vector (or image, or support set) a row."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,27 +9,58 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Starts, lookup, start_tasks, task_rows
 
+Shape = Sequence[int | None]
+
 
 class Codes(nn.Module):
     """Turns a context into codes, one a row, and the index of the row that each sample uses.
 
-    ``reads="task"``: a learned vector (width,) a task; ``"condition"``: the
-    condition of the call, (width,) or (B, width); ``"input"``: the first
-    input, batch axis first; ``"activation:NAME"``: the output of that module of the unmodulated target.
+    ``reads="task"``: a learned vector (width,) a task; ``"condition"``: the condition of the call, one for all samples or
+    one a sample, of the shape ``code`` (an axis None is a set of any size), or with ``labels=n`` an integer in [0, n),
+    one-hot; ``"input"``: the first input, batch axis first; ``"activation:NAME"``: the output of that module of the
+    unmodulated target.
     """
 
-    def __init__(self, reads: str, tasks: int | Iterable[int], width: int, *, zero: bool = False) -> None:
+    one_hot: Tensor | None
+
+    def __init__(
+        self,
+        reads: str,
+        tasks: int | Iterable[int],
+        code: int | Shape,
+        *,
+        labels: int | None = None,
+        zero: bool = False,
+    ) -> None:
         super().__init__()
         known = reads in ("task", "condition", "input") or reads.startswith("activation:")
         if not known:
             raise RefusedError(
                 f"a source reads 'task', 'condition', 'input' or 'activation:NAME'; got {reads!r}; pick one"
             )
-        self.reads, self.width, self.zero = reads, width, zero
+        if labels is not None and (reads != "condition" or labels < 1):
+            raise RefusedError(
+                f"labels= is the number of classes of an integer condition; got {labels} for a source that reads "
+                f"{reads!r}; drop it"
+            )
+        self.reads, self.labels, self.zero = reads, labels, zero
+        self.shape: tuple[int | None, ...] = (code,) if isinstance(code, int) else tuple(code)
+        if None in self.shape[1:] or (reads == "task" and (None in self.shape or len(self.shape) != 1)):
+            raise RefusedError(
+                f"a code is a width, or the shape of a condition with None for a set axis in front; got {code!r}"
+            )
         self.initial = start_tasks(tasks) if reads == "task" else ()
         self.table = nn.ParameterDict()
+        self.register_buffer("one_hot", None, persistent=False)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the condition is a support set: items along the first axis of each row."""
+        return self.reads == "condition" and self.labels is None and self.shape[:1] == (None,)
 
     def bind(self, starts: Starts) -> None:
+        if self.labels is not None:
+            self.one_hot = torch.eye(self.labels, device=starts.device, dtype=starts.dtype)
         for task in self.initial:
             self.add(task, starts, {})
 
@@ -43,16 +74,19 @@ class Codes(nn.Module):
             raise RefusedError(f"a shared source gives every task the same shapes; got {dict(options)}; use a Table")
         if str(task) in self.table:
             raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
-        drawn = (
-            torch.zeros(self.width) if self.zero else torch.randn(self.width, generator=starts.generator("code", task))
-        )
+        width = self.shape[0]
+        assert width is not None
+        drawn = torch.zeros(width) if self.zero else torch.randn(width, generator=starts.generator("code", task))
         self.table[str(task)] = nn.Parameter(drawn.to(starts.device, starts.dtype))
         return [self.table[str(task)]]
 
     def example(self, starts: Starts) -> Tensor:
         """Codes like those to come, to size a body with."""
+        if self.one_hot is not None:
+            return self.one_hot
         if self.reads in ("task", "condition"):
-            return torch.zeros(2, self.width, device=starts.device, dtype=starts.dtype)
+            shape = (2, *(3 if n is None else n for n in self.shape))
+            return torch.zeros(shape, device=starts.device, dtype=starts.dtype)
         assert starts.example is not None
         return self.forward(starts.example)[0]
 
@@ -64,18 +98,12 @@ class Codes(nn.Module):
         if self.reads == "task":
             return self._of_tasks(context)
         if self.reads == "condition":
-            codes = context.condition
-            if codes is None:
+            if context.condition is None:
                 raise RefusedError(
                     "a source that reads the condition needs one; got none; pass condition=c to the model"
                 )
-            if codes.shape[-1] != self.width:
-                raise RefusedError(
-                    f"a condition has the width the source was made for, {self.width}; got {tuple(codes.shape)}; set code="
-                )
-            if codes.ndim == 1:
-                return codes.unsqueeze(0), None
-        elif self.reads == "input":
+            return self._of_condition(context.condition, context.size)
+        if self.reads == "input":
             codes = context.inputs[0]
         else:
             assert context.activation is not None
@@ -87,7 +115,53 @@ class Codes(nn.Module):
         if context.ids is not None:
             return torch.stack(list(self.table.values())), lookup(live, context.ids.device)[context.ids]
         chosen = task_rows(dict.fromkeys(live), context)
-        return torch.stack([self.table[str(task)] for task in chosen]), context.index
+        return finite(torch.stack([self.table[str(task)] for task in chosen]), "a task's code"), context.index
+
+    def _of_condition(self, condition: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
+        if self.labels is not None:
+            return self._of_labels(condition, size)
+        if not condition.is_floating_point():
+            raise RefusedError(
+                f"this source reads a condition of floats; got {condition.dtype}; embed it, or make the source with labels="
+            )
+        fits = [n for n in (condition.shape, condition.shape[1:]) if self._fits(n)]
+        if not fits or (condition.shape != fits[0] and len(condition) != size):
+            wanted = ", ".join("set" if n is None else str(n) for n in self.shape)
+            raise RefusedError(
+                f"a condition is ({wanted}) for all samples, or ({size}, {wanted}), as its source was made for; got "
+                f"{tuple(condition.shape)}; pass the shape as code="
+            )
+        finite(condition, "a condition")
+        if fits[0] == condition.shape:
+            return condition.unsqueeze(0), None
+        return condition, torch.arange(size, device=condition.device)
+
+    def _fits(self, shape: Sequence[int]) -> bool:
+        if len(shape) != len(self.shape) or any(
+            w is not None and w != n for w, n in zip(self.shape, shape, strict=True)
+        ):
+            return False
+        if 0 in shape:
+            raise RefusedError(f"a support set holds at least one item; got shape {tuple(shape)}; pass some examples")
+        return True
+
+    def _of_labels(self, condition: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
+        assert self.labels is not None
+        assert self.one_hot is not None
+        if condition.is_floating_point() or condition.dtype == torch.bool or condition.shape not in ((), (size,)):
+            raise RefusedError(
+                f"a label is one integer for all samples or one a sample ({size}); got {condition.dtype} of shape "
+                f"{tuple(condition.shape)}; pass class numbers"
+            )
+        if torch.compiler.is_compiling():
+            return self.one_hot, condition.long().expand(size)
+        low, high = int(condition.min()), int(condition.max())
+        if low < 0 or high >= self.labels:
+            raise RefusedError(
+                f"a label lies in 0..{self.labels - 1}; got {low if low < 0 else high}; set labels= on the source"
+            )
+        found, index = condition.long().unique(return_inverse=True)
+        return self.one_hot[found], (index if condition.ndim and len(found) > 1 else None)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """Grow to the tasks of the state, and drop those that it does not have."""
@@ -102,31 +176,10 @@ class Codes(nn.Module):
         super()._load_from_state_dict(state, prefix, *args)
 
 
-class Body(nn.Module):
-    """The default body: ``relu(W code + b)``, (rows, ...) flattened to (rows, n) to (rows, hidden)."""
-
-    def __init__(self, n: int, hidden: int, dtype: torch.dtype, rng: torch.Generator) -> None:
-        super().__init__()
-        drawn = torch.randn(hidden, n, generator=rng) * (2 / n) ** 0.5
-        self.weight = nn.Parameter(drawn.to(dtype))
-        self.bias = nn.Parameter(torch.zeros(hidden, dtype=dtype))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return torch.relu(nn.functional.linear(codes.flatten(1), self.weight, self.bias))
-
-
-def fitted(body: nn.Module | None, hidden: int, codes: Tensor, starts: Starts) -> tuple[nn.Module, int]:
-    """The body (the default one if None) and its output width; refuses a body that does not map (R, ...) to (R, F)."""
-    if body is None:
-        width = codes.flatten(1).shape[1]
-        return Body(width, hidden, starts.dtype, starts.generator("body")).to(starts.device), hidden
-    training = body.training
-    with torch.no_grad():
-        features = body.eval()(codes)
-    body.train(training)
-    if features.ndim != 2 or len(features) != len(codes):
+def finite(codes: Tensor, what: str) -> Tensor:
+    """The same codes; refuses NaN and infinity, which would spread to every output."""
+    if not torch.compiler.is_compiling() and not bool(torch.isfinite(codes).all()):
         raise RefusedError(
-            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {tuple(features.shape)}; "
-            "flatten or pool at its end"
+            f"{what} holds finite numbers; got NaN or infinity; check the input, or lower the learning rate"
         )
-    return body, features.shape[1]
+    return codes

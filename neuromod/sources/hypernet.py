@@ -1,14 +1,15 @@
 """`Hypernet`: raw numbers computed by a small network from a code."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
-from neuromod.sources.codes import Codes, fitted
+from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.codes import Codes, Shape
 
 
 class Hypernet(Source):
@@ -22,8 +23,11 @@ class Hypernet(Source):
     Args:
         reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default one hidden layer of ``hidden`` ReLUs.
-        code: width of a task's code, or of a condition.
+        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
+        hidden: width of the default body's layer, or the widths of several.
+        code: width of a task's code, or of a condition; or a condition's shape, with None in front for the axis of a
+            support set, whose items go through the body one by one and are averaged (`SetEncoder`).
+        labels: the condition is an integer in [0, labels), a class or a question or a previous task, and one-hot.
         chunk: numbers a chunk; None gives every raw number a row of the head.
         chunk_code: width of a chunk's embedding.
 
@@ -35,13 +39,14 @@ class Hypernet(Source):
         tasks: int | Iterable[int] = 1,
         *,
         body: nn.Module | None = None,
-        hidden: int = 64,
-        code: int = 16,
+        hidden: int | Sequence[int] = 64,
+        code: int | Shape = 16,
+        labels: int | None = None,
         chunk: int | None = None,
         chunk_code: int = 8,
     ) -> None:
         super().__init__()
-        self.codes = Codes(reads, tasks, code)
+        self.codes = Codes(reads, tasks, code, labels=labels)
         self.reads, self.body, self.hidden = reads, body, hidden
         self.chunk, self.chunk_code = chunk, chunk_code
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
@@ -56,7 +61,8 @@ class Hypernet(Source):
         codes = self.codes.example(starts)
         if self.chunk is not None:
             codes = self._with_chunks(codes, starts)
-        self.body, features = fitted(self.body, self.hidden, codes, starts)
+        self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
+        features = features_of(self.body, codes)
         bind_offset(self.offset, starts, [key for key, scale in self.scales.items() if scale == 0])
         for key in self.shapes if self.chunk is None else ("chunk",):
             size = self.chunk or math.prod(self.shapes[key])

@@ -1,13 +1,14 @@
 """`LowRank`: rows are mixtures of a basis that all tasks share."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
-from neuromod.sources.codes import Codes, fitted
+from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.hypernet import bind_offset
 
 
@@ -21,8 +22,10 @@ class LowRank(Source):
         rank: number of basis vectors.
         reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default one hidden layer of ``hidden`` ReLUs.
-        code: width of a condition.
+        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
+        hidden: width of the default body's layer, or the widths of several.
+        code: width or shape of a condition, as for a `Hypernet`.
+        labels: the condition is an integer in [0, labels), as for a `Hypernet`.
 
     """
 
@@ -33,11 +36,12 @@ class LowRank(Source):
         tasks: int | Iterable[int] = 1,
         *,
         body: nn.Module | None = None,
-        hidden: int = 64,
-        code: int = 16,
+        hidden: int | Sequence[int] = 64,
+        code: int | Shape = 16,
+        labels: int | None = None,
     ) -> None:
         super().__init__()
-        self.codes = Codes(reads, tasks, rank if reads == "task" else code, zero=True)
+        self.codes = Codes(reads, tasks, rank if reads == "task" else code, labels=labels, zero=True)
         self.reads, self.rank, self.body, self.hidden = reads, rank, body, hidden
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
@@ -47,7 +51,8 @@ class LowRank(Source):
         self.codes.bind(starts)
         if self.reads != "task":
             codes = self.codes.example(starts)
-            self.body, features = fitted(self.body, self.hidden, codes, starts)
+            self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
+            features = features_of(self.body, codes)
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
         bind_offset(self.offset, starts, starts.shapes)
         for key, start in self.offset.named_buffers():

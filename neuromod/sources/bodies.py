@@ -1,0 +1,68 @@
+"""Bodies: the small networks between a code and the head of a shared source."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError
+from neuromod.sources.base import Starts
+from neuromod.sources.codes import Codes
+
+
+class Body(nn.Sequential):
+    """The default body: ``relu(W code + b)`` once a width of ``hidden``, (rows, ...) flattened to (rows, n)."""
+
+    def __init__(self, n: int, hidden: Sequence[int], dtype: torch.dtype, rng: torch.Generator) -> None:
+        layers: list[nn.Module] = []
+        for a, b in pairwise((n, *hidden)):
+            layer = nn.utils.skip_init(nn.Linear, a, b, dtype=dtype)
+            drawn = torch.randn(b, a, generator=rng) * (2 / a) ** 0.5
+            with torch.no_grad():
+                layer.weight.copy_(drawn)
+                layer.bias.zero_()
+            layers += [layer, nn.ReLU()]
+        super().__init__(nn.Flatten(), *layers)
+
+
+class SetEncoder(nn.Module):
+    """``mean over items of body(item)``: (rows, items, ...) to (rows, features), whatever the order of the items.
+
+    Deep sets (Zaheer et al. 2017, theorem 2); the encoder of a support set in CNAPs (Requeima et al. 2019, section 2.2).
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, sets: Tensor) -> Tensor:
+        features: Tensor = self.body(sets.flatten(0, 1))
+        pooled: Tensor = features.unflatten(0, sets.shape[:2]).mean(1)  # type: ignore[no-untyped-call]
+        return pooled
+
+
+def fitted(
+    body: nn.Module | None, hidden: int | Sequence[int], codes: Codes, example: Tensor, starts: Starts
+) -> nn.Module:
+    """The given body, or the default one; each item of a support set goes through it and the features are averaged."""
+    if body is None:
+        item = example.flatten(0, 1) if codes.is_set else example
+        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        n = item.flatten(1).shape[1]
+        body = Body(n, widths, starts.dtype, starts.generator("body")).to(starts.device)
+    return SetEncoder(body) if codes.is_set else body
+
+
+def features_of(body: nn.Module, codes: Tensor) -> int:
+    """The width of a body's output; refuses one that does not map (rows, ...) to (rows, features)."""
+    training = body.training
+    with torch.no_grad():
+        features = body.eval()(codes)
+    body.train(training)
+    if features.ndim != 2 or len(features) != len(codes):
+        raise RefusedError(
+            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {tuple(features.shape)}; "
+            "flatten or pool at its end"
+        )
+    return int(features.shape[1])
