@@ -38,7 +38,7 @@ class SetEncoder(nn.Module):
 
     def forward(self, sets: Tensor) -> Tensor:
         features: Tensor = self.body(sets.flatten(0, 1))
-        pooled: Tensor = features.unflatten(0, sets.shape[:2]).mean(1)  # type: ignore[no-untyped-call]
+        pooled: Tensor = features.unflatten(0, sets.shape[:2]).mean(1)
         return pooled
 
 
