@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from neuromod import skeleton
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.skeleton import BIAS, GAIN
 from neuromod.substitute import LINEAR, NORMS, fold, foldable
+from neuromod.taps import BIAS, GAIN
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
     modules without a weight and bias of their own to take them (an activation, say).
     """
     for name, modulator in model.named_modulators().items():
-        if modulator.reads not in ("task", "condition"):
+        if modulator.reads not in ("task", "condition", "nothing"):
             raise RefusedError(
                 f"a modulation that depends on the input can't be baked; {name!r} reads {modulator.reads!r}; keep the model"
             )

@@ -40,6 +40,34 @@ def refuse_clashes(modulators: Named) -> None:
             writers[tensor] = name
 
 
+def gathering(modulators: Named) -> dict[str, bool]:
+    """Which modulators run a row a sample through taps: those whose sites allow it, if nobody after them writes there.
+
+    A tap acts on what the layer puts out, so a later change of the weight would come too early.
+    """
+    found, later = {}, set[str]()
+    for name, modulator in reversed(list(modulators.items())):
+        weights = {t for s in modulator.sites if s.role == "weight" for t in (s.name, f"{s.module}.bias")}
+        found[name] = modulator.gathers and not weights & later
+        later |= weights
+    return {name: found[name] for name in modulators}
+
+
+def refuse_cycles(target: Target, modulators: Named) -> None:
+    """Refuse a source that reads an activation behind a site that it modulates."""
+    place = {name: position for position, name in enumerate(target.probe.order)}
+    for name, modulator in modulators.items():
+        read = modulator.reads.removeprefix("activation:")
+        if read == modulator.reads or read not in place:
+            continue
+        behind = [s.name for s in modulator.sites if s.module in place and place[s.module] <= place[read]]
+        if behind:
+            raise RefusedError(
+                f"an activation is read in front of what it modulates; {name!r} reads {read!r}, which lies behind its site "
+                f"{behind[0]!r} (a cycle); read an earlier module, or modulate later ones"
+            )
+
+
 def refuse_batch_norm(target: Target, modulators: Named) -> None:
     """Refuse ``norm="batch"`` without a place for each task's statistics, or with samples split one by one."""
     norms = [n for n, m in target.pristine.named_modules() if isinstance(m, _BatchNorm)]
@@ -52,8 +80,9 @@ def refuse_batch_norm(target: Target, modulators: Named) -> None:
             f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
             "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
         )
+    gathers = gathering(modulators)
     for name, modulator in modulators.items():
-        if modulator.reads != "task" and not modulator.gathers:
+        if modulator.reads not in ("task", "nothing") and not gathers[name]:
             raise RefusedError(
                 f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
                 f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod import skeleton
-from neuromod.composition import check_shapes, named, refuse_batch_norm, refuse_clashes
+from neuromod.composition import check_shapes, gathering, named, refuse_batch_norm, refuse_clashes, refuse_cycles
 from neuromod.context import parse_condition, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
@@ -40,6 +40,7 @@ class Modulated(nn.Module):
     _now: dict[str, Tensor]
     _anatomy: Anatomy
     _one_row: Callable[[list[Row], tuple[Tensor, ...]], Any]
+    _gathers: dict[str, bool]
     _cached: dict[int, Edits]
 
     def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
@@ -51,6 +52,8 @@ class Modulated(nn.Module):
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         refuse_clashes(self.named_modulators())
         refuse_batch_norm(target, self.named_modulators())
+        refuse_cycles(target, self.named_modulators())
+        self._gathers = gathering(self.named_modulators())
         self._build_skeleton()
         axis = target.batch_axis
         example = tuple(x.movedim(axis, 0) for x in target.example)
@@ -67,27 +70,40 @@ class Modulated(nn.Module):
         task: int | Sequence[int] | Tensor | None = None,
         condition: int | Tensor | None = None,
         draw: int | None = None,
+        rows: Mapping[str, Rows] | None = None,
     ) -> Any:
         """The modulated network's output.
 
         ``draw`` keys the noise of stochastic kinds: in training it defaults to a counter, in evaluation to no noise.
+        ``rows`` takes the place of the rest: what `rows` returned for these inputs, so that nothing is computed twice.
         """
-        context = self._context(inputs, task, condition)
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
+        if rows is not None:
+            if task is not None or condition is not None or draw is not None:
+                raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
+            return self._run(rows, inputs)
+        context = self._context(inputs, task, condition)
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
-            rows = Rows(tuple(cached[t] for t in context.tasks), context.index)
+            kept = Rows(tuple(cached[t] for t in context.tasks), context.index)
             return run(
                 lambda found, x: call(self._skeleton, found[0], x, self._anatomy),
-                [(rows, False)],
+                [(kept, False)],
                 inputs,
                 axis,
                 out_axes,
             )
-        parts = self._parts(context, draw)
-        if self.vmap:
-            return run_vmapped(self._edits_of, self._skeleton, self._anatomy, parts, inputs, axis, out_axes)
-        return run(self._one_row, parts, inputs, axis, out_axes)
+        return self._run(self._rows(context, draw), inputs)
+
+    def rows(
+        self,
+        *inputs: Tensor,
+        task: int | Sequence[int] | Tensor | None = None,
+        condition: int | Tensor | None = None,
+        draw: int | None = None,
+    ) -> dict[str, Rows]:
+        """The raw numbers of such a call by modulator, for penalties and pictures; ``model(x, rows=rows)`` uses them."""
+        return self._rows(self._context(inputs, task, condition), draw)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager."""
@@ -96,20 +112,21 @@ class Modulated(nn.Module):
     def edits(self, *, task: int | None = None, condition: int | Tensor | None = None) -> Edits:
         """The tensors that one row, of a task or a condition (D,), puts in the place of the target's."""
         example = self.target.example
-        parts = self._parts(self._context(example, task, condition), None)
-        if any(rows.index is not None for rows, _ in parts):
+        found = self._rows(self._context(example, task, condition), None)
+        if any(rows.index is not None for rows in found.values()):
             raise RefusedError(
                 "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
             )
-        return self._edits_of([rows.one() for rows, _ in parts])
+        return self._edits_of([rows.one() for rows in found.values()])
 
     def measure(
         self, inputs: tuple[Tensor, ...], task: int, condition: int | Tensor | None, buffers: Mapping[str, Tensor]
     ) -> None:
         """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
-        modulators = [m for m in self.named_modulators().values() if m.kind.learned]
+        learned = {n: m for n, m in self.named_modulators().items() if m.kind.learned}
+        modulators = list(learned.values())
         context = self._context(inputs, task, condition)
-        parts = [(modulator(context), modulator.gathers) for modulator in modulators]
+        parts = [(modulator(context), self._gathers[name]) for name, modulator in learned.items()]
 
         def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
             return call(self._skeleton, {**self._edits_of(rows, modulators), **buffers}, x, self._anatomy)
@@ -154,7 +171,7 @@ class Modulated(nn.Module):
     @torch.no_grad()
     def cache(self, *tasks: int) -> int:
         """Keep the effective weights of tasks for evaluation; returns their bytes. Dropped by `train` and by loading."""
-        if any(m.reads != "task" for m in self.named_modulators().values()):
+        if any(m.reads not in ("task", "nothing") for m in self.named_modulators().values()):
             raise RefusedError(
                 "only weights that depend on the task alone can be cached; got another source; drop cache()"
             )
@@ -228,7 +245,8 @@ class Modulated(nn.Module):
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _build_skeleton(self) -> None:
-        taps = [s for m in self.named_modulators().values() for s in m.sites if s.role == "output"]
+        modulators = self.named_modulators()
+        taps = [s for n, m in modulators.items() for s in m.sites if s.role == "output" or self._gathers[n]]
         target = self.target
         self.__dict__["_skeleton"] = skeleton.build(target.pristine, taps, norm=target.norm, dropout=target.dropout)
         self._refresh()
@@ -265,28 +283,41 @@ class Modulated(nn.Module):
         tasks, index, ids = parse_tasks(task, size, "task" in reads)
         given = parse_condition(condition, "condition" in reads)
         first = tuple(x.movedim(axis, 0) for x in inputs)
-        return Context(first, size, tasks, index, ids, given, lambda name: self._activation(name, inputs))
+        read: dict[str, Tensor] = {}
 
-    def _parts(self, context: Context, draw: int | None) -> list[tuple[Rows, bool]]:
-        modulators = list(self.named_modulators().values())
-        noisy = [m for m in modulators if m.noisy]
+        def activation(name: str) -> Tensor:
+            # One forward serves all modulators that read the same module.
+            if name not in read:
+                read[name] = self._activation(name, inputs)
+            return read[name]
+
+        return Context(first, size, tasks, index, ids, given, activation)
+
+    def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
+        axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
+        parts = [(rows[name], gathers) for name, gathers in self._gathers.items()]
+        if self.vmap:
+            return run_vmapped(self._edits_of, self._skeleton, self._anatomy, parts, inputs, axis, out_axes)
+        return run(self._one_row, parts, inputs, axis, out_axes)
+
+    def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
+        modulators = self.named_modulators()
+        noisy = [m for m in modulators.values() if m.noisy]
         if draw is not None and not noisy:
             raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
         measured_on_the_fly = self.training and self.target.norm == "batch"
-        for modulator in () if measured_on_the_fly else modulators:
+        for modulator in () if measured_on_the_fly else modulators.values():
             for t in context.tasks or ():
                 if modulator.reads == "task" and not modulator.measured(t):
                     raise RefusedError(
                         f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)"
                     )
-        parts = [(modulator(context), modulator.gathers) for modulator in modulators]
+        rows = {name: modulator(context) for name, modulator in modulators.items()}
         if noisy and (self.training or draw is not None):
             number = int(self.draws) if draw is None else draw
             self.draws += draw is None
-            parts = [
-                (m.noise(r, context, number) if m.noisy else r, g) for m, (r, g) in zip(modulators, parts, strict=True)
-            ]
-        return parts
+            rows |= {n: m.noise(rows[n], context, number) for n, m in modulators.items() if m.noisy}
+        return rows
 
     def _activation(self, name: str, inputs: tuple[Tensor, ...] | None = None) -> Tensor:
         """The output of a module in one unmodulated forward that stops there, batch axis first."""

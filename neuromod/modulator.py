@@ -12,9 +12,9 @@ from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.seeds import generator
 from neuromod.sites import Site
-from neuromod.skeleton import BIAS, GAIN
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
 from neuromod.sources.sealed import Sealed
+from neuromod.taps import BIAS, GAIN
 from neuromod.target import Target
 
 
@@ -64,7 +64,7 @@ class Modulator(nn.Module):
     @property
     def gathers(self) -> bool:
         """Whether one call can give each sample a row of its own at every site."""
-        return all(site.gathers for site in self.sites)
+        return all(self.kind.gathers(site) for site in self.sites)
 
     @property
     def noisy(self) -> bool:
@@ -158,6 +158,8 @@ class Modulator(nn.Module):
 
     def noise(self, rows: Rows, context: Context, draw: int) -> Rows:
         """The same rows with uniform noise beside them, keyed by (seed, draw, row, site)."""
+        if not any(key.endswith("/score") for key in rows.row(0)):
+            return rows
         names = range(len(rows)) if context.tasks is None or self.reads != "task" else context.tasks
         noisy = []
         for position, name in enumerate(names):
@@ -209,6 +211,24 @@ class Modulator(nn.Module):
     def _load_from_state_dict(self, *args: Any) -> None:
         self._measured.clear()
         super()._load_from_state_dict(*args)
+
+    @torch.no_grad()
+    def blended(self, *tasks: int) -> Row:
+        """Sealed tasks (all, if none is named) as rows (tasks, ...) that may be averaged: the experts of a `Mixture`."""
+        chosen = tasks or tuple(self.sealed.places)
+        strange = [t for t in chosen if t not in self.sealed.places]
+        if strange or not chosen:
+            asked = f"task {strange[0]}" if strange else "no task"
+            raise RefusedError(f"a mixture takes sealed tasks; {asked} is sealed in {self.name}; call seal(task) first")
+        assert self.target is not None
+        now = self.target.tensors()
+        rows = [by_site(self.sealed.row(task)) for task in chosen]
+        blends = [{s: self.kind.blend(s, row[s.label], now) for s in self.sites} for row in rows]
+        return {
+            f"{site.label}/{part}": torch.stack([blend[site][part] for blend in blends])
+            for site in self.sites
+            for part in blends[0][site]
+        }
 
     def writes(self) -> set[str]:
         """Names of the tensors that this modulator writes."""

@@ -29,13 +29,15 @@ class Call:
 @dataclass(frozen=True)
 class Probe:
     """``used``: tensors that the forward reads; ``calls``: module name to its calls; ``output_axes``: batch axis of
-    every tensor of the network's output; ``order``: modules in the order of their first call.
+    every tensor of the network's output; ``order``: modules in the order of their first output; ``flow``: pairs of
+    modules without children of which the second reads what the first put out.
     """
 
     used: frozenset[str]
     calls: dict[str, tuple[Call, ...]]
     output_axes: tuple[int, ...]
     order: tuple[str, ...]
+    flow: tuple[tuple[str, str], ...]
 
 
 class _Uses(TorchFunctionMode):
@@ -57,6 +59,9 @@ class _Uses(TorchFunctionMode):
 @dataclass
 class _Log:
     shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    flow: dict[tuple[str, str], None] = field(default_factory=dict)
+    # Tensors are kept beside their makers: a freed one would pass its id on to another.
+    made: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
 
     def watch(self, net: nn.Module) -> list[Any]:
         def note(name: str) -> Callable[..., None]:
@@ -64,6 +69,10 @@ class _Log:
                 first = output[0] if isinstance(output, tuple) else output
                 if isinstance(first, Tensor):
                     self.shapes.setdefault(name, []).append(tuple(first.shape))
+                    if not any(True for _ in module.children()):
+                        if args and id(args[0]) in self.made:
+                            self.flow[self.made[id(args[0])][0], name] = None
+                        self.made[id(first)] = (name, first)
 
             return hook
 
@@ -96,7 +105,7 @@ def probe(net: nn.Module, inputs: tuple[Tensor, ...], axis: int) -> Probe:
         if len(shapes) != len(others) or any(len(a) != len(b) for a, b in zip(shapes, others, strict=True)):
             raise RefusedError(f"a target must call its modules alike at every batch size; {name!r} differs")
         calls[name] = tuple(Call(a, b) for a, b in zip(shapes, others, strict=True))
-    return Probe(frozenset(uses), calls, _axes(output, other, size), tuple(first.shapes))
+    return Probe(frozenset(uses), calls, _axes(output, other, size), tuple(first.shapes), tuple(first.flow))
 
 
 def _run(

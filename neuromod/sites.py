@@ -20,9 +20,10 @@ class Site:
     """A place in a target where a modulation acts.
 
     ``name`` is the tensor's name (``weight`` and ``buffer`` sites) or the module's (``output`` sites); ``shape`` is the
-    tensor's shape, or ``(channels,)`` at an output. ``channel`` and ``batch`` are axes of the output; ``batch`` is
-    ``None`` where no axis follows the batch (rows are folded or windowed), so that samples can only be told apart by
-    splitting the batch. ``width`` is the size of the network's output axis that a new head may change.
+    tensor's shape, or ``(channels,)`` at an output. ``channel`` and ``batch`` are axes of the output (of a weight: of what
+    goes into its layer and comes out of it); ``batch`` is ``None`` where no axis follows the batch (rows are folded or
+    windowed), or where a weight is used in a way that is not known, so that samples can only be told apart by splitting
+    the batch.
     """
 
     name: str
@@ -37,11 +38,6 @@ class Site:
     def label(self) -> str:
         """The name with ``/`` for ``.``: what state-dict keys are made of."""
         return self.name.replace(".", "/")
-
-    @property
-    def gathers(self) -> bool:
-        """Whether one call can give each sample its own row here (an output with a known batch axis)."""
-        return self.role == "output" and self.batch is not None
 
     @property
     def fan_in(self) -> int:

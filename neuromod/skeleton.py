@@ -1,13 +1,6 @@
-"""The skeleton: a private copy of the user's network that shares its parameters, clones its buffers and carries taps.
-
-A *tap* is two empty slots on a module, ``tap_gain`` and ``tap_bias``, and a forward hook that sends the module's output
-(its first element, if it is a tuple) through ``gain * h + bias``. The slots are filled for one call by
-``torch.func.functional_call``, like any other tensor. They are buffers without a value and not a submodule, because an
-`nn.Sequential` would run a submodule as one of its layers.
-"""
+"""The skeleton: a private copy of the user's network that shares its parameters, clones its buffers and carries taps."""
 
 import copy
-import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,8 +11,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from neuromod.errors import RefusedError
 from neuromod.sites import Site
+from neuromod.taps import add_tap
 
-GAIN, BIAS = "tap_gain", "tap_bias"
 RATE = "neuromod_dropout"
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
@@ -39,7 +32,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
             module.__dict__.setdefault(RATE, module.dropout)
             module.dropout = 0.0
     for site in taps:
-        _add_tap(skeleton.get_submodule(site.module), site)
+        add_tap(skeleton.get_submodule(site.module), site)
     return set_mode(skeleton, training=False, norm=norm, dropout=dropout)
 
 
@@ -70,46 +63,6 @@ def set_mode(skeleton: nn.Module, *, training: bool, norm: str, dropout: bool) -
         attends = isinstance(module, ATTENTION) and (training or not dropout)
         module.training = attends or (training and follows)
     return skeleton
-
-
-def _add_tap(module: nn.Module, site: Site) -> None:
-    if hasattr(module, GAIN):
-        return
-    module.register_buffer(GAIN, None, persistent=False)
-    module.register_buffer(BIAS, None, persistent=False)
-    module.register_forward_hook(functools.partial(_through_tap, channel=site.channel, batch=site.batch))
-
-
-def _through_tap(module: nn.Module, args: object, output: Any, *, channel: int, batch: int | None) -> Any:
-    if isinstance(output, tuple):
-        return (_tap(module, output[0], channel, batch), *output[1:])
-    return _tap(module, output, channel, batch)
-
-
-def _tap(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
-    gain, bias = getattr(module, GAIN), getattr(module, BIAS)
-    if gain is not None:
-        gain = spread(gain, h.ndim, channel, batch)
-        if bias is not None:
-            return torch.addcmul(spread(bias, h.ndim, channel, batch), gain, h)
-        return gain * h
-    return h if bias is None else h + spread(bias, h.ndim, channel, batch)
-
-
-def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
-    """View ``values`` (C,) or (B, C) so that they broadcast over an output of ``ndim`` axes."""
-    channel %= ndim
-    shape = [1] * ndim
-    shape[channel] = values.shape[-1]
-    if values.ndim == 2:
-        if batch is None:
-            raise RefusedError(
-                "a row a sample needs an output whose batch axis is known; got a folded one; split the batch"
-            )
-        shape[batch] = values.shape[0]
-        if channel < batch:
-            values = values.T
-    return values.reshape(shape)
 
 
 class _ReachedError(Exception):

@@ -5,7 +5,7 @@ decides how many calls a batch needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.skeleton import BIAS, GAIN
+from neuromod.taps import BIAS, GAIN
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 LINEAR = (nn.Linear, _ConvNd)
@@ -136,7 +136,7 @@ def run(
 ) -> Any:
     """Run a batch whose samples may use different rows, in as few calls of ``one`` as are exact.
 
-    ``parts`` are (`Rows`, whether they gather): one row runs in one call; rows that only fill taps are gathered by index
+    ``parts`` are (`Rows`, whether they gather): one row runs in one call; rows that can fill taps are gathered by index
     and run in one call too; rows that write weights split the batch, one call a row, put back in order. Narrower outputs
     (heads of other widths) are padded with -inf.
     """
@@ -157,8 +157,10 @@ def run(
 def _take(rows: Any, gathers: bool, positions: Tensor | None) -> Any:
     if rows.index is None or rows.index.ndim == 0:
         return rows.one()
-    index = rows.index if positions is None else rows.index[positions]
-    return rows.gathered(index) if gathers else rows.row(int(index[0]))
+    index = rows.index if positions is None else rows.index[positions.to(rows.index.device)]
+    if gathers and len(index) > 1:
+        return rows.gathered(index)
+    return replace(rows, index=index[:1]).one()
 
 
 def _join(outputs: list[Any], order: Tensor, axes: Sequence[int]) -> Any:
@@ -192,10 +194,10 @@ def run_vmapped(
     size = inputs[0].shape[in_axis]
     indices = [torch.zeros(size, dtype=torch.long) if r.index is None else r.index.expand(size).cpu() for r, _ in parts]
     keys, inverse = torch.stack(indices).unique(dim=1, return_inverse=True)
-    rows_of = [[rows.row(int(i)) for (rows, _), i in zip(parts, key, strict=True)] for key in keys.T]
-    built = [fold(net, edits_of(rows), known.folds) for rows in rows_of]
-    inverse = inverse.to(inputs[0].device)
-    edits = {name: torch.stack([edits[name] for edits in built])[inverse] for name in built[0]}
+    distinct = [rows.gathered(key) for (rows, _), key in zip(parts, keys, strict=True)]
+    built = torch.vmap(lambda rows: fold(net, edits_of(rows), known.folds))(distinct)
+    in_order = torch.equal(inverse, torch.arange(keys.shape[1]))
+    edits = built if in_order else {name: v.index_select(0, inverse.to(v.device)) for name, v in built.items()}
 
     def sample(edits: Edits, *x: Tensor) -> Any:
         output = functional_call(net, edits, tuple(t.unsqueeze(in_axis) for t in x))

@@ -87,6 +87,12 @@ def _(score: Tensor, k: int) -> Tensor:
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
 
+@largest.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], score: Tensor, k: int) -> tuple[Tensor, int]:
+    assert in_dims[0] is not None
+    return torch.stack([largest(one, k) for one in score.movedim(in_dims[0], 0)]), 0
+
+
 def _largest(flat: Tensor, k: int) -> Tensor:
     top = torch.topk(flat, k, sorted=False).values
     _refuse_nan(top)

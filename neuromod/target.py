@@ -18,7 +18,9 @@ from neuromod.sites import Pattern, Site, choose
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CHANNEL_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
+PLACEMENTS = ("before", "after", "activation")
 CHANNEL_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
 
 
@@ -131,12 +133,28 @@ class Target:
         self._refuse_unused(names, self.probe.calls, "output", remedy)
         return tuple(self._output(name, candidates[name][1], channel) for name in names)
 
-    def norms(self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = ()) -> tuple[Site, ...]:
-        """Outputs of normalisation layers (Batch-, Layer-, Group-, Instance- and RMSNorm); all if no pattern."""
+    def norms(
+        self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = (), placement: str = "after"
+    ) -> tuple[Site, ...]:
+        """Outputs of normalisation layers (Batch-, Layer-, Group-, Instance- and RMSNorm); all if no pattern.
+
+        ``placement`` as in FiLM (Perez et al. 2018, section 4.3): ``"before"`` the norm (the output of the module that feeds
+        it), ``"after"`` it, or after the ``"activation"`` that reads it.
+        """
         found = {n: ((n,), m) for n, m in self.pristine.named_modules() if isinstance(m, NORMS)}
         names = choose(found, patterns or ("*",), exclude, "norm")
         self._refuse_unused(names, self.probe.calls, "norm", "exclude it")
-        return tuple(self._output(name, found[name][1], None) for name in names)
+        sites = tuple(self._output(name, found[name][1], None) for name in names)
+        if placement == "after":
+            return sites
+        beside = {s.name: self._beside(s.name, placement) for s in sites}
+        shared = [n for n, m in beside.items() if list(beside.values()).count(m) > 1]
+        if shared:
+            raise RefusedError(
+                f"placement={placement!r} needs a module of its own for each norm; {shared[0]!r} and {shared[1]!r} share "
+                f"{beside[shared[0]]!r}; give the network separate modules, or choose it once with outputs(...)"
+            )
+        return tuple(self._output(beside[s.name], found[s.name][1], s.channel) for s in sites)
 
     def statistics(self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = ()) -> tuple[Site, ...]:
         """Running means and variances of BatchNorm layers (buffer sites, for the kind `Statistics`)."""
@@ -155,9 +173,21 @@ class Target:
     # ---- refusals --------------------------------------------------------------------------------------------------
 
     def _weight(self, name: str, weight: Tensor) -> Site:
-        owner = name.rpartition(".")[0]
-        biased = isinstance(getattr(self.pristine.get_submodule(owner), "bias", None), Tensor)
-        return Site(name, "weight", tuple(weight.shape), owner, bias=biased)
+        owner, _, leaf = name.rpartition(".")
+        module = self.pristine.get_submodule(owner)
+        biased = isinstance(getattr(module, "bias", None), Tensor)
+        batch = self._batch_of_layer(owner, module) if leaf == "weight" else None
+        channel = 1 if isinstance(module, _ConvNd) else -1
+        return Site(name, "weight", tuple(weight.shape), owner, channel, batch, biased)
+
+    def _batch_of_layer(self, name: str, module: nn.Module) -> int | None:
+        """The batch axis in front of and behind a layer that is linear in an untied weight; None where it is not sure."""
+        if type(module) not in LAYERS or (isinstance(module, _ConvNd) and module.groups > 1):
+            return None
+        if sum(p is module.weight for _, p in self.pristine.named_parameters(remove_duplicate=False)) > 1:
+            return None
+        axes = {call.batch for call in self.probe.calls.get(name, ())}
+        return axes.pop() if len(axes) == 1 else None
 
     def _output(self, name: str, module: nn.Module, channel: int | None) -> Site:
         calls = self.probe.calls[name]
@@ -171,6 +201,25 @@ class Target:
             )
         size, axis, batch = next(iter(found))
         return Site(name, "output", (size,), name, channel=axis, batch=batch)
+
+    def _beside(self, norm: str, placement: str) -> str:
+        """The module that feeds a norm, or the activation that reads it."""
+        if placement not in PLACEMENTS:
+            raise RefusedError(
+                f"placement must be one of {PLACEMENTS}; got {placement!r}; try {nearest(placement, PLACEMENTS, 1)}"
+            )
+        if placement == "before":
+            found = [a for a, b in self.probe.flow if b == norm]
+        else:
+            read = [b for a, b in self.probe.flow if a == norm]
+            found = [n for n in read if not any(True for _ in self.pristine.get_submodule(n).parameters())]
+        if not found:
+            missing = "module puts out what it reads" if placement == "before" else "activation module reads it"
+            raise RefusedError(
+                f"placement={placement!r} needs a module beside each norm; of {norm!r} no {missing}; exclude it, or choose "
+                "with outputs(...)"
+            )
+        return found[0]
 
     def _refuse_unused(self, names: Sequence[str], used: Any, what: str, remedy: str) -> None:
         unused = [n for n in names if n not in used]

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "seeds", "bits"),
     ("sites",),
+    ("taps",),
     ("skeleton", "probe", "recipe"),
     ("target",),
     ("substitute",),

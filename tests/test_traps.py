@@ -224,7 +224,7 @@ def test_a_network_that_folds_its_batch_into_rows() -> None:
     target = Target(filled(Folded()), x)
     (site,) = target.norms()
     assert site.batch is None
-    assert not site.gathers
+    assert not Affine().gathers(site)
     model = moved(Modulated(target, Modulator(Affine(), Table(3), [site], seed=0)))
     mixed_equals_singles(model, x)
     gated = moved(Modulated(target, Modulator(Gate(), Hypernet("input", hidden=3), target.outputs("a"), seed=0)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.sites import Site
-from neuromod.skeleton import BIAS, GAIN
+from neuromod.taps import BIAS, GAIN, INPUT, SCALE, SHIFT
 
 Raw = Mapping[str, Tensor]
 """Raw numbers of one site by part ("score", "gain", ...)."""
@@ -52,6 +52,17 @@ class Kind:
         """The tensors that these raw numbers put in the place of the target's."""
         raise NotImplementedError
 
+    def gathers(self, site: Site) -> bool:
+        """Whether `edits` also takes raw numbers with a leading axis, a row a sample, and writes them into taps."""
+        return site.role == "output" and site.batch is not None
+
+    def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
+        """The same modulation in numbers whose weighted sum is the weighted sum of modulations; `edits` takes it too.
+
+        ``sum_e g_e E_e`` of the edits ``E_e`` of several rows is what CondConv (Yang et al. 2019, eq. 1) mixes.
+        """
+        return dict(raw)
+
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
         """The same modulation at rest, in as few bytes as it needs; `edits` takes it as well."""
         return {part: value.detach().clone() for part, value in raw.items()}
@@ -81,6 +92,16 @@ def write_tap(site: Site, now: Now, gain: Tensor | None, bias: Tensor | None) ->
     if bias is not None:
         before = edits.get(f"{site.module}.{BIAS}", before_bias)
         edits[f"{site.module}.{BIAS}"] = bias if before is None else before + bias
+    return edits
+
+
+def write_weight_tap(site: Site, now: Now, scale_in: Tensor, scale_out: Tensor) -> Edits:
+    """Put ``W -> W * s r^T`` a sample into the tap of a weight: ``r`` scales what goes in, ``s`` what comes out."""
+    edits = {f"{site.module}.{INPUT}": scale_in, f"{site.module}.{SCALE}": scale_out}
+    if site.bias:
+        # The bias is no part of the weight: it is added behind the scale.
+        bias = now[f"{site.module}.bias"]
+        edits |= {f"{site.module}.bias": torch.zeros_like(bias), f"{site.module}.{SHIFT}": bias}
     return edits
 
 

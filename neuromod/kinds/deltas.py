@@ -2,20 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError
-from neuromod.kinds.base import Edits, Kind, Now, Raw, require_matrix, uniform
+from neuromod.errors import RefusedError, nearest
+from neuromod.kinds.base import Edits, Kind, Now, Raw, require_matrix, uniform, write_weight_tap
 from neuromod.sites import Site
+from neuromod.surrogates import threshold
+from neuromod.taps import DOWN, UP
+
+FORMS = ("real", "hard")
+OPEN = 0.01
 
 
 @dataclass(frozen=True)
 class LowRankDelta(Kind):
     """``W' = W + (alpha / rank) B A``, ``A`` (rank, fan_in), ``B`` (out, rank). Hu et al. 2021, eq. 3.
 
-    ``A ~ U(-1, 1) / sqrt(fan_in)`` and ``B = 0``: the identity. ``alpha`` defaults to ``rank`` (a factor of one).
+    ``A ~ U(-1, 1) / sqrt(fan_in)`` and ``B = 0``: the identity. ``alpha`` defaults to ``rank`` (a factor of one). A row a
+    sample is added behind a linear layer, ``W x + B (A x)``, and no weights are built.
     """
 
     rank: int = 4
@@ -41,16 +48,43 @@ class LowRankDelta(Kind):
         return {"a": torch.eye(*shapes["a"]).to(like), "b": like.new_zeros(shapes["b"])}
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        if "delta" in raw:
+            return {site.name: now[site.name] + raw["delta"]}
+        if raw["a"].ndim == 3:
+            return {f"{site.module}.{DOWN}": raw["a"], f"{site.module}.{UP}": self._scaled(raw["b"])}
+        return {site.name: now[site.name] + self._delta(site, raw)}
+
+    def gathers(self, site: Site) -> bool:
+        """In linear layers ``(W + B A) x = W x + B (A x)``."""
+        return site.batch is not None and len(site.shape) == 2
+
+    def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
+        return {"delta": self._delta(site, raw)}
+
+    def _delta(self, site: Site, raw: Raw) -> Tensor:
+        return (self._scaled(raw["b"]) @ raw["a"]).reshape(site.shape)
+
+    def _scaled(self, b: Tensor) -> Tensor:
         factor = (self.alpha or self.rank) / self.rank
-        return {site.name: now[site.name] + factor * (raw["b"] @ raw["a"]).reshape(site.shape)}
+        return b if factor == 1 else factor * b
 
 
 @dataclass(frozen=True)
 class Rank1(Kind):
-    """``W' = W * (s r^T)``: ``s`` (out,), ``r`` (in,), the same for every element of a kernel.
+    """``W' = W * (g(s) g(r)^T)``: ``s`` (out,), ``r`` (in,), the same for every element of a kernel.
 
-    BatchEnsemble (Wen et al. 2020, eq. 1) starts at random signs; the identity is all ones.
+    ``"real"``: ``g(s) = s``, BatchEnsemble (Wen et al. 2020, eq. 1), which starts at random signs; the identity is all ones.
+    ``"hard"``: ``g(s) = 1[s >= 0]``, straight-through, a binary mask of rank one, which starts open. A row a sample scales
+    inputs and outputs of the layer, ``(W * s r^T) x = s * (W (r * x))``, and no weights are built.
     """
+
+    form: Literal["real", "hard"] = "real"
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise RefusedError(
+                f"a rank-one form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
+            )
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         require_matrix(self, site)
@@ -60,12 +94,33 @@ class Rank1(Kind):
         def signs(size: tuple[int, ...]) -> Tensor:
             return (torch.randint(0, 2, size, generator=rng) * 2 - 1).to(now[site.name])
 
+        if self.form == "hard":
+            return self.identity(site, now)
         return {part: signs(shape) for part, shape in self.shapes(site).items()}
 
-    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        return {part: now[site.name].new_ones(shape) for part, shape in self.shapes(site).items()}
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor]:
+        value = 1.0 if self.form == "real" else OPEN
+        return {part: now[site.name].new_full(shape, value) for part, shape in self.shapes(site).items()}
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        if "factor" in raw:
+            return {site.name: now[site.name] * raw["factor"]}
+        s, r = self.gain(raw["s"]), self.gain(raw["r"])
+        if s.ndim == 2:
+            return write_weight_tap(site, now, r, s)
+        return {site.name: now[site.name] * self._outer(site, s, r)}
+
+    def gathers(self, site: Site) -> bool:
+        return site.batch is not None
+
+    def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
+        """The product itself: a sum of such is of a higher rank."""
+        return {"factor": self._outer(site, self.gain(raw["s"]), self.gain(raw["r"])).expand(site.shape).clone()}
+
+    def gain(self, values: Tensor) -> Tensor:
+        """The factors: ``values`` themselves, or {0, 1}."""
+        return threshold(values) if self.form == "hard" else values
+
+    def _outer(self, site: Site, s: Tensor, r: Tensor) -> Tensor:
         kernel = (1,) * (len(site.shape) - 2)
-        s, r = raw["s"].reshape(-1, 1, *kernel), raw["r"].reshape(1, -1, *kernel)
-        return {site.name: now[site.name] * s * r}
+        return s.reshape(-1, 1, *kernel) * r.reshape(1, -1, *kernel)

@@ -43,7 +43,10 @@ class Gate(Kind):
         )
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
-        return write_tap(site, now, self.gain(raw["code"]), None)
+        return write_tap(site, now, raw["gain"] if "gain" in raw else self.gain(raw["code"]), None)
+
+    def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
+        return {"gain": self.gain(raw["code"])}
 
     def gain(self, code: Tensor) -> Tensor:
         """The factor, of the code's shape: in (0, 1), (0, 2) or {0, 1}."""

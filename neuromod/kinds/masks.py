@@ -30,7 +30,13 @@ class Mask(Kind):
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         weight = now[site.name]
+        if "factor" in raw:
+            return {site.name: weight * raw["factor"]}
         return {site.name: masked(weight, raw["bits"]) if "bits" in raw else weight * self.mask(site, raw)}
+
+    def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
+        """The mask itself, as ``factor``: a mixture of masks lies in [0, 1]."""
+        return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
         """One bit a weight."""
@@ -105,7 +111,7 @@ class Bernoulli(Mask):
         return bernoulli(raw["score"], raw.get("noise"))
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
-        if not self.rescale:
+        if not self.rescale or "factor" in raw:
             return super().edits(site, raw, now)
         weight = now[site.name]
         mask = unpack(raw["bits"], site.shape, weight.dtype) if "bits" in raw else self.mask(site, raw)

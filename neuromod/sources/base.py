@@ -38,18 +38,31 @@ class Rows:
         """The row that serves all samples."""
         if self.index is None:
             return self.row(0)
+        if isinstance(self.values, tuple) and not torch.compiler.is_compiling():
+            return self.row(int(self.index))
         position = self.index.reshape(1)
         return {key: value.index_select(0, position).squeeze(0) for key, value in self.stacked().items()}
 
     def gathered(self, index: Tensor) -> Row:
         """A row a sample: values with a leading axis of ``len(index)``."""
-        return {key: value.index_select(0, index.to(value.device)) for key, value in self.stacked().items()}
+        if isinstance(self.values, tuple):
+            chosen = [self.values[position] for position in index.tolist()]
+            return {key: torch.stack([row[key] for row in chosen]) for key in chosen[0]}
+        if _in_order(index, len(self)):
+            return self.values
+        return {key: value.index_select(0, index.to(value.device)) for key, value in self.values.items()}
 
     def stacked(self) -> Row:
         """All distinct rows with a leading row axis."""
         if isinstance(self.values, tuple):
             return {key: torch.stack([row[key] for row in self.values]) for key in self.values[0]}
         return self.values
+
+
+def _in_order(index: Tensor, count: int) -> bool:
+    """Whether every row serves one sample, in order, so that nothing has to be copied; not asked where it costs more."""
+    eager = index.device.type == "cpu" and not torch.compiler.is_compiling()
+    return eager and len(index) == count and torch.equal(index, torch.arange(count))
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,10 @@ class Starts:
 
 
 class Source(nn.Module):
-    """Turns a context into rows. ``reads`` is ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``."""
+    """Turns a context into rows.
+
+    ``reads`` is ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one row for all).
+    """
 
     reads: str = "task"
 

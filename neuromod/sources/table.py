@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
 
+ALL = "all"
+"""The name of the one row of a table that reads nothing."""
+
 
 class Table(Source):
     """One row of parameters for each live task.
@@ -16,46 +19,56 @@ class Table(Source):
     and no optimiser, momentum or weight decay moves it, and a task can join under a running optimiser.
 
     Args:
-        tasks: a count (ids 0, 1, ...) or the ids to start with; more with ``add``.
+        tasks: a count (ids 0, 1, ...) or the ids to start with; more with ``add``. None: one row for all samples, and no
+            task is read.
 
     """
 
-    def __init__(self, tasks: int | Iterable[int] = 1) -> None:
+    def __init__(self, tasks: int | Iterable[int] | None = 1) -> None:
         super().__init__()
-        self.initial = start_tasks(tasks)
+        self.reads = "task" if tasks is not None else "nothing"
+        self.initial = start_tasks(tasks or ())
         self.rows = nn.ModuleDict()
         self.learned = True
 
     def bind(self, starts: Starts) -> None:
         self.learned = starts.learned
+        if self.reads == "nothing":
+            self._insert(ALL, starts.row(ALL))
         for task in self.initial:
             self.add(task, starts, {})
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         """A start row for a new task; constant cost, however many tasks there are."""
+        if self.reads == "nothing":
+            raise RefusedError(
+                "a table with one row for all knows no tasks; drop add(), or make it with Table(tasks=...)"
+            )
         if str(task) in self.rows:
             raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
         self._insert(task, starts.row(task, **options))
         return list(self.rows[str(task)].parameters())
 
     def tasks(self) -> tuple[int, ...]:
-        return tuple(map(int, self.rows))
+        return tuple(int(task) for task in self.rows if task != ALL)
 
     def forget(self, task: int) -> None:
         del self.rows[str(task)]
 
-    def own(self, task: int) -> Row:
+    def own(self, task: int | str) -> Row:
         """The live row of a task: parameters, or buffers where numbers are measured."""
         held = self.rows[str(task)]
         return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
 
     def forward(self, context: Context) -> Rows:
+        if self.reads == "nothing":
+            return Rows((self.own(ALL),))
         live = self.tasks()
         if context.ids is not None:
             return Rows(tuple(map(self.own, live)), lookup(live, context.ids.device)[context.ids])
         return Rows(tuple(map(self.own, task_rows(dict.fromkeys(live), context))), context.index)
 
-    def _insert(self, task: int, row: Row) -> None:
+    def _insert(self, task: int | str, row: Row) -> None:
         held = nn.Module()
         for key, value in row.items():
             if self.learned:
@@ -66,16 +79,16 @@ class Table(Source):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """Grow to the tasks (and widths) of the state, and drop those that it does not have."""
-        saved: dict[int, dict[str, Tensor]] = {}
+        saved: dict[str, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name.startswith(f"{prefix}rows."):
                 task, _, key = name.removeprefix(f"{prefix}rows.").partition(".")
-                saved.setdefault(int(task), {})[key] = value
-        for gone in set(self.tasks()) - set(saved):
-            self.forget(gone)
-        for number, row in saved.items():
-            held = self.own(number) if str(number) in self.rows else {}
+                saved.setdefault(task, {})[key] = value
+        for gone in set(self.rows) - set(saved):
+            del self.rows[gone]
+        for name, row in saved.items():
+            held = self.own(name) if name in self.rows else {}
             if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in row.items()}:
                 like = next(iter(held.values()), next(iter(row.values())))
-                self._insert(number, {key: value.to(like.device) for key, value in row.items()})
+                self._insert(name, {key: value.to(like.device) for key, value in row.items()})
         super()._load_from_state_dict(state, prefix, *args)

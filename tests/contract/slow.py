@@ -7,7 +7,7 @@ from torch import Tensor
 from neuromod import Modulated, Modulator
 from neuromod.kinds import Affine, Bernoulli, Gate, Generated, Head, LowRankDelta, Rank1, Statistics, Threshold, TopK
 from neuromod.modulator import by_site
-from neuromod.skeleton import BIAS, GAIN
+from neuromod.taps import BIAS, GAIN
 from tests import reference
 
 
