@@ -23,7 +23,7 @@ from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.recipe import Recipe
 from neuromod.sites import Site
-from neuromod.sources import Hypernet, LowRank, Rows, Source, Table
+from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
 from neuromod.target import Target
 
 __all__ = [
@@ -36,12 +36,14 @@ __all__ = [
     "Kind",
     "LowRank",
     "LowRankDelta",
+    "Mixture",
     "Modulated",
     "Modulator",
     "Rank1",
     "Recipe",
     "RefusedError",
     "Rows",
+    "SetEncoder",
     "Site",
     "Source",
     "Statistics",

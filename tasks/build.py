@@ -34,9 +34,9 @@ def _patterns(listed: Any) -> list[Any]:
 
 
 def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulator:
-    """One modulator from ``{kind, source, sites, identity}``; a source with a key ``tasks`` gets that many."""
+    """One modulator from ``{kind, source, sites, identity}``; a source with a key ``tasks`` gets that many, unless it is null."""
     source = dict(config["source"])
-    if "tasks" in source:
+    if source.get("tasks") is not None:
         source["tasks"] = tasks
     return Modulator(
         instantiate(config["kind"]),

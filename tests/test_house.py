@@ -30,7 +30,7 @@ FLOORS = (
     ("composition",),
     ("context", "modulated"),
     ("calibrate", "bake"),
-    ("inference",),
+    ("inference", "penalties"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MUTATORS = {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "setdefault", "add", "discard"}

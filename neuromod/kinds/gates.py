@@ -43,7 +43,11 @@ class Gate(Kind):
         )
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
-        return write_tap(site, now, raw["gain"] if "gain" in raw else self.gain(raw["code"]), None)
+        return write_tap(site, now, self.factor(raw), None)
+
+    def factor(self, raw: Raw) -> Tensor:
+        """The factors of a row, or those that it was blended to."""
+        return raw["gain"] if "gain" in raw else self.gain(raw["code"])
 
     def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
         return {"gain": self.gain(raw["code"])}

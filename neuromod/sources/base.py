@@ -45,6 +45,8 @@ class Rows:
 
     def gathered(self, index: Tensor) -> Row:
         """A row a sample: values with a leading axis of ``len(index)``."""
+        if torch.compiler.is_compiling():
+            return {key: value.index_select(0, index) for key, value in self.stacked().items()}
         if isinstance(self.values, tuple):
             chosen = [self.values[position] for position in index.tolist()]
             return {key: torch.stack([row[key] for row in chosen]) for key in chosen[0]}
@@ -61,8 +63,7 @@ class Rows:
 
 def _in_order(index: Tensor, count: int) -> bool:
     """Whether every row serves one sample, in order, so that nothing has to be copied; not asked where it costs more."""
-    eager = index.device.type == "cpu" and not torch.compiler.is_compiling()
-    return eager and len(index) == count and torch.equal(index, torch.arange(count))
+    return len(index) == count and index.device.type == "cpu" and torch.equal(index, torch.arange(count))
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """`Hypernet`: raw numbers computed by a small network from a code."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Row, Rows, Source, Starts
-from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
+from neuromod.sources.shared import Shared, bind_offset
 
 
-class Hypernet(Source):
+class Hypernet(Shared):
     """``row = offset + head(body(code))``; or, where a kind generates whole tensors, ``row = scale * head(body(code))``.
 
     The offset is the kind's start, or the target's own value under ``identity=True``; the head then starts at zero. Rows
@@ -61,8 +61,7 @@ class Hypernet(Source):
         codes = self.codes.example(starts)
         if self.chunk is not None:
             codes = self._with_chunks(codes, starts)
-        self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
-        features = features_of(self.body, codes)
+        features = self.bind_body(self.hidden, starts, codes)
         bind_offset(self.offset, starts, [key for key, scale in self.scales.items() if scale == 0])
         for key in self.shapes if self.chunk is None else ("chunk",):
             size = self.chunk or math.prod(self.shapes[key])
@@ -71,18 +70,6 @@ class Hypernet(Source):
             weight = drawn if free else torch.zeros(size, features)
             self.head[key] = nn.Parameter(weight.to(starts.device, starts.dtype))
             self.shift[key] = nn.Parameter(torch.zeros(size, device=starts.device, dtype=starts.dtype))
-
-    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
-        return self.codes.add(task, starts, options)
-
-    def tasks(self) -> tuple[int, ...]:
-        return self.codes.tasks()
-
-    def own(self, task: int) -> Row:
-        return {"code": self.codes.table[str(task)]}
-
-    def forget(self, task: int) -> None:
-        del self.codes.table[str(task)]
 
     def forward(self, context: Context) -> Rows:
         codes, index = self.codes(context)
@@ -122,10 +109,3 @@ class Hypernet(Source):
             drawn = torch.randn(size, generator=starts.generator("chunk", key))
             self.chunks[key] = nn.Parameter(drawn.to(starts.device, starts.dtype))
         return torch.cat([codes, codes.new_zeros(len(codes), self.chunk_code)], 1)
-
-
-def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
-    """Keep the start row as buffers; the target's own values are not stored with the state."""
-    row = starts.row("offset")
-    for key in keys:
-        holder.register_buffer(key, row[key].detach(), persistent=not starts.own)

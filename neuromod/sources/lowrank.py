@@ -1,18 +1,17 @@
 """`LowRank`: rows are mixtures of a basis that all tasks share."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from neuromod.sources.base import Context, Row, Rows, Source, Starts
-from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.hypernet import bind_offset
+from neuromod.sources.shared import Shared, bind_offset
 
 
-class LowRank(Source):
+class LowRank(Shared):
     """``row = offset + sum_r mix_r basis_r``, ``basis`` (rank, *shape) for each raw number.
 
     The mix of a task is learned and starts at zero; the mix of a condition, an input or an activation is a linear map,
@@ -51,26 +50,13 @@ class LowRank(Source):
         self.codes.bind(starts)
         if self.reads != "task":
             codes = self.codes.example(starts)
-            self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
-            features = features_of(self.body, codes)
+            features = self.bind_body(self.hidden, starts, codes)
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
         bind_offset(self.offset, starts, starts.shapes)
         for key, start in self.offset.named_buffers():
             spread = float(start.float().std()) if start.numel() > 1 else 0.0
             drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
             self.basis[key] = nn.Parameter((drawn * (spread or 1 / math.sqrt(start.shape[-1]))).to(start))
-
-    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
-        return self.codes.add(task, starts, options)
-
-    def tasks(self) -> tuple[int, ...]:
-        return self.codes.tasks()
-
-    def own(self, task: int) -> Row:
-        return {"code": self.codes.table[str(task)]}
-
-    def forget(self, task: int) -> None:
-        del self.codes.table[str(task)]
 
     def forward(self, context: Context) -> Rows:
         mix, index = self.codes(context)

@@ -40,12 +40,20 @@ class Sealed(Source):
 
     def forward(self, context: Context) -> Rows:
         if context.ids is None:
-            return Rows(tuple(map(self.row, task_rows(self.places, context))), context.index)
+            return self._told(task_rows(self.places, context), context.index)
         if len(self.stacks) != 1:
             count = len(self.stacks)
             raise RefusedError(f"one graph serves rows of one shape; got {count} shapes; call without compiling")
         stack = self._stacks()[0]
         return Rows(stack.values(), lookup(stack.order, context.ids.device)[context.ids])
+
+    def _told(self, tasks: tuple[int, ...], index: Tensor | None) -> Rows:
+        numbers = {self.places[task][0] for task in tasks}
+        if index is None or len(numbers) > 1:
+            return Rows(tuple(map(self.row, tasks)), index)
+        # All tasks of the stack are the rows, and only those in the batch are ever read.
+        positions = torch.tensor([self.places[task][1] for task in tasks])
+        return Rows(self._stacks()[numbers.pop()].values(), positions[index])
 
     def _stacks(self) -> list["_Stack"]:
         return list(self.stacks)  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ def weight(kind: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
         case LowRankDelta():
             return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
         case Rank1():
-            return reference.rank1(w, raw["r"], raw["s"])
+            return reference.rank1(
+                w, *(reference.gate_value(raw[p], "hard") if kind.form == "hard" else raw[p] for p in "rs")
+            )
     return None
 
 

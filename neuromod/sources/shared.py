@@ -1,0 +1,46 @@
+"""What sources have in common whose parameters serve all tasks: codes, a body, and an offset that rows start at."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from neuromod.sources.base import Context, Row, Source, Starts
+from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.codes import Codes
+
+
+class Shared(Source):
+    """A source that turns codes into rows with parameters that all rows share; a task's own part is its code."""
+
+    codes: Codes
+    body: nn.Module | None
+
+    def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
+        return self.codes.add(task, starts, options)
+
+    def tasks(self) -> tuple[int, ...]:
+        return self.codes.tasks()
+
+    def own(self, task: int) -> Row:
+        return {"code": self.codes.table[str(task)]}
+
+    def forget(self, task: int) -> None:
+        del self.codes.table[str(task)]
+
+    def features(self, context: Context) -> tuple[Tensor, Tensor | None]:
+        """The body's features (rows, features) and the index of the row that each sample uses."""
+        codes, index = self.codes(context)
+        assert self.body is not None
+        return self.body(codes), index
+
+    def bind_body(self, hidden: int | Sequence[int], starts: Starts, codes: Tensor) -> int:
+        """Build the default body, or take the given one; returns the width of its features."""
+        self.body = fitted(self.body, hidden, self.codes, codes, starts)
+        return features_of(self.body, codes)
+
+
+def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
+    """Keep the start row as buffers; the target's own values are not stored with the state."""
+    row = starts.row("offset")
+    for key in keys:
+        holder.register_buffer(key, row[key].detach(), persistent=not starts.own)
