@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import benchmarks
 from benchmarks.timing import Report
 
-HELPERS = ("__main__", "machine", "timing")
+HELPERS = ("__main__", "machine", "timing", "vit")
 
 
 def names() -> list[str]:

@@ -75,9 +75,10 @@ def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, c
 def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -> Tensor:
     """``h + U_b (D_b x)`` for each sample b: x (..., in), down (B, rank, in), up (B, out, rank)."""
     x, h = x.movedim(batch, 0), h.movedim(batch, 0)
-    inner = torch.bmm(x.reshape(len(x), -1, x.shape[-1]), down.mT)
+    # D x^T and not x D^T: a product with few rows is twice as fast on a CPU as one with few columns.
+    inner = torch.bmm(down, x.reshape(len(x), -1, x.shape[-1]).mT)
     flat = h.reshape(len(h), -1, h.shape[-1])
-    return torch.baddbmm(flat, inner, up.mT).reshape(h.shape).movedim(0, batch)
+    return torch.baddbmm(flat, inner.mT, up.mT).reshape(h.shape).movedim(0, batch)
 
 
 def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
