@@ -168,7 +168,7 @@ def _low_rank(turns: int) -> tuple[list[Bar], str]:
     samples = interleave(contenders | peers, turns=3 * turns)
     bars = [samples.bar(f"low-rank, 16 samples of {n} tasks / plain", f"of {n}", "plain", 1.35) for n in COUNTS]
     bars += [
-        samples.bar("low-rank, 64 tasks / 4 tasks", "of 64", "of 4", 1.05),
+        samples.bar("low-rank, 64 tasks / 4 tasks", "of 64", "of 4", 1.1),
         samples.bar("low-rank, 64 sealed tasks / plain", "sealed", "plain", 1.35),
     ]
     bars += [samples.bar(f"{name} / plain", name, "plain") for name in peers]

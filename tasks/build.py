@@ -47,7 +47,7 @@ def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: in
     )
 
 
-def modulated(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulated:
+def modulated(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int, vmap: bool = False) -> Modulated:
     """A modulated network from named modulators, in their order."""
     parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
-    return Modulated(target, *parts)
+    return Modulated(target, *parts, vmap=vmap)

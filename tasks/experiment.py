@@ -96,7 +96,8 @@ def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, deri
         case "nothing":
             return Nothing(target)
         case "modulated":
-            model = modulated(target, config["modulators"], tasks=len(stream), seed=derived["source"])
+            parts, seed = config["modulators"], derived["source"]
+            model = modulated(target, parts, tasks=len(stream), seed=seed, vmap=config["vmap"])
             if config["compile"]:
                 model.compile()
             return Played(model)

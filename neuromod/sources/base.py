@@ -10,6 +10,8 @@ from neuromod.errors import RefusedError
 
 Row = dict[str, Tensor]
 """One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
+ALL = "all"
+"""The name of the one row (or code) of a source that reads nothing."""
 
 
 @dataclass(frozen=True)

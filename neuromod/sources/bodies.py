@@ -66,3 +66,12 @@ def features_of(body: nn.Module, codes: Tensor) -> int:
             "flatten or pool at its end"
         )
     return int(features.shape[1])
+
+
+def freeze(body: nn.Module) -> None:
+    """Turn every parameter into a buffer: a fixed network, random or pretrained, that no optimiser finds."""
+    for module in body.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                del module._parameters[name]
+                module.register_buffer(name, parameter.detach())

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.base import ALL, Context, Starts, lookup, start_tasks, task_rows
 
 Shape = Sequence[int | None]
+READS = ("task", "condition", "input", "nothing")
 
 
 class Codes(nn.Module):
@@ -18,7 +19,7 @@ class Codes(nn.Module):
     ``reads="task"``: a learned vector (width,) a task; ``"condition"``: the condition of the call, one for all samples or
     one a sample, of the shape ``code`` (an axis None is a set of any size), or with ``labels=n`` an integer in [0, n),
     one-hot; ``"input"``: the first input, batch axis first; ``"activation:NAME"``: the output of that module of the
-    unmodulated target.
+    unmodulated target; ``"nothing"``: one learned vector for all.
     """
 
     one_hot: Tensor | None
@@ -33,10 +34,9 @@ class Codes(nn.Module):
         zero: bool = False,
     ) -> None:
         super().__init__()
-        known = reads in ("task", "condition", "input") or reads.startswith("activation:")
-        if not known:
+        if reads not in READS and not reads.startswith("activation:"):
             raise RefusedError(
-                f"a source reads 'task', 'condition', 'input' or 'activation:NAME'; got {reads!r}; pick one"
+                f"a source reads {', '.join(map(repr, READS))} or 'activation:NAME'; got {reads!r}; pick one"
             )
         if labels is not None and (reads != "condition" or labels < 1):
             raise RefusedError(
@@ -45,7 +45,7 @@ class Codes(nn.Module):
             )
         self.reads, self.labels, self.zero = reads, labels, zero
         self.shape: tuple[int | None, ...] = (code,) if isinstance(code, int) else tuple(code)
-        if None in self.shape[1:] or (reads == "task" and (None in self.shape or len(self.shape) != 1)):
+        if None in self.shape[1:] or (reads in ("task", "nothing") and (None in self.shape or len(self.shape) != 1)):
             raise RefusedError(
                 f"a code is a width, or the shape of a condition with None for a set axis in front; got {code!r}"
             )
@@ -61,6 +61,8 @@ class Codes(nn.Module):
     def bind(self, starts: Starts) -> None:
         if self.labels is not None:
             self.one_hot = torch.eye(self.labels, device=starts.device, dtype=starts.dtype)
+        if self.reads == "nothing":
+            self._insert(ALL, starts)
         for task in self.initial:
             self.add(task, starts, {})
 
@@ -74,29 +76,35 @@ class Codes(nn.Module):
             raise RefusedError(f"a shared source gives every task the same shapes; got {dict(options)}; use a Table")
         if str(task) in self.table:
             raise RefusedError(f"a task is added once; got task {task} again; pick an id that is free")
+        return [self._insert(task, starts)]
+
+    def _insert(self, task: int | str, starts: Starts) -> nn.Parameter:
         width = self.shape[0]
         assert width is not None
         drawn = torch.zeros(width) if self.zero else torch.randn(width, generator=starts.generator("code", task))
-        self.table[str(task)] = nn.Parameter(drawn.to(starts.device, starts.dtype))
-        return [self.table[str(task)]]
+        code = nn.Parameter(drawn.to(starts.device, starts.dtype))
+        self.table[str(task)] = code
+        return code
 
     def example(self, starts: Starts) -> Tensor:
         """Codes like those to come, to size a body with."""
         if self.one_hot is not None:
             return self.one_hot
-        if self.reads in ("task", "condition"):
+        if self.reads in ("task", "condition", "nothing"):
             shape = (2, *(3 if n is None else n for n in self.shape))
             return torch.zeros(shape, device=starts.device, dtype=starts.dtype)
         assert starts.example is not None
         return self.forward(starts.example)[0]
 
     def tasks(self) -> tuple[int, ...]:
-        return tuple(map(int, self.table))
+        return tuple(int(task) for task in self.table if task != ALL)
 
     def forward(self, context: Context) -> tuple[Tensor, Tensor | None]:
         """Codes (rows, ...) and the index (B,) of each sample's row; None where one row serves all."""
         if self.reads == "task":
             return self._of_tasks(context)
+        if self.reads == "nothing":
+            return self.table[ALL].unsqueeze(0), None
         if self.reads == "condition":
             if context.condition is None:
                 raise RefusedError(

@@ -21,7 +21,7 @@ class Hypernet(Shared):
     hypernetwork can be smaller than what it generates.
 
     Args:
-        reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         tasks: tasks to start with, where it reads the task.
         body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
@@ -30,6 +30,7 @@ class Hypernet(Shared):
         labels: the condition is an integer in [0, labels), a class or a question or a previous task, and one-hot.
         chunk: numbers a chunk; None gives every raw number a row of the head.
         chunk_code: width of a chunk's embedding.
+        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
 
     """
 
@@ -42,12 +43,13 @@ class Hypernet(Shared):
         hidden: int | Sequence[int] = 64,
         code: int | Shape = 16,
         labels: int | None = None,
+        learn_body: bool = True,
         chunk: int | None = None,
         chunk_code: int = 8,
     ) -> None:
         super().__init__()
         self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.body, self.hidden = reads, body, hidden
+        self.reads, self.body, self.hidden, self.learn_body = reads, body, hidden, learn_body
         self.chunk, self.chunk_code = chunk, chunk_code
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self.offset = nn.Module()

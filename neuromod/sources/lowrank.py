@@ -19,12 +19,13 @@ class LowRank(Shared):
 
     Args:
         rank: number of basis vectors.
-        reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         tasks: tasks to start with, where it reads the task.
         body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
         code: width or shape of a condition, as for a `Hypernet`.
         labels: the condition is an integer in [0, labels), as for a `Hypernet`.
+        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
 
     """
 
@@ -38,17 +39,18 @@ class LowRank(Shared):
         hidden: int | Sequence[int] = 64,
         code: int | Shape = 16,
         labels: int | None = None,
+        learn_body: bool = True,
     ) -> None:
         super().__init__()
-        self.codes = Codes(reads, tasks, rank if reads == "task" else code, labels=labels, zero=True)
-        self.reads, self.rank, self.body, self.hidden = reads, rank, body, hidden
+        self.codes = Codes(reads, tasks, rank if reads in ("task", "nothing") else code, labels=labels, zero=True)
+        self.reads, self.rank, self.body, self.hidden, self.learn_body = reads, rank, body, hidden, learn_body
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
         self.offset = nn.Module()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)
-        if self.reads != "task":
+        if self.reads not in ("task", "nothing"):
             codes = self.codes.example(starts)
             features = self.bind_body(self.hidden, starts, codes)
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
@@ -63,4 +65,10 @@ class LowRank(Shared):
         if self.mix is not None and self.body is not None:
             mix = nn.functional.linear(self.body(mix), self.mix)
         offset: dict[str, Tensor] = dict(self.offset.named_buffers())
-        return Rows({key: torch.tensordot(mix, basis, 1) + offset[key] for key, basis in self.basis.items()}, index)
+        return Rows({key: _mixed(mix, basis, offset[key]) for key, basis in self.basis.items()}, index)
+
+
+def _mixed(mix: Tensor, basis: Tensor, offset: Tensor) -> Tensor:
+    """``offset + mix basis`` in one pass over the rows: for a row a sample they are large."""
+    flat = torch.addmm(offset.reshape(1, -1), mix, basis.flatten(1))
+    return flat.reshape(len(mix), *offset.shape)

@@ -26,13 +26,14 @@ class Mixture(Shared):
 
     Args:
         experts: how many rows to learn, or the rows (experts, ...) of `Modulator.blended`.
-        reads: ``"task"``, ``"condition"``, ``"input"`` or ``"activation:NAME"``.
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         form: of the routing weights.
         tasks: tasks to start with, where it reads the task.
         body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
         code: width or shape of a code, as for a `Hypernet`.
         labels: the condition is an integer in [0, labels), as for a `Hypernet`.
+        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
 
     """
 
@@ -47,6 +48,7 @@ class Mixture(Shared):
         hidden: int | Sequence[int] = 64,
         code: int | Shape = 16,
         labels: int | None = None,
+        learn_body: bool = True,
     ) -> None:
         super().__init__()
         if form not in FORMS:
@@ -55,7 +57,7 @@ class Mixture(Shared):
         if self.count < 2:
             raise RefusedError(f"a mixture needs at least two experts; got {self.count}; use a Table for one")
         self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.form, self.body, self.hidden = reads, form, body, hidden
+        self.reads, self.form, self.body, self.hidden, self.learn_body = reads, form, body, hidden, learn_body
         self.router = nn.ParameterDict()
         self.offset = nn.Module()
         self.experts: nn.Module = nn.ParameterDict()

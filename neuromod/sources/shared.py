@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from neuromod.sources.base import Context, Row, Source, Starts
-from neuromod.sources.bodies import features_of, fitted
+from neuromod.sources.bodies import features_of, fitted, freeze
 from neuromod.sources.codes import Codes
 
 
@@ -14,6 +14,7 @@ class Shared(Source):
 
     codes: Codes
     body: nn.Module | None
+    learn_body: bool
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         return self.codes.add(task, starts, options)
@@ -36,6 +37,8 @@ class Shared(Source):
     def bind_body(self, hidden: int | Sequence[int], starts: Starts, codes: Tensor) -> int:
         """Build the default body, or take the given one; returns the width of its features."""
         self.body = fitted(self.body, hidden, self.codes, codes, starts)
+        if not self.learn_body:
+            freeze(self.body)
         return features_of(self.body, codes)
 
 

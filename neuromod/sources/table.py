@@ -6,10 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
-
-ALL = "all"
-"""The name of the one row of a table that reads nothing."""
+from neuromod.sources.base import ALL, Context, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
 
 
 class Table(Source):
