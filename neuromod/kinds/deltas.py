@@ -9,12 +9,12 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Edits, Kind, Now, Raw, require_matrix, uniform, write_weight_tap
+from neuromod.kinds.gates import OPEN
 from neuromod.sites import Site
 from neuromod.surrogates import threshold
 from neuromod.taps import DOWN, UP
 
 FORMS = ("real", "hard")
-OPEN = 0.01
 
 
 @dataclass(frozen=True)

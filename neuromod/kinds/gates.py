@@ -11,6 +11,8 @@ from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
 from neuromod.sites import Site
 from neuromod.surrogates import threshold
 
+OPEN = 0.3
+"""Where hard gates start: open, and not so near to shut that the first steps of an optimiser shut them all."""
 FORMS = ("sigmoid", "doubled", "hard")
 
 
@@ -35,12 +37,10 @@ class Gate(Kind):
         return {"code": site.shape}
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
-        return {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
+        return {"code": torch.full(site.shape, OPEN if self.form == "hard" else 0.0)}
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        return (
-            None if self.form == "sigmoid" else {"code": torch.full(site.shape, 0.01 if self.form == "hard" else 0.0)}
-        )
+        return None if self.form == "sigmoid" else self.start(site, now, torch.Generator())
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         return write_tap(site, now, self.factor(raw), None)

@@ -54,11 +54,13 @@ class Cell:
         }
         model = modulated(target or self.target(), config, tasks=TASKS, seed=7)
         rng = generator(0, "moved")
+        # Hard gates start well open: a small move would leave them all so.
+        least = 1.0 if "hard" in str(self.config) else 0.1
         with torch.no_grad():
             for parameter in model.parameters() if moved else ():
                 drawn = torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
                 spread = float(parameter.std()) if parameter.numel() > 1 else 0.0
-                parameter += (drawn * max(spread, 0.1)).to(parameter)
+                parameter += (drawn * max(spread, least)).to(parameter)
         return model
 
     def call(self, model: Modulated, ids: list[int] | int | Tensor, rows: slice | list[int] = slice(None)) -> Tensor:
