@@ -218,8 +218,8 @@ class Modulator(nn.Module):
         chosen = tasks or tuple(self.sealed.places)
         strange = [t for t in chosen if t not in self.sealed.places]
         if strange or not chosen:
-            asked = f"task {strange[0]}" if strange else "no task"
-            raise RefusedError(f"a mixture takes sealed tasks; {asked} is sealed in {self.name}; call seal(task) first")
+            asked = f"task {strange[0]} is not" if strange else "none is"
+            raise RefusedError(f"a mixture takes sealed tasks; {asked}; call seal(task) first")
         assert self.target is not None
         now = self.target.tensors()
         rows = [by_site(self.sealed.row(task)) for task in chosen]

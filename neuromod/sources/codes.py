@@ -135,9 +135,9 @@ class Codes(nn.Module):
         fits = [n for n in (condition.shape, condition.shape[1:]) if self._fits(n)]
         if not fits or (condition.shape != fits[0] and len(condition) != size):
             wanted = ", ".join("set" if n is None else str(n) for n in self.shape)
+            remedy = "match the batch" if fits else "make the source with code= of this shape"
             raise RefusedError(
-                f"a condition is ({wanted}) for all samples, or ({size}, {wanted}), as its source was made for; got "
-                f"{tuple(condition.shape)}; pass the shape as code="
+                f"a condition is ({wanted}) for all samples, or ({size}, {wanted}); got {tuple(condition.shape)}; {remedy}"
             )
         finite(condition, "a condition")
         if fits[0] == condition.shape:

@@ -1,0 +1,287 @@
+"""What a call is conditioned on: labels, support sets, activations, nothing; and where a norm is modulated."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuromod import (
+    Affine,
+    Gate,
+    Generated,
+    Hypernet,
+    LowRank,
+    Mixture,
+    Modulated,
+    Modulator,
+    RefusedError,
+    SetEncoder,
+    Source,
+    Table,
+    Target,
+    Threshold,
+    bake,
+)
+from tasks.networks import ResNet, mlp
+from tests.contract.laws import close
+from tests.test_weight_taps import moved
+
+X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+SETS = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def target() -> Target:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return Target(mlp((12,), 5, (10, 8), norm="layer", bias=True).double(), X)
+
+
+def film(source: Source, t: Target | None = None) -> Modulated:
+    t = t or target()
+    return moved(Modulated(t, Modulator(Affine(), source, t.norms(), seed=0)))
+
+
+# ---- labels --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build", [Hypernet, lambda reads, **o: LowRank(3, reads, **o), lambda r, **o: Mixture(3, r, **o)]
+)
+def test_a_label_is_a_one_hot_condition(build: Any) -> None:
+    labelled, one_hot = film(build("condition", labels=4, hidden=6)), film(build("condition", code=4, hidden=6))
+    one_hot.load_state_dict(labelled.state_dict())
+    labels = torch.tensor([3, 0, 3, 1, 1, 3])
+    expected = one_hot(X, condition=torch.eye(4, dtype=torch.float64)[labels])
+    close(labelled(X, condition=labels), expected)
+    close(labelled(X[1:2], condition=0), expected[1:2])
+    assert len(labelled.rows(X, condition=labels)["affine"]) == 3  # distinct labels, not samples
+
+
+def test_labels_that_share_weights_are_run_together() -> None:
+    t = target()
+    model = moved(Modulated(t, Modulator(Generated(), Hypernet("condition", labels=4), t.weights("*"), seed=0)))
+    calls: list[int] = []
+    model._skeleton.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    model(X, condition=torch.tensor([3, 0, 3, 1, 1, 3]))
+    assert sorted(calls) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.tensor([0, 1, 2, 3, 4, 0]), r"in 0..3; got 4"),
+        (torch.tensor(-1), r"in 0..3; got -1"),
+        (torch.tensor([0, 1]), r"one a sample \(6\)"),
+        (torch.ones(6), "torch.float32"),
+        (torch.ones(6, dtype=torch.bool), "torch.bool"),
+        (True, "got bool"),
+    ],
+)
+def test_a_wrong_label(labels: Any, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        film(Hypernet("condition", labels=4))(X, condition=labels)
+
+
+def test_labels_are_for_conditions() -> None:
+    with pytest.raises(RefusedError, match="reads 'task'"):
+        Hypernet("task", labels=3)
+
+
+# ---- support sets --------------------------------------------------------------------------------------------------
+
+
+def test_a_support_set_is_the_mean_of_its_items_features() -> None:
+    model = film(Hypernet("condition", code=(None, 3), hidden=6))
+    source = model.modulators["affine"].source
+    assert isinstance(source.body, SetEncoder)
+    weight, bias = source.body.parameters()
+    close(source.body(SETS), torch.relu(SETS @ weight.T + bias).mean(1))
+    each = model(X, condition=SETS)
+    for i in range(6):
+        close(model(X[i : i + 1], condition=SETS[i]), each[i : i + 1])
+    close(model(X, condition=SETS[2])[2], each[2])
+
+
+def test_the_order_of_a_support_set_does_not_matter_and_its_items_do() -> None:
+    model = film(Hypernet("condition", code=(None, 3), hidden=6))
+    order = torch.tensor([4, 2, 0, 1, 3])
+    close(model(X, condition=SETS[:, order]), model(X, condition=SETS))
+    changed = SETS.clone()
+    changed[:, 4] += 1
+    difference = (model(X, condition=changed) - model(X, condition=SETS)).detach().abs()
+    assert float(difference.amax(1).min()) > 1e-3
+    twice = torch.cat([SETS, SETS], 1)
+    close(model(X, condition=twice), model(X, condition=SETS))
+
+
+def test_a_support_set_of_images_goes_through_the_users_own_body() -> None:
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()).double()
+    model = film(Hypernet("condition", body=body, code=(None, 1, 5, 5)))
+    images = torch.randn(6, 7, 1, 5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    encoded = torch.stack([body(items).mean(0) for items in images])
+    close(model.modulators["affine"].source.body(images), encoded)
+    assert model(X, condition=images).shape == (6, 5)
+    assert bake(model, condition=images[0])(X).shape == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (torch.zeros(6, 0, 3, dtype=torch.float64), "at least one item"),
+        (torch.zeros(0, 3, dtype=torch.float64), "at least one item"),
+        (torch.zeros(4, 5, 3, dtype=torch.float64), r"\(set, 3\) for all samples, or \(6, set, 3\)"),
+        (torch.zeros(6, 5, 4, dtype=torch.float64), r"got \(6, 5, 4\)"),
+        (torch.zeros(3, dtype=torch.float64), r"got \(3,\)"),
+        (torch.full((5, 3), torch.inf, dtype=torch.float64), "finite numbers; got NaN or infinity"),
+    ],
+)
+def test_a_wrong_support_set(condition: Tensor, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        film(Hypernet("condition", code=(None, 3)))(X, condition=condition)
+
+
+@pytest.mark.parametrize(("reads", "code"), [("condition", (3, None)), ("task", (None, 3)), ("task", (2, 3))])
+def test_a_wrong_code(reads: str, code: Any) -> None:
+    with pytest.raises(RefusedError, match="None for a set axis in front"):
+        Hypernet(reads, code=code)
+
+
+# ---- activations ---------------------------------------------------------------------------------------------------
+
+
+def test_modulators_that_read_one_activation_share_one_forward_that_stops_there() -> None:
+    t = target()
+    model = Modulated(
+        t,
+        Modulator(Gate(), Hypernet("activation:3", hidden=4), t.norms("5"), seed=0),
+        Modulator(Affine(), Hypernet("activation:3", hidden=4), t.outputs("7"), seed=0),
+    )
+    seen: dict[str, int] = {"3": 0, "4": 0}
+    for name in seen:
+
+        def count(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            seen[name] += 1
+
+        model._skeleton.get_submodule(name).register_forward_hook(count)
+    model(X)
+    assert seen == {"3": 2, "4": 1}
+
+
+@pytest.mark.parametrize("read", ["2", "4", "7"])
+def test_an_activation_behind_what_it_modulates_is_a_cycle(read: str) -> None:
+    t = target()
+    with pytest.raises(RefusedError, match=rf"reads '{read}', which lies behind its site '2' \(a cycle\)"):
+        Modulated(t, Modulator(Affine(), Hypernet(f"activation:{read}"), t.norms(), seed=0))
+    with pytest.raises(RefusedError, match="cycle"):
+        Modulated(t, Modulator(Threshold(), LowRank(2, "activation:1"), t.weights("*"), seed=0))
+    Modulated(t, Modulator(Affine(), Hypernet("activation:1"), t.norms(), seed=0))
+
+
+# ---- nothing, and fixed bodies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source", [Table(None), Hypernet("nothing", hidden=4), LowRank(2, "nothing"), Mixture(2, "nothing", hidden=4)]
+)
+def test_one_row_for_all_reads_nothing(source: Source) -> None:
+    model = film(source)
+    assert model.tasks() == ()
+    output = model(X)
+    assert float((output - model.target(X)).abs().max()) > 1e-3
+    close(model(X[2:3]), output[2:3])
+    close(bake(model)(X), output)
+    with pytest.raises(RefusedError, match="no modulator reads it"):
+        model(X, task=0)
+    with pytest.raises(RefusedError):
+        model.add(3)
+
+
+def test_a_fixed_body_is_no_parameter_and_is_saved() -> None:
+    learnt, fixed = (Hypernet("input", hidden=[6, 7], learn_body=learn) for learn in (True, False))
+    first, second = film(learnt), film(fixed)
+    names = {n for n, _ in second.named_parameters()}
+    assert {n for n, _ in first.named_parameters()} - names == {
+        f"modulators.affine.source.body.{i}.{part}" for i in (1, 3) for part in ("weight", "bias")
+    }
+    assert not any(".body." in n for n in names)
+    t = second.target
+    again = Modulated(t, Modulator(Affine(), Hypernet("input", hidden=[6, 7], learn_body=False), t.norms(), seed=9))
+    assert float((again(X) - second(X)).abs().max()) > 1e-3
+    again.load_state_dict(second.state_dict())
+    assert torch.equal(again(X), second(X))
+
+
+def test_nan_codes_of_a_task() -> None:
+    model = film(Hypernet("task", tasks=2))
+    with torch.no_grad():
+        model.modulators["affine"].source.codes.table["1"][0] = torch.nan
+    model(X, task=0)
+    with pytest.raises(RefusedError, match="a task's code holds finite numbers"):
+        model(X, task=1)
+
+
+def test_a_body_that_does_not_fit() -> None:
+    with pytest.raises(RefusedError, match=r"a body must map codes \(rows, ...\) to \(rows, features\)"):
+        film(Hypernet("input", body=nn.Unflatten(1, (3, 4))))
+
+
+@pytest.mark.parametrize("source", [Hypernet("input"), LowRank(2, "input"), Mixture(2, "input")])
+def test_what_depends_on_the_input_is_not_baked(source: Source) -> None:
+    with pytest.raises(RefusedError, match="depends on the input can't be baked"):
+        bake(film(source))
+
+
+def test_a_hypernetwork_that_reads_a_condition_is_baked_under_one() -> None:
+    with pytest.raises(RefusedError, match="reads the condition; got none"):
+        bake(film(Hypernet("condition", labels=3)))
+    with pytest.raises(RefusedError, match="one row"):
+        bake(film(Hypernet("condition", code=3)), condition=SETS[:, 0])
+
+
+# ---- placement -----------------------------------------------------------------------------------------------------
+
+
+def test_a_norm_is_modulated_before_after_or_behind_its_activation() -> None:
+    t = target()
+    named = {p: [s.name for s in t.norms(placement=p)] for p in ("before", "after", "activation")}
+    assert named == {"before": ["1", "4"], "after": ["2", "5"], "activation": ["3", "6"]}
+    gain, bias = torch.rand(10, dtype=torch.float64), torch.rand(10, dtype=torch.float64)
+    layers = list(t.pristine)
+    for i, placement in enumerate(named):
+        model = Modulated(t, Modulator(Affine(), Table(None), t.norms("2", placement=placement), seed=0))
+        row = model.modulators["affine"].source.rows["all"]
+        with torch.no_grad():
+            row.get_parameter(f"{i + 1}/gain").copy_(gain)
+            row.get_parameter(f"{i + 1}/bias").copy_(bias)
+        h = X
+        for j, layer in enumerate(layers):
+            h = layer(h)
+            h = gain * h + bias if j == i + 1 else h
+        close(model(X), h)
+
+
+def test_a_placement_that_is_not_there() -> None:
+    t = target()
+    with pytest.raises(RefusedError, match=r"got 'behind'; try 'before'"):
+        t.norms(placement="behind")
+    net = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 3)).double()
+    plain = Target(net, X)
+    with pytest.raises(RefusedError, match="no module puts out what it reads"):
+        plain.norms(placement="before")
+    with pytest.raises(RefusedError, match="no activation module reads it"):
+        plain.norms(placement="activation")
+    relu = nn.ReLU()
+    shared = Target(nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8), relu, nn.LayerNorm(8), relu).double(), X)
+    with pytest.raises(RefusedError, match=r"'1' and '3' share '2'"):
+        shared.norms(placement="activation")
+
+
+def test_norms_of_a_residual_network_are_fed_by_convolutions() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        t = Target(ResNet((3, 8, 8), 5, depth=8, width=4), torch.randn(2, 3, 8, 8))
+    before = t.norms(placement="before")
+    assert len(before) == len(t.norms())
+    assert all(isinstance(t.pristine.get_submodule(s.name), nn.Conv2d) for s in before)
+    assert [s.shape for s in before] == [s.shape for s in t.norms()]
