@@ -82,7 +82,7 @@ class Modulated(nn.Module):
             if task is not None or condition is not None or draw is not None:
                 raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
             return self._run(rows, inputs)
-        context = self._context(inputs, task, condition)
+        context = self.context(inputs, task, condition)
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
             kept = Rows(tuple(cached[t] for t in context.tasks), context.index)
@@ -103,7 +103,7 @@ class Modulated(nn.Module):
         draw: int | None = None,
     ) -> dict[str, Rows]:
         """The raw numbers of such a call by modulator, for penalties and pictures; ``model(x, rows=rows)`` uses them."""
-        return self._rows(self._context(inputs, task, condition), draw)
+        return self._rows(self.context(inputs, task, condition), draw)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager."""
@@ -112,12 +112,39 @@ class Modulated(nn.Module):
     def edits(self, *, task: int | None = None, condition: int | Tensor | None = None) -> Edits:
         """The tensors that one row, of a task or a condition (D,), puts in the place of the target's."""
         example = self.target.example
-        found = self._rows(self._context(example, task, condition), None)
+        found = self._rows(self.context(example, task, condition), None)
         if any(rows.index is not None for rows in found.values()):
             raise RefusedError(
                 "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
             )
         return self._edits_of([rows.one() for rows in found.values()])
+
+    def context(
+        self,
+        inputs: tuple[Tensor, ...],
+        task: int | Sequence[int] | Tensor | None = None,
+        condition: int | Tensor | None = None,
+    ) -> Context:
+        """What such a call says, parsed, or refused in one line: what a source reads."""
+        axis = self.target.batch_axis
+        if len(inputs) != len(self.target.example):
+            raise RefusedError(
+                f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order"
+            )
+        reads = self.reads
+        size = inputs[0].shape[axis]
+        tasks, index, ids = parse_tasks(task, size, "task" in reads)
+        given = parse_condition(condition, "condition" in reads)
+        first = tuple(x.movedim(axis, 0) for x in inputs)
+        read: dict[str, Tensor] = {}
+
+        def activation(name: str) -> Tensor:
+            # One forward serves all modulators that read the same module.
+            if name not in read:
+                read[name] = self._activation(name, inputs)
+            return read[name]
+
+        return Context(first, size, tasks, index, ids, given, activation)
 
     def measure(
         self, inputs: tuple[Tensor, ...], task: int, condition: int | Tensor | None, buffers: Mapping[str, Tensor]
@@ -125,7 +152,7 @@ class Modulated(nn.Module):
         """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
         learned = {n: m for n, m in self.named_modulators().items() if m.kind.learned}
         modulators = list(learned.values())
-        context = self._context(inputs, task, condition)
+        context = self.context(inputs, task, condition)
         parts = [(modulator(context), self._gathers[name]) for name, modulator in learned.items()]
 
         def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
@@ -271,27 +298,6 @@ class Modulated(nn.Module):
             now |= new
             edits |= new
         return edits
-
-    def _context(self, inputs: tuple[Tensor, ...], task: Any, condition: int | Tensor | None) -> Context:
-        axis = self.target.batch_axis
-        if len(inputs) != len(self.target.example):
-            raise RefusedError(
-                f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order"
-            )
-        reads = self.reads
-        size = inputs[0].shape[axis]
-        tasks, index, ids = parse_tasks(task, size, "task" in reads)
-        given = parse_condition(condition, "condition" in reads)
-        first = tuple(x.movedim(axis, 0) for x in inputs)
-        read: dict[str, Tensor] = {}
-
-        def activation(name: str) -> Tensor:
-            # One forward serves all modulators that read the same module.
-            if name not in read:
-                read[name] = self._activation(name, inputs)
-            return read[name]
-
-        return Context(first, size, tasks, index, ids, given, activation)
 
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes

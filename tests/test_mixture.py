@@ -95,7 +95,7 @@ def test_routing_over_sealed_tasks_is_its_equation(kind: Kind, role: str, form: 
     for training in (True, False):
         routed.train(training)
         output = routed(X)
-        weights, index = source.weights(routed._context((X,), None, None))
+        weights, index = source.weights(routed.context((X,), None, None))
         assert index is not None
         assert index.tolist() == list(range(len(X)))
         body = torch.relu(torch.nn.functional.linear(X, *source.body.parameters()))
@@ -123,7 +123,7 @@ def test_hard_routing_trains_the_router_and_runs_one_call_an_expert() -> None:
     calls: list[int] = []
     routed._skeleton.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     routed.eval()(X)
-    chosen = source.weights(routed._context((X,), None, None))[0].argmax(1)
+    chosen = source.weights(routed.context((X,), None, None))[0].argmax(1)
     assert sorted(calls) == sorted(chosen.bincount()[chosen.bincount() > 0].tolist())
     assert len(calls) == 2
 
@@ -135,7 +135,7 @@ def test_learned_experts_start_as_the_kind_does_and_differ() -> None:
     first, second, _ = source.experts["1/weight/score"].detach()
     assert not torch.equal(first, second)
     assert float(first.abs().max()) <= 12**-0.5
-    weights, _ = source.weights(Modulated(t)._context((X,), None, None))
+    weights, _ = source.weights(Modulated(t).context((X,), None, None))
     assert torch.equal(weights, torch.full((6, 3), 1 / 3, dtype=torch.float64))
 
 

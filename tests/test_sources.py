@@ -47,7 +47,7 @@ def test_a_low_rank_row_is_its_equation() -> None:
     shake(model)
     source = model.modulators["topk"].source
     key = "1/weight/score"
-    row = model.modulators["topk"](model._context((X,), 1, None)).row(0)[key]
+    row = model.modulators["topk"](model.context((X,), 1, None)).row(0)[key]
     offset = dict(source.offset.named_buffers())[key]
     expected = reference.low_rank_row(source.codes.table["1"], source.basis[key], offset)
     assert torch.allclose(row, expected, rtol=1e-12)

@@ -234,7 +234,7 @@ def masks_are_binary(cell: Cell) -> None:
         if not isinstance(modulator.kind, Mask):
             continue
         given = _reads(cell, model, 0)
-        context = model._context((cell.x,), given.get("task"), given.get("condition"))
+        context = model.context((cell.x,), given.get("task"), given.get("condition"))
         raws = by_site(modulator(context).row(0))
         for site in modulator.sites:
             mask = modulator.kind.mask(site, raws[site.label])

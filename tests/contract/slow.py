@@ -80,6 +80,6 @@ def outputs(model: Modulated, x: Tensor, ids: list[int], condition: Tensor, draw
     rows = []
     for i, task in enumerate(ids):
         given = condition[i : i + 1] if "condition" in reads else None
-        context = model._context((x[i : i + 1],), task if "task" in reads else None, given)
+        context = model.context((x[i : i + 1],), task if "task" in reads else None, given)
         rows.append(row_of(model, context, draw))
     return reference.run_slow(model.target.pristine, rows, x)
