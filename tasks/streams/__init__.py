@@ -1,7 +1,8 @@
-"""Streams: sequences of tasks made from one image set."""
+"""Streams: sequences of tasks made from image sets."""
 
 from tasks.streams.base import Split, Stream, Task, View, held_out
 from tasks.streams.permuted import permuted
+from tasks.streams.questions import questions
 from tasks.streams.rotated import rotated
 from tasks.streams.sampler import BatchSampler, MixedSampler, batches, evaluate_batches
 from tasks.streams.split import split
@@ -20,6 +21,7 @@ __all__ = [
     "held_out",
     "normalisation",
     "permuted",
+    "questions",
     "rotated",
     "split",
 ]

@@ -30,7 +30,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 (N, C, H, W) and their labels int64 (N,). Tasks may share one split: no task copies it."""
+    """Images uint8 (N, C, H, W) and their labels int64 (N,). Tasks may share a split, or its images: no task copies them."""
 
     images: Tensor
     labels: Tensor
@@ -83,8 +83,10 @@ class Stream:
         return self.tasks[index]
 
     def to(self, device: torch.device | str) -> "Stream":
-        """The same stream on a device. Splits that tasks share stay shared: 250 tasks move one copy of the images."""
-        splits = {id(part): part.to(device) for task in self.tasks for part in (task.train, task.test)}
+        """The same stream on a device. What tasks share stays shared: 250 tasks move one copy of the images."""
+        parts = {id(part): part for task in self.tasks for part in (task.train, task.test)}
+        images = {id(held): held.to(device) for held in {id(p.images): p.images for p in parts.values()}.values()}
+        splits = {key: Split(images[id(part.images)], part.labels.to(device)) for key, part in parts.items()}
         tasks = tuple(
             replace(task, train=splits[id(task.train)], test=splits[id(task.test)], view=task.view.to(device))
             for task in self.tasks
@@ -109,16 +111,24 @@ class Stream:
 def held_out(stream: Stream, count: int, seed: int) -> Stream:
     """The stream with `count` training images of each task as its test images, and without them in training.
 
-    For the choice of hyper-parameters: nothing is tuned on test data. Tasks that share a train split share the cut.
+    For the choice of hyper-parameters: nothing is tuned on test data. Tasks that share their training images share the
+    cut, whatever their labels.
     """
+    shared: dict[int, list[tuple[Tensor, Tensor]]] = {}
     cuts: dict[int, tuple[Split, Split]] = {}
     for index, task in enumerate(stream.tasks):
         if not 0 < count < len(task.train):
             size = len(task.train)
             raise UserError(f"held_out must leave images to train on; got {count} of {size} in {task.name}; take fewer")
+        images, labels = task.train.images, task.train.labels
+        if id(images) not in shared:
+            order = torch.randperm(len(images), generator=generator("held_out", seed, index)).to(images.device)
+            # Sorted, so that a cut keeps the order of the data and differs from it only by what it lacks.
+            parts = (order[count:].sort().values, order[:count].sort().values)
+            shared[id(images)] = [(part, images[part]) for part in parts]
         if id(task.train) not in cuts:
-            order = torch.randperm(len(task.train), generator=generator("held_out", seed, index))
-            cuts[id(task.train)] = (_take(task.train, order[count:]), _take(task.train, order[:count]))
+            kept, held = (Split(taken, labels[part]) for part, taken in shared[id(images)])
+            cuts[id(task.train)] = (kept, held)
     tasks = tuple(replace(t, train=cuts[id(t.train)][0], test=cuts[id(t.train)][1]) for t in stream.tasks)
     return replace(stream, tasks=tasks, held_out=count)
 
@@ -128,9 +138,3 @@ def count_of_tasks(count: int) -> int:
     if count < 1:
         raise UserError(f"a stream has at least one task; got tasks={count}; ask for one or more")
     return count
-
-
-def _take(split: Split, index: Tensor) -> Split:
-    # Sorted, so that a cut keeps the order of the data and differs from it only by what it lacks.
-    index = index.sort().values.to(split.labels.device)
-    return Split(split.images[index], split.labels[index])
