@@ -34,10 +34,9 @@ def _patterns(listed: Any) -> list[Any]:
 
 
 def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulator:
-    """One modulator from ``{kind, source, sites, identity}``; a source with a key ``tasks`` gets that many, unless it is null."""
+    """One modulator from ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` are that many, or null."""
     source = dict(config["source"])
-    if source.get("tasks") is not None:
-        source["tasks"] = tasks
+    source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     return Modulator(
         instantiate(config["kind"]),
         instantiate(source),

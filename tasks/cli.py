@@ -79,6 +79,9 @@ def _train(options: argparse.Namespace) -> int:
             f"task inference by {method}: {found['image']:.4f} for one image, {found['group']:.4f} for "
             f"{found['group_size']}; class accuracy end to end {found['class']:.4f}"
         )
+    for name in ("swapped", "shuffled"):
+        if found := result.get(name):
+            print(f"accuracy under {name} conditions: {found['accuracy']:.4f} (chance {found['chance']:.4f})")
     page = folder / "plots" / "report.html"
     if not page.exists():
         write([folder], page, result["title"], [])

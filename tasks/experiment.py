@@ -13,6 +13,7 @@ from neuromod import Recipe, Target
 from tasks import metrics
 from tasks.baselines import Dense, Nothing, Ridge
 from tasks.build import modulated
+from tasks.conditions import conditions
 from tasks.data import load
 from tasks.errors import UserError, nearest
 from tasks.inferred import check_methods, inferred
@@ -173,6 +174,8 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
     }
     if isinstance(learner, Played):
         result |= pictures(learner.model, stream)
+        options = {"batch": config["evaluation"]["batch"], "precision": config["precision"]}
+        result |= conditions(learner, stream, **options, seed=seeds(config["seed"])["sampling"])
         wanted = config["inference"]
         if wanted["methods"]:
             result["inference"] = inferred(learner.model, stream, **wanted)

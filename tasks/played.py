@@ -1,7 +1,5 @@
 """A modulated network as the training loop sees it."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from neuromod import Modulated, calibrate
@@ -9,7 +7,10 @@ from tasks.streams import Task
 
 
 class Played(nn.Module):
-    """A `Modulated` that is told the task where a source reads it, and whose statistics are measured after training."""
+    """A `Modulated` that is told the task where a source reads it, and whose statistics are measured after training.
+
+    Where a source reads the condition, the task's number is the condition, as an integer label.
+    """
 
     trained = True
     role = "modulator"
@@ -19,16 +20,16 @@ class Played(nn.Module):
         self.model = model
         self.measures = any(not m.kind.learned for m in model.named_modulators().values())
 
-    def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
-        """Logits (B, outputs)."""
-        told: dict[str, Any] = {"task": task} if "task" in self.model.reads else {}
-        logits: Tensor = self.model(x, **told)
+    def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
+        """Logits (B, outputs); the condition is that of the task unless another is given."""
+        said = {"task": task, "condition": task if condition is None else condition}
+        logits: Tensor = self.model(x, **{key: value for key, value in said.items() if key in self.model.reads})
         return logits
 
     def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
         """Measure the statistics of a task that was trained."""
         if self.measures:
-            calibrate(self.model, number, batches)
+            calibrate(self.model, number, batches, condition=number if "condition" in self.model.reads else None)
 
     def per_task(self) -> tuple[int, int, int]:
         """Parameters a task, bytes a task, shared parameters."""

@@ -75,7 +75,8 @@ class Cell:
         )
 
     def astype(self, dtype: torch.dtype) -> "Cell":
-        return replace(self, net=self.net.to(dtype), x=self.x.to(dtype), condition=self.condition.to(dtype))
+        condition = self.condition.to(dtype) if self.condition.is_floating_point() else self.condition
+        return replace(self, net=self.net.to(dtype), x=self.x.to(dtype), condition=condition)
 
 
 def cell(config: dict[str, Any], network: str) -> Cell:
@@ -92,7 +93,9 @@ def cell(config: dict[str, Any], network: str) -> Cell:
                 if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
                     module.weight.uniform_(0.5, 1.5)
                     module.bias.uniform_(-0.5, 0.5)
-        return Cell(config, net.eval(), x, torch.randn(SIZE, 4, dtype=torch.float64))
+        labelled = any("labels" in part["source"] for part in config.values())
+        condition = torch.randint(TASKS, (SIZE,)) if labelled else torch.randn(SIZE, 4, dtype=torch.float64)
+        return Cell(config, net.eval(), x, condition)
 
 
 def fits(config: dict[str, Any], network: str) -> bool:
