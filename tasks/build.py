@@ -1,11 +1,11 @@
 """From a resolved config to objects: the one place where names in YAML become modulators."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_class, instantiate
 
-from neuromod import Modulated, Modulator, Site, Target
+from neuromod import Head, Modulated, Modulator, Site, Table, Target
 from neuromod.seeds import derive
 
 SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
@@ -46,7 +46,24 @@ def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: in
     )
 
 
-def modulated(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int, vmap: bool = False) -> Modulated:
-    """A modulated network from named modulators, in their order."""
+def modulated(
+    target: Target,
+    config: Mapping[str, Any],
+    *,
+    tasks: int,
+    seed: int,
+    vmap: bool = False,
+    widths: Sequence[int] = (),
+) -> Modulated:
+    """A modulated network from named modulators, in their order.
+
+    With ``widths``, the outputs of each task, a `Head` from a `Table` that says no width has as many outputs as its task.
+    """
     parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
-    return Modulated(target, *parts, vmap=vmap)
+    model = Modulated(target, *parts, vmap=vmap)
+    for part in parts:
+        if isinstance(part.kind, Head) and part.kind.width is None and isinstance(part.source, Table):
+            for task, width in enumerate(widths):
+                part.source.forget(task)
+                part.add(task, width=width)
+    return model

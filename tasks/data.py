@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from tasks.files import file_digest, write_atomic
 
 ROOT_VARIABLE = "NEUROMOD_DATA"
 FOLDER = "folder:"
+TEST_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,37 @@ def read(name: str, file: Path) -> ImageSet:
     train, test = _parts(file, tensors)
     substitute = metadata.get("substitute") or _shortfall(name, len(train[0]), len(test[0]))
     return ImageSet(name, *train, *test, tuple(classes), file_digest(file), substitute)
+
+
+def divided(image_set: ImageSet) -> ImageSet:
+    """The set itself, or, where a part is empty, its one part divided: every fifth image of a class is a test image.
+
+    The set that is returned says so in its `substitute`. UserError where a class has too few images.
+    """
+    (_, *train), (_, *test) = image_set.parts()
+    if len(train[1]) and len(test[1]):
+        return image_set
+    name, (images, labels) = ("train", train) if len(train[1]) else ("test", test)
+    held = every_fifth(labels)
+    if set(labels[held].tolist()) != set(labels.tolist()):
+        rule = f"a class needs {TEST_EVERY} images to be divided into train and test"
+        raise UserError(f"{rule}; {image_set.name} has fewer of some; give it a train and a test part")
+    sentence = f"{int((~held).sum()):,} train and {int(held.sum()):,} test images are cut from the {name} part of {image_set.name}"
+    return replace(
+        image_set,
+        train_images=images[~held],
+        train_labels=labels[~held],
+        test_images=images[held],
+        test_labels=labels[held],
+        substitute="; ".join(filter(None, (image_set.substitute, sentence))),
+    )
+
+
+def every_fifth(labels: Tensor) -> Tensor:
+    """A mask (N,) that picks every fifth image of each class, in their order."""
+    # The place of each image among those of its own class.
+    place = torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    return place % TEST_EVERY == TEST_EVERY - 1
 
 
 def tensor_digest(*tensors: Tensor) -> str:

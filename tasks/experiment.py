@@ -97,8 +97,8 @@ def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, deri
         case "nothing":
             return Nothing(target)
         case "modulated":
-            parts, seed = config["modulators"], derived["source"]
-            model = modulated(target, parts, tasks=len(stream), seed=seed, vmap=config["vmap"])
+            widths, options = [task.classes for task in stream], {"seed": derived["source"], "vmap": config["vmap"]}
+            model = modulated(target, config["modulators"], tasks=len(stream), widths=widths, **options)
             if config["compile"]:
                 model.compile()
             return Played(model)

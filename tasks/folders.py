@@ -9,10 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.data import ImageSet, tensor_digest
+from tasks.data import TEST_EVERY, ImageSet, tensor_digest
 from tasks.errors import UserError
-
-TEST_EVERY = 5
 
 
 def load_folder(path: Path) -> ImageSet:

@@ -103,14 +103,14 @@ def _phase(
         _set_rate(optimizer, plan.schedule, state.step, steps)
         with autocast(plan.precision, x.device):
             logits = learner(x, tasks[0] if len(tasks) == 1 else ids)
-            loss = nn.functional.cross_entropy(logits, y)
+            loss = sum_over_tasks(nn.functional.cross_entropy(logits, y, reduction="none"), ids)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state.step += 1
         if state.step % plan.log_every == 0 or state.step == steps:
             done = state.phase * steps + state.step
-            value, accuracy = float(loss.detach()), float((logits.argmax(1) == y).double().mean())
+            value, accuracy = float(loss.detach()) / len(ids.unique()), float((logits.argmax(1) == y).double().mean())
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss must stay finite; got {value} at step {done}; lower optimizer.lr")
             clock = {"seconds": time.process_time() - began}
@@ -119,6 +119,14 @@ def _phase(
             progress.update(done, loss=value, accuracy=accuracy)
         if state.step % plan.save_every == 0 and state.step < steps:
             _save(learner, optimizer, run, state, steps)
+
+
+def sum_over_tasks(losses: Tensor, ids: Tensor) -> Tensor:
+    """The sum over the tasks in a batch of the mean loss of each: losses (B,), task ids int64 (B,), to a scalar.
+
+    So a task whose parameters are its own takes the steps that it takes when trained alone.
+    """
+    return (losses / ids.bincount()[ids]).sum()
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: str, step: int, steps: int) -> None:

@@ -29,8 +29,10 @@ SMALL += ["device=cpu", "log_every=1", "save_every=1"]
 def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
     """An experiment on a tiny image set that bears the name of its own."""
     given = [f"experiment={experiment}", *SMALL, *overrides]
-    name = load(given)["data"]["name"]
-    return load([*given, f"data.root='{write(root / 'data', name)}'"])
+    asked = load(given)
+    for position, name in enumerate((asked["data"]["name"], *asked["stream"].get("others", ()))):
+        write(root / "data", name, classes=10 - position)
+    return load([*given, f"data.root='{root / 'data'}'"])
 
 
 @pytest.mark.parametrize("experiment", experiments())

@@ -5,6 +5,7 @@ from tasks.streams.permuted import permuted
 from tasks.streams.questions import questions
 from tasks.streams.rotated import rotated
 from tasks.streams.sampler import BatchSampler, MixedSampler, batches, evaluate_batches
+from tasks.streams.several import several
 from tasks.streams.split import split
 from tasks.streams.views import Normalise, normalisation
 
@@ -23,5 +24,6 @@ __all__ = [
     "permuted",
     "questions",
     "rotated",
+    "several",
     "split",
 ]
