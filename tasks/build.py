@@ -62,7 +62,8 @@ def modulated(
     parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
     model = Modulated(target, *parts, vmap=vmap)
     for part in parts:
-        if isinstance(part.kind, Head) and part.kind.width is None and isinstance(part.source, Table):
+        own = isinstance(part.source, Table) and part.reads == "task"
+        if own and isinstance(part.kind, Head) and part.kind.width is None:
             for task, width in enumerate(widths):
                 part.source.forget(task)
                 part.add(task, width=width)

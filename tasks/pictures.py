@@ -8,21 +8,26 @@ from torch import Tensor
 from neuromod import Gate, Modulated, Table
 from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
+from neuromod.penalties import gates
 from neuromod.sources import Context
+from tasks.played import told
 from tasks.streams import Stream
+
+IMAGES = 256  # test images of each task that a picture is taken from
+CHUNK = 64  # rows of weights, one an image, would fill the memory otherwise
 
 
 @torch.no_grad()
 def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
-    """``masks``, ``overlap`` and ``gates`` as the report reads them, as far as the model has any."""
+    """``masks``, ``overlap``, ``gates`` and ``gates_by_class`` as the report reads them, as far as the model has any."""
     found: dict[str, Any] = {}
     for modulator in model.modulators.values():
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
             masks = [_masks(modulator, task) for task in range(len(stream))]
             found["overlap"] = _rounded(_overlap(masks))
             found |= _changed(modulator, masks, stream)
-        if isinstance(modulator.kind, Gate):
-            found["gates"] = _rounded(_gates(model, modulator, stream))
+    if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):
+        found |= _gates(model, stream)
     return found
 
 
@@ -57,15 +62,26 @@ def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[
     return {"masks": pictures}
 
 
-def _gates(model: Modulated, modulator: Any, stream: Stream) -> Tensor:
-    """The mean gate of the first site for each task: (T, C)."""
-    site, means = modulator.sites[0], []
+def _gates(model: Modulated, stream: Stream) -> dict[str, Any]:
+    """The mean factor of the first gated site on test images, whatever its source reads.
+
+    ``gates`` (T, C): on the images of each task; ``gates_by_class`` (classes, C): on those of each class in all tasks, a
+    row of None for a class without images.
+    """
+    factors, labels = [], []
     for number, task in enumerate(stream):
-        x = task.view(task.test.images[:256])
-        tasks = (number,) if modulator.reads == "task" else None
-        rows = modulator(Context((x,), len(x), tasks=tasks)).stacked()
-        means.append(modulator.kind.gain(rows[f"{site.label}/code"]).mean(0))
-    return torch.stack(means)
+        # Spread over the whole split, which may be sorted by class.
+        chosen = torch.linspace(0, len(task.test) - 1, min(IMAGES, len(task.test))).long().to(task.test.labels.device)
+        x = task.view(task.test.images[chosen])
+        labels.append(task.test.labels[chosen])
+        parts = [(len(part), gates(model, model.rows(part, **told(model, number)))) for part in x.split(CHUNK)]
+        factors.append(torch.cat([next(iter(found.values())).expand(size, -1) for size, found in parts]))
+    classes = torch.arange(stream.classes, device=labels[0].device)
+    member = (torch.cat(labels) == classes[:, None]).to(factors[0].dtype)
+    means = _rounded(member @ torch.cat(factors) / member.sum(1, keepdim=True).clamp(min=1))
+    there = member.any(1).tolist()
+    by_class = [row if some else [None] * len(row) for row, some in zip(means, there, strict=True)]
+    return {"gates": _rounded(torch.stack([values.mean(0) for values in factors])), "gates_by_class": by_class}
 
 
 def _rounded(values: Tensor) -> list[Any]:

@@ -1,9 +1,17 @@
 """A modulated network as the training loop sees it."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from neuromod import Modulated, calibrate
 from tasks.streams import Task
+
+
+def told(model: Modulated, task: int | Tensor, condition: int | Tensor | None = None) -> dict[str, Any]:
+    """What a call says beside the images, as far as a source reads it: the task, and its number as the condition."""
+    said = {"task": task, "condition": task if condition is None else condition}
+    return {key: value for key, value in said.items() if key in model.reads}
 
 
 class Played(nn.Module):
@@ -22,14 +30,13 @@ class Played(nn.Module):
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
         """Logits (B, outputs); the condition is that of the task unless another is given."""
-        said = {"task": task, "condition": task if condition is None else condition}
-        logits: Tensor = self.model(x, **{key: value for key, value in said.items() if key in self.model.reads})
+        logits: Tensor = self.model(x, **told(self.model, task, condition))
         return logits
 
     def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
         """Measure the statistics of a task that was trained."""
         if self.measures:
-            calibrate(self.model, number, batches, condition=number if "condition" in self.model.reads else None)
+            calibrate(self.model, number, batches, condition=told(self.model, number).get("condition"))
 
     def per_task(self) -> tuple[int, int, int]:
         """Parameters a task, bytes a task, shared parameters."""

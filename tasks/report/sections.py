@@ -188,16 +188,40 @@ def inference(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
 
 
 def gates(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
-    """Mean gate activity by task and channel."""
-    tops = [v for run in runs for row in run.result.get("gates") or [] for v in row if known(v)]
+    """Mean gate activity by task and channel, and by class and channel."""
+    keys = {"gates": "task", "gates_by_class": "class"}
+    tops = [v for run in runs for key in keys for row in run.result.get(key) or [] for v in row if known(v)]
+    scale = (0.0, max([1.0, *tops]))
+
+    def panels(key: str, rows: str, name: str) -> list[Panel]:
+        def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+            return [(f", by {rows}", run.result[key], "")] if run.result.get(key) else []
+
+        return _grids(runs, names, name, found, (rows, "channel"), scale, (rows == "task", False))
+
+    by_task, by_class = (
+        panels("gates", "task", "gate activity"),
+        panels("gates_by_class", "class", "gate activity by class"),
+    )
+    caption = (
+        "Mean activity of each gate (column) on the inputs of each task, and of each class in all tasks (row): dark lets "
+        "through, pale shuts."
+    )
+    # One colour scale serves both.
+    return Section("gates", "Gate activity", caption, (*by_task[:-1], *by_class[:-1], by_task[-1])) if by_task else None
+
+
+def routing(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Mean routing weight of each expert on the test inputs of each task."""
 
     def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
-        return [("", run.result["gates"], "")] if run.result.get("gates") else []
+        if not (routed := run.result.get("routing")):
+            return []
+        return [("", routed["weights"], f"Experts from left to right: {', '.join(map(str, routed['experts']))}.")]
 
-    scale = (0.0, max([1.0, *tops]))
-    panels = _grids(runs, names, "gate activity", found, ("task", "channel"), scale, (True, False))
-    caption = "Mean activity of each gate (column) on the inputs of each task (row): dark lets through, pale shuts."
-    return Section("gates", "Gate activity", caption, tuple(panels)) if panels else None
+    panels = _grids(runs, names, "routing weight", found, ("task", "expert"), (0.0, 1.0))
+    caption = "Mean weight that the router gives each expert (column) on the inputs of each task (row)."
+    return Section("routing", "Which expert for which task?", caption, tuple(panels)) if panels else None
 
 
 def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -207,5 +231,6 @@ def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Every part that these runs have something to show for, in reading order."""
-    parts: list[Any] = [part(runs, names) for part in (progress, matrices, learning, masks, overlap, inference, gates)]
+    drawn = (progress, matrices, learning, masks, overlap, inference, gates, routing)
+    parts: list[Any] = [part(runs, names) for part in drawn]
     return [part for part in parts if part is not None]

@@ -56,6 +56,8 @@ def make_run(folder: Path, index: int, **changes: Any) -> Path:
         result["inference"]["lowest entropy"] = {"image": 0.9, "group": 1.0, "confusion": confusion}
     if method == "film":
         result["gates"] = [[draw.random() for _ in range(64)] for _ in range(T)]
+        result["gates_by_class"] = [[draw.random() for _ in range(64)] for _ in range(2)] + [[None] * 64]
+        result["routing"] = {"weights": [[0.25, 0.75]] * T, "experts": ["letters", "digits <b>"]}
     steps = range(0, 400, 4)
     lines = [
         {
@@ -146,7 +148,7 @@ def test_every_drawing_can_be_heard_and_every_figure_has_a_caption(page: Page) -
     drawings = page.every("svg")
     assert len(drawings) > 15
     assert all(d["role"] == "img" and d["aria-label"] for d in drawings)
-    assert len(page.every("figure")) == len(page.every("figcaption")) == 7
+    assert len(page.every("figure")) == len(page.every("figcaption")) == 8
     assert all(h.get("scope") for h in page.every("th"))
 
 
@@ -156,6 +158,21 @@ def test_the_table_says_what_the_runs_say(runs: list[Path], page: Page) -> None:
     said = " ".join(page.words)
     wanted = ("97.31", "266,200", "41.2", "33,275", "87.12 % from one image", "99.41 % from a group")
     assert all(words in said for words in wanted)
+
+
+def test_gates_are_shown_by_task_and_by_class_and_routes_by_expert(text: str, page: Page) -> None:
+    labels = [str(drawing["aria-label"]) for drawing in page.every("svg")]
+    film = "FiLM from a hypernetwork"
+    for wanted in (
+        f"Gate activity of {film}, by task",
+        f"Gate activity by class of {film}, by class",
+        f"Routing weight of {film}",
+    ):
+        assert wanted in labels
+    assert sum("Colour scale of gate" in label for label in labels) == 1
+    assert {"h-gates", "h-routing"} <= {str(heading.get("id")) for heading in page.every("h2")}
+    assert "Experts from left to right: letters, digits <b>." in "".join(page.words)
+    assert "digits <b>" not in text
 
 
 def test_headline_data_and_reproducibility_are_said(page: Page) -> None:

@@ -120,7 +120,7 @@ def test_the_loss_is_the_sum_over_tasks_of_their_means() -> None:
 
 
 OPTIMIZERS = {"momentum": ["optimizer=sgd", "optimizer.lr=0.05"], "adam": ["optimizer=adam", "optimizer.lr=0.003"]}
-KINDS = ("threshold_table", "bn_only_table", "head_table", "lora_table", "affine_heads", "rank1_table")
+KINDS = ("threshold_table", "bn_only_table", "head_table", "lora_table", "affine_heads")
 
 
 @pytest.mark.parametrize("kind", KINDS)
