@@ -14,18 +14,20 @@ from tasks import metrics
 from tasks.baselines import Dense, Nothing, Ridge
 from tasks.build import modulated
 from tasks.conditions import conditions
+from tasks.config import load as compose
 from tasks.data import load
 from tasks.errors import UserError, nearest
 from tasks.inferred import check_methods, inferred
 from tasks.pictures import pictures
 from tasks.played import Played
+from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.selection import chosen
 from tasks.streams import Stream, held_out
 from tasks.train import Plan, train
 
-METHODS = ("modulated", "dense", "ridge", "nothing")
+METHODS = ("modulated", "routed", "dense", "ridge", "nothing")
 
 
 def execute(
@@ -43,6 +45,10 @@ def execute(
     torch.set_num_threads(config["threads"])
     device = _device(config["device"])
     check_methods(config["inference"]["methods"])
+    bank = None
+    if config["method"] == "routed":
+        told = bank_config(config, compose)
+        bank = told, execute(told, root=root, command=command, held=held, results=results)
     derived = seeds(config["seed"])
     stream = make_stream(config, derived, held).to(device)
     target = make_target(config, stream, derived)
@@ -56,7 +62,7 @@ def execute(
                 f"note: goes on at step {run.resumed.step} under other code than it began with ({run.resumed.began[:10]})"
             )
         began = time.process_time()
-        learner = make_learner(config, target, stream, derived).to(device)
+        learner = make_learner(config, target, stream, derived, bank).to(device)
         plan = make_plan(config)
         state = train(learner, stream, plan, run, seed=derived["data"], title=config["title"])
         learner.eval()
@@ -87,8 +93,14 @@ def make_target(config: Mapping[str, Any], stream: Stream, derived: Mapping[str,
     return Target.from_recipe(Recipe(**options, seed=derived["target"]), example.cpu(), norm=norm)
 
 
-def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, derived: Mapping[str, int]) -> nn.Module:
-    """What is trained."""
+def make_learner(
+    config: Mapping[str, Any],
+    target: Target,
+    stream: Stream,
+    derived: Mapping[str, int],
+    bank: tuple[Mapping[str, Any], Path] | None = None,
+) -> nn.Module:
+    """What is trained; ``bank`` is the config and the folder of the finished run whose tasks a router mixes."""
     match config["method"]:
         case "dense":
             return Dense(target)
@@ -102,6 +114,13 @@ def make_learner(config: Mapping[str, Any], target: Target, stream: Stream, deri
             if config["compile"]:
                 model.compile()
             return Played(model)
+        case "routed":
+            if bank is None:
+                raise UserError("method=routed mixes the tasks of a finished run; got none; start it with execute()")
+            trained = make_learner(bank[0], target, stream, derived)
+            restore(trained, bank[1])
+            assert isinstance(trained, Played)
+            return Played(routed(trained.model, config, derived["source"]))
         case other:
             raise UserError(
                 f"method must be one of {', '.join(METHODS)}; got {other!r}; nearest: {nearest(str(other), METHODS)}"
@@ -173,7 +192,7 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
         "stream": config["stream"]["_target_"].rpartition(".")[2],
     }
     if isinstance(learner, Played):
-        result |= pictures(learner.model, stream)
+        result |= pictures(learner.model, stream) | routing(learner.model, stream)
         options = {"batch": config["evaluation"]["batch"], "precision": config["precision"]}
         result |= conditions(learner, stream, **options, seed=seeds(config["seed"])["sampling"])
         wanted = config["inference"]

@@ -13,25 +13,18 @@ from tasks.errors import UserError, nearest
 from tasks.runs import Run
 from tasks.streams import Stream
 
-SAME = ("target", "stream", "data", "outputs", "seed")
+SAME = ("target", "stream", "data", "outputs", "seed", "device", "threads")
 OPTIONS = ("form", "hidden")
 
 
 def bank_config(config: Mapping[str, Any], load: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
-    """The config of the run whose tasks are routed: the experiment ``bank``, with this run's seed and data."""
+    """The config of the run whose tasks are routed: the experiment ``bank`` on the target, stream and data of this run."""
     if not config["bank"]:
         raise UserError("method=routed needs the experiment whose tasks are routed; got none; pass bank=EXPERIMENT")
     unknown = [key for key in config["router"] if key not in OPTIONS]
     if unknown:
         raise UserError(f"router has no option {unknown[0]!r}; nearest: {nearest(unknown[0], OPTIONS)}")
-    bank = load([f"experiment={config['bank']}", f"seed={config['seed']}", f"data.name={config['data']['name']}"])
-    bank |= {"device": config["device"], "data": config["data"]}
-    for key in SAME:
-        if bank[key] != config[key]:
-            raise UserError(
-                f"a router and its bank share {key}; {config['bank']} has {bank[key]}, this run {config[key]}; make them equal"
-            )
-    return bank
+    return load([f"experiment={config['bank']}"]) | {key: config[key] for key in SAME}
 
 
 def routed(trained: Modulated, config: Mapping[str, Any], seed: int) -> Modulated:

@@ -46,7 +46,7 @@ def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: P
     assert set(result.get("inference", {})) == set(asked["inference"]["methods"])
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     trained = sum('"phase": "train"' in line for line in lines)
-    expected = 2 if asked["method"] in ("modulated", "dense") else 0
+    expected = 2 if asked["method"] in ("modulated", "routed", "dense") else 0
     assert trained == expected
 
 
