@@ -22,6 +22,7 @@ from neuromod.kinds import (
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.recipe import Recipe
+from neuromod.regularise import OutputRegulariser
 from neuromod.sites import Site
 from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
 from neuromod.target import Target
@@ -39,6 +40,7 @@ __all__ = [
     "Mixture",
     "Modulated",
     "Modulator",
+    "OutputRegulariser",
     "Rank1",
     "Recipe",
     "RefusedError",

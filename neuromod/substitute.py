@@ -43,6 +43,11 @@ def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...]
     return functional_call(net, fold(net, edits, known.folds), inputs, tie_weights=known.tied)
 
 
+def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
+    """The output of a module with other parameters, by name, in the place of its own (a source at weights that were kept)."""
+    return functional_call(module, dict(parameters), inputs)
+
+
 def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
     """Move every one-row tap on a module of ``folds`` into its weight and bias, which is exact.
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("modulator",),
     ("composition",),
     ("context", "modulated"),
-    ("calibrate", "bake"),
+    ("calibrate", "bake", "regularise"),
     ("inference", "penalties"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
