@@ -5,8 +5,9 @@ from typing import Any
 
 from hydra.utils import get_class, instantiate
 
-from neuromod import Head, Modulated, Modulator, Site, Table, Target
+from neuromod import Head, Modulated, Modulator, OutputRegulariser, Site, Table, Target
 from neuromod.seeds import derive
+from tasks.errors import UserError
 
 SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
 
@@ -68,3 +69,14 @@ def modulated(
                 part.source.forget(task)
                 part.add(task, width=width)
     return model
+
+
+def regulariser(model: Modulated, config: Mapping[str, Any], *, seed: int) -> OutputRegulariser | None:
+    """The regulariser of a whole config; None where its ``beta`` is 0."""
+    options = config["regulariser"]
+    if not options["beta"]:
+        return None
+    if config["order"] != "sequence":
+        rule = "a regulariser holds tasks that are learned one after the other"
+        raise UserError(f"{rule}; got order={config['order']}; pass order=sequence or regulariser.beta=0")
+    return OutputRegulariser(model, **options, seed=derive(seed, "regulariser"))

@@ -12,12 +12,12 @@ from torch import nn
 from neuromod import Recipe, Target
 from tasks import metrics
 from tasks.baselines import Dense, Nothing, Ridge
-from tasks.build import modulated
+from tasks.build import modulated, regulariser
 from tasks.conditions import conditions
 from tasks.config import load as compose
 from tasks.data import load
 from tasks.errors import UserError, nearest
-from tasks.inferred import check_methods, inferred
+from tasks.inferred import check_methods, inferred, scenarios
 from tasks.pictures import pictures
 from tasks.played import Played
 from tasks.routed import bank_config, restore, routed, routing
@@ -101,6 +101,10 @@ def make_learner(
     bank: tuple[Mapping[str, Any], Path] | None = None,
 ) -> nn.Module:
     """What is trained; ``bank`` is the config and the folder of the finished run whose tasks a router mixes."""
+    if config["regulariser"]["beta"] and config["method"] in METHODS[1:]:
+        raise UserError(
+            f"a regulariser acts on method=modulated; got method={config['method']}; pass regulariser.beta=0"
+        )
     match config["method"]:
         case "dense":
             return Dense(target)
@@ -113,7 +117,7 @@ def make_learner(
             model = modulated(target, config["modulators"], tasks=len(stream), widths=widths, **options)
             if config["compile"]:
                 model.compile()
-            return Played(model)
+            return Played(model, regulariser(model, config, seed=derived["source"]))
         case "routed":
             if bank is None:
                 raise UserError("method=routed mixes the tasks of a finished run; got none; start it with execute()")
@@ -198,4 +202,6 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
         wanted = config["inference"]
         if wanted["methods"]:
             result["inference"] = inferred(learner.model, stream, **wanted)
+        if "brute_force" in wanted["methods"]:
+            result["scenarios"] = scenarios(result["inference"]["brute_force"])
     return result

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuromod import Modulated, calibrate
+from neuromod import Modulated, OutputRegulariser, calibrate
 from tasks.streams import Task
 
 
@@ -17,15 +17,17 @@ def told(model: Modulated, task: int | Tensor, condition: int | Tensor | None = 
 class Played(nn.Module):
     """A `Modulated` that is told the task where a source reads it, and whose statistics are measured after training.
 
-    Where a source reads the condition, the task's number is the condition, as an integer label.
+    Where a source reads the condition, the task's number is the condition, as an integer label. A regulariser holds
+    each task from its end on.
     """
 
     trained = True
     role = "modulator"
 
-    def __init__(self, model: Modulated) -> None:
+    def __init__(self, model: Modulated, regulariser: OutputRegulariser | None = None) -> None:
         super().__init__()
         self.model = model
+        self.regulariser = regulariser
         self.measures = any(not m.kind.learned for m in model.named_modulators().values())
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
@@ -34,9 +36,11 @@ class Played(nn.Module):
         return logits
 
     def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
-        """Measure the statistics of a task that was trained."""
+        """Measure the statistics of a task that was trained, and hold it."""
         if self.measures:
             calibrate(self.model, number, batches, condition=told(self.model, number).get("condition"))
+        if self.regulariser is not None:
+            self.regulariser.hold(number)
 
     def per_task(self) -> tuple[int, int, int]:
         """Parameters a task, bytes a task, shared parameters."""

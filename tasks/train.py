@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from neuromod import OutputRegulariser
 from tasks import metrics
 from tasks.progress import Progress
 from tasks.runs import Run
@@ -21,6 +22,7 @@ class Learner(Protocol):
 
     trained: bool
     role: str
+    regulariser: OutputRegulariser | None
 
     def __call__(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs) of inputs whose task, or tasks, are given."""
@@ -106,6 +108,8 @@ def _phase(
             loss = sum_over_tasks(nn.functional.cross_entropy(logits, y, reduction="none"), ids)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if learner.regulariser is not None:
+            learner.regulariser.backward(optimizer)
         optimizer.step()
         state.step += 1
         if state.step % plan.log_every == 0 or state.step == steps:

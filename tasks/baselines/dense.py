@@ -12,6 +12,7 @@ class Dense(nn.Module):
 
     trained = True
     role = "bracket"
+    regulariser = None
 
     def __init__(self, target: Target) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ class Nothing(nn.Module):
 
     trained = False
     role = "bracket"
+    regulariser = None
 
     def __init__(self, target: Target) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ class Ridge(nn.Module):
 
     trained = False
     role = "bracket"
+    regulariser = None
 
     def __init__(self, target: Target, outputs: int) -> None:
         super().__init__()

@@ -1,0 +1,162 @@
+"""Runs whose shared source is held: they forget less, resume to the byte, and are refused where nothing could be held."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from neuromod import Affine, Hypernet, Modulated, Modulator, RefusedError, Target
+from tasks.checkpoint import from_file
+from tasks.config import load
+from tasks.data import load as load_images
+from tasks.errors import UserError
+from tasks.experiment import execute
+from tasks.files import read_json
+from tasks.inferred import inferred, scenarios
+from tasks.networks import mlp
+from tasks.runs import Run
+from tasks.streams import permuted
+from tests.images import write
+
+TINY = ["experiment=demo/film", "data=tiny", "target.kwargs.hidden=[16]", "device=cpu", "stream.tasks=3", "outputs=10"]
+TINY += ["batch=16", "optimizer.lr=0.05", "steps=20", "log_every=5", "save_every=8", "regulariser.beta=3.0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"data.root='{write(tmp_path_factory.mktemp('data'))}'"
+
+
+def run(root: Path, data: str, *overrides: str) -> Path:
+    return execute(load([*TINY, data, *overrides]), root=root, command=["train"], results=root)
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """What a run wrote, without what a clock said."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("clock", "seconds")} for line in found] + [
+        {k: v for k, v in read_json(folder / "result.json").items() if k != "seconds"}
+    ]
+
+
+@pytest.mark.parametrize("overrides", [["regulariser.sample=1"], ["regulariser.stored=false", "optimizer=sgd"]])
+def test_a_run_stopped_at_any_checkpoint_goes_on(
+    overrides: list[str], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", data, *overrides)
+    save = Run.save
+
+    def stopping(self: Run, tree: Any, step: int) -> None:
+        save(self, tree, step)
+        raise KeyboardInterrupt
+
+    stops = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save", stopping)
+        while stops < 9:  # twice within each of three tasks, and at the end of each
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "stopped", data, *overrides)
+            stops += 1
+    folder = run(tmp_path / "stopped", data, *overrides)
+    assert told(folder) == told(whole)
+    assert (folder / "checkpoint.safetensors").read_bytes() == (whole / "checkpoint.safetensors").read_bytes()
+
+
+def test_a_held_source_forgets_less_and_codes_of_old_tasks_stand_still(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    save = Run.save
+    monkeypatch.setattr(Run, "save", lambda self, tree, step: (saved.append(copied(tree)), save(self, tree, step)))
+    forgotten = {}
+    for beta in (0.0, 3.0):
+        saved.clear()
+        folder = run(tmp_path, data, f"regulariser.beta={beta}", "steps=60", "save_every=100")
+        forgotten[beta] = read_json(folder / "result.json")["forgetting"]
+        assert read_json(folder / "config.json")["regulariser"]["beta"] == beta
+        first, *rest = [tree["model"]["model.modulators.affine.source.codes.table.0"] for tree in saved]
+        assert len(rest) == 2
+        assert all(torch.equal(first, later) for later in rest)
+    assert forgotten[3.0] < forgotten[0.0] - 0.05
+
+
+def copied(tree: Any) -> Any:
+    return {"model": {key: value.clone() for key, value in tree["model"].items()}}
+
+
+def model_of(folder: Path) -> dict[str, Any]:
+    """The last state of a run's learner."""
+    state: dict[str, Any] = from_file(folder / "checkpoint.safetensors")["tree"]["model"]
+    return state
+
+
+def test_look_ahead_and_samples_reach_the_training(data: str, tmp_path: Path) -> None:
+    ends = []
+    for override in ("seed=0", "regulariser.lookahead=false", "regulariser.sample=1", "regulariser.beta=0"):
+        state = model_of(run(tmp_path, data, override))
+        ends.append(state["model.modulators.affine.source.shift.2/gain"])
+        assert ("regulariser.held" in state) == (override != "regulariser.beta=0")
+    assert all(not torch.equal(a, b) for i, a in enumerate(ends) for b in ends[:i])
+    stored, recomputed = (model_of(run(tmp_path, data, f"regulariser.stored={stored}")) for stored in ("true", "false"))
+    assert len([key for key in stored if key.startswith("regulariser.rows")]) == 2
+    assert len([key for key in recomputed if key.startswith("regulariser.weights")]) > 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["order=joint"], UserError, "order=joint; pass order=sequence or regulariser.beta=0"),
+        (["method=dense"], UserError, "got method=dense; pass regulariser.beta=0"),
+        (["modulator@modulators=bn_only_table"], RefusedError, "got Table; use a Hypernet or a LowRank"),
+        (["modulator@modulators=gate_input"], RefusedError, "reads 'input'"),
+        (["regulariser.beta=-1"], RefusedError, "beta must be finite and not negative; got -1"),
+        (["regulariser.sample=0"], RefusedError, "got sample=0"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(
+    overrides: list[str], error: type[Exception], message: str, data: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error) as caught:
+        run(tmp_path, data, *overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ---- the three scenarios -------------------------------------------------------------------------------------------------
+
+
+def test_the_scenarios_are_counted_image_by_image(data: str) -> None:
+    images = load_images("tiny", root=data.removeprefix("data.root=").strip("'"), download=False)
+    stream = permuted(images, 3, seed=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        target = Target(mlp(stream.shape, 10, (16,), norm="layer"), stream[0].view(stream[0].test.images[:2]))
+    model = Modulated(target, Modulator(Affine(), Hypernet("task", tasks=3), target.norms(), seed=0)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    found = inferred(model, stream, methods=["brute_force"], images=30, group=2)["brute_force"]
+    counts, total = {"CL1": 0, "CL2": 0, "CL3": 0}, 0
+    for number, task in enumerate(stream):
+        for x, y in zip(task.view(task.test.images[:30]), task.test.labels[:30].tolist(), strict=True):
+            with torch.no_grad():
+                probabilities = [model(x[None], task=t).double().softmax(-1)[0] for t in range(3)]
+            entropies = [float(torch.special.entr(p).sum()) for p in probabilities]
+            guess = entropies.index(min(entropies))
+            right = int(probabilities[guess].argmax()) == y
+            counts["CL1"] += int(probabilities[number].argmax()) == y
+            counts["CL2"] += right
+            counts["CL3"] += right and guess == number
+            total += 1
+    assert scenarios(found) == {key: pytest.approx(value / total) for key, value in counts.items()}
+    assert 0 < counts["CL3"] < counts["CL2"]
+    assert counts["CL1"] != counts["CL2"]
+
+
+def test_a_result_has_its_scenarios_where_tasks_are_inferred_by_entropy(data: str, tmp_path: Path) -> None:
+    result = read_json(run(tmp_path, data, "inference.methods=[brute_force]", "inference.images=1000") / "result.json")
+    assert result["scenarios"]["CL1"] == pytest.approx(result["accuracy"])
+    assert result["scenarios"]["CL2"] == result["inference"]["brute_force"]["class"] >= result["scenarios"]["CL3"]
+    assert "scenarios" not in read_json(run(tmp_path, data, "inference.methods=[one_shot]") / "result.json")
