@@ -19,13 +19,14 @@ Verdict = Literal["held", "missed", "no bar"]
 
 @dataclass(frozen=True)
 class Bar:
-    """What the mean over the seeds is held to: mean `op` value."""
+    """What the mean over the seeds is held to: mean `op` value, or mean - (mean of the row `above`) `op` value."""
 
     op: Literal[">=", "<="]
     value: float
+    above: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.op} {self.value:g}"
+        return f"{self.op} {self.value:g}" + (f" above {self.above}" if self.above else "")
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,21 @@ class Entry:
     @property
     def sha256(self) -> str:
         """SHA-256 of all that a result depends on or is held against: everything but the title and the note."""
-        held_to = None if self.bar is None else [self.bar.op, self.bar.value]
+        held_to = None if self.bar is None else [self.bar.op, self.bar.value, *([self.above] if self.above else [])]
         beside = None if self.published is None else [self.published.value, self.published.source, self.published.note]
         parts = [self.row, self.experiment, self.overrides, self.seeds, self.metric, held_to, beside]
         return digest(canonical(parts))
 
-    def verdict(self, mean: float) -> Verdict:
-        """Whether the bar is held."""
+    @property
+    def above(self) -> str | None:
+        """The row whose mean is subtracted before the bar is applied."""
+        return None if self.bar is None else self.bar.above
+
+    def verdict(self, mean: float, beside: float | None = None) -> Verdict:
+        """Whether the bar is held; ``beside`` is the mean of the row `above`."""
         if self.bar is None:
             return "no bar"
+        mean -= beside or 0.0
         return "held" if (mean >= self.bar.value if self.bar.op == ">=" else mean <= self.bar.value) else "missed"
 
 
@@ -77,7 +84,26 @@ def load_bars(path: str | PathLike[str]) -> dict[str, Entry]:
         raise UserError(f"{path} must be YAML; got {' '.join(str(error).split())}; correct it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must map row ids to entries; got a {type(content).__name__}; correct it")
-    return {str(row): entry(str(row), fields) for row, fields in content.items()}
+    entries: dict[str, Entry] = {}
+    for row, fields in content.items():
+        entries[str(row)] = made = entry(str(row), fields)
+        _check_above(made, entries)
+    return entries
+
+
+def _check_above(made: Entry, before: Mapping[str, Entry]) -> None:
+    """A bar above another row needs that row before its own, and of the same metric and seeds."""
+    if made.above is None:
+        return
+    other = None if made.above == made.row else before.get(made.above)
+    if other is None:
+        known = [row for row in before if row != made.row]
+        rule = f"{made.row}.bar: above names a row that stands before it"
+        raise UserError(f"{rule}; got {made.above!r}; nearest: {nearest(made.above, known)}")
+    for field, ours, theirs in (("metric", made.metric, other.metric), ("seeds", made.seeds, other.seeds)):
+        if ours != theirs:
+            rule = f"{made.row}.bar: a row above another has its {field}"
+            raise UserError(f"{rule}; got {ours!r}, {made.above} has {theirs!r}; correct one")
 
 
 def entry(row: str, fields: Any) -> Entry:
@@ -105,10 +131,11 @@ def entry(row: str, fields: Any) -> Entry:
 def _bar(row: str, fields: Any) -> Bar | None:
     if fields is None:
         return None
-    given = _fields(f"{row}.bar", fields, ("op", "value"), ())
+    given = _fields(f"{row}.bar", fields, ("op", "value"), ("above",))
     if given["op"] not in (">=", "<="):
         raise UserError(f"{row}.bar: op must be '>=' or '<='; got {given['op']!r}; correct it")
-    return Bar(given["op"], _number(f"{row}.bar", given["value"]))
+    above = _text(f"{row}.bar", "above", given["above"]) if "above" in given else None
+    return Bar(given["op"], _number(f"{row}.bar", given["value"]), above)
 
 
 def _published(row: str, fields: Any) -> Published | None:

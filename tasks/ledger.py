@@ -4,7 +4,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,8 @@ def record(
     """Write the row of finished run folders, one a seed, into the ledger in place of an older one.
 
     Each config.json has `seed`; each result.json has the entry's metric and `data` with name, sha256 and substitute.
-    UserError where the runs are not those of the entry, or differ in more than their seed.
+    UserError where the runs are not those of the entry, or differ in more than their seed, and where the row that a bar
+    names is not in the ledger yet.
     """
     if row_id not in bars:
         raise UserError(
@@ -65,8 +66,9 @@ def record(
     found = [run["seed"] for run in read]
     if found != list(entry.seeds):
         raise UserError(f"{row_id} needs one run of each seed {list(entry.seeds)}; got {found}; run the others")
-    row = seal(_row(entry, read))
-    kept = [other for other in load_ledger(ledger_path) if other["row"] != row_id]
+    present = load_ledger(ledger_path)
+    row = seal(_row(entry, read, _beside(entry, present)))
+    kept = [other for other in present if other["row"] != row_id]
     places = {known: place for place, known in enumerate(bars)}
     rows = sorted([*kept, row], key=lambda one: places.get(one["row"], len(places)))
     write_json(ledger_path, rows)
@@ -86,6 +88,8 @@ def check(
             problems.append(Problem(name, "unknown", f"the bars have no such row; nearest: {nearest(name, bars)}"))
         elif row.get("entry_sha256") != bars[name].sha256:
             problems.append(Problem(name, "changed", "its entry in the bars changed after its run; run it again"))
+        elif bars[name].above and row["beside"] != _mean_of(str(bars[name].above), ledger):
+            problems.append(Problem(name, "changed", f"the row {bars[name].above} changed after its run; run it again"))
         elif missed and row["verdict"] == "missed":
             problems.append(Problem(name, "missed", f"got {row['mean']:.4g}, the bar is {bars[name].bar}"))
     names = [row["row"] for row in ledger]
@@ -138,7 +142,21 @@ def _read(folder: Path, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _row(entry: Entry, runs: list[dict[str, Any]]) -> Row:
+def _beside(entry: Entry, ledger: Sequence[Row]) -> float | None:
+    """The mean of the row that the entry's bar is above."""
+    if entry.above is None:
+        return None
+    mean = _mean_of(entry.above, ledger)
+    if mean is None:
+        raise UserError(f"{entry.row} is held above {entry.above}; the ledger has no such row yet; run that row first")
+    return mean
+
+
+def _mean_of(row_id: str, ledger: Sequence[Row]) -> float | None:
+    return next((float(row["mean"]) for row in ledger if row["row"] == row_id), None)
+
+
+def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
     shared = {}
     for key in ("config", "data", "selection"):
         different = {canonical(run[key]) for run in runs}
@@ -150,6 +168,7 @@ def _row(entry: Entry, runs: list[dict[str, Any]]) -> Row:
     values = [run["value"] for run in runs]
     mean = statistics.fmean(values)
     substitute = shared["data"]["substitute"]
+    held_to = None if entry.bar is None else {key: v for key, v in asdict(entry.bar).items() if v is not None}
     published = None
     if entry.published is not None:
         published = {"value": entry.published.value, "source": entry.published.source, "note": entry.published.note}
@@ -162,8 +181,9 @@ def _row(entry: Entry, runs: list[dict[str, Any]]) -> Row:
         "values": values,
         "mean": mean,
         "spread": statistics.stdev(values) if len(values) > 1 else None,
-        "bar": None if entry.bar is None else {"op": entry.bar.op, "value": entry.bar.value},
-        "verdict": entry.verdict(mean),
+        "bar": held_to,
+        "verdict": entry.verdict(mean, beside),
+        **({} if beside is None else {"beside": beside}),
         "published": None if substitute else published,
         "published_dropped": f"measured on a substitute: {substitute}" if substitute and published else None,
         **shared,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.bars import Entry, load_bars
+from tasks.bars import Bar, Entry, load_bars
 from tasks.config import load
 from tasks.errors import UserError, nearest
 from tasks.experiment import execute
@@ -48,7 +48,9 @@ def reproduce(name: str, *, root: Path, results: Path) -> int:
         raise UserError(
             f"reproduce needs a row of the ledger; got {name!r}; nearest: {nearest(name, [r['row'] for r in rows])}"
         )
-    new = record(name, _runs(bars[name], root, results), bars, root / "ledger.json")
+    for needed in (bars[name].above, name):
+        if needed is not None:
+            new = record(needed, _runs(bars[needed], root, results), bars, root / "ledger.json")
     print(f"ledger      {line(old)}\nreproduced  {line(new)}")
     return int(old["verdict"] != new["verdict"])
 
@@ -56,7 +58,7 @@ def reproduce(name: str, *, root: Path, results: Path) -> int:
 def line(row: Row) -> str:
     """A row on one line."""
     spread = "" if row["spread"] is None else f" +- {row['spread']:.4f}"
-    bar = "" if row["bar"] is None else f", bar {row['bar']['op']} {row['bar']['value']:g}: {row['verdict']}"
+    bar = "" if row["bar"] is None else f", bar {Bar(**row['bar'])}: {row['verdict']}"
     return f"{row['row']}: {row['mean']:.4f}{spread} over seeds {row['seeds']}{bar}"
 
 

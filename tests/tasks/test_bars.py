@@ -33,6 +33,47 @@ def test_a_bar_may_be_an_upper_one_and_is_held_at_its_value(tmp_path):
     assert [high.verdict(mean) for mean in (0.89, 0.9, 0.91)] == ["missed", "held", "held"]
 
 
+ABOVE = """
+more:
+  title: More
+  experiment: permuted
+  seeds: [0]
+  metric: accuracies.-1
+  bar: {op: ">=", value: 0.1, above: plain}
+"""
+
+
+def test_a_bar_may_be_above_another_row(tmp_path):
+    more = write_bars(tmp_path, BARS + ABOVE)["more"]
+    assert [more.verdict(mean, 0.5) for mean in (0.59, 0.61)] == ["missed", "held"]
+    low = write_bars(tmp_path, BARS + ABOVE.replace(">=", "<="))["more"]
+    assert [low.verdict(mean, 0.5) for mean in (0.59, 0.61)] == ["held", "missed"]
+    alone = write_bars(tmp_path, BARS + ABOVE.replace(", above: plain", ""))["more"]
+    assert alone.verdict(0.2) == "held"
+    assert str(more.bar) == ">= 0.1 above plain"
+    assert more.sha256 != alone.sha256
+
+
+def test_the_hash_of_an_entry_without_it_is_what_it_was(tmp_path):
+    assert write_bars(tmp_path, BARS)["psp"].sha256[:10] == "f19e396d71"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("above: plain", "above: plane", "more.bar: above names a row that stands before it; got 'plane'.*'plain'"),
+        ("above: plain", "above: more", "got 'more'"),
+        ("above: plain", "above: 3", "more.bar: above must be text; got 3"),
+        ("metric: accuracies.-1", "metric: accuracy", "has its metric; got 'accuracy', plain has 'accuracies.-1'"),
+        ("seeds: [0]", "seeds: [0, 1]", "has its seeds"),
+    ],
+)
+def test_mistakes_in_a_bar_above_another_row(tmp_path, old, new, message):
+    with pytest.raises(UserError, match=message) as caught:
+        write_bars(tmp_path, BARS + ABOVE.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -153,6 +153,21 @@ def test_the_committed_ledger_is_consistent(
     assert capsys.readouterr().out  # each row of the bars is shown, or said not to be run yet
 
 
+def test_a_row_above_another_is_run_and_reproduced_with_it(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    overrides = json.dumps([o for o in [*TINY, data] if not o.startswith(("experiment", "data="))] + ["data.name=tiny"])
+    row = f"  title: A row\n  experiment: demo/base\n  overrides: {overrides}\n  seeds: [0]\n  metric: accuracy\n"
+    (results / "bars.yaml").write_text(f"base:\n{row}same:\n{row}  bar: {{op: '<=', value: 0, above: base}}\n")
+    rows.run(["all"], root=tmp_path / "runs", results=results)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("bar <= 0 above base: held")
+    assert rows.reproduce("same", root=tmp_path / "again", results=results) == 0
+    shown = capsys.readouterr().out.splitlines()[-2:]
+    assert shown[0].split(maxsplit=1)[1] == shown[1].split(maxsplit=1)[1]
+
+
 def test_a_row_is_run_shown_reproduced_and_its_forgery_is_found(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

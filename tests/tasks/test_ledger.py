@@ -6,7 +6,7 @@ import pytest
 from tasks.bars import load_bars
 from tasks.errors import UserError
 from tasks.files import read_json, write_json
-from tasks.ledger import check, load_ledger, record
+from tasks.ledger import check, load_ledger, record, seal
 from tasks.ledger_page import render
 from tasks.runs import Run
 
@@ -150,6 +150,37 @@ def test_a_missed_bar_is_a_problem_where_bars_are_asked_for(tmp_path, bars):
     assert [p.kind for p in check([row], bars) if p.fails] == []
     found = [str(p) for p in check([row], bars, missed=True) if p.fails]
     assert found == ["psp: got 0.8, the bar is >= 0.9"]
+
+
+ABOVE = """
+more:
+  title: More
+  experiment: permuted
+  seeds: [0]
+  metric: accuracies.-1
+  bar: {op: ">=", value: 0.05, above: plain}
+"""
+
+
+def test_a_row_held_above_another_knows_its_mean(tmp_path):
+    bars, path = write_bars(tmp_path, BARS + ABOVE), tmp_path / "ledger.json"
+    run = finished(tmp_path)
+    with pytest.raises(UserError, match="more is held above plain; the ledger has no such row yet; run that row first"):
+        record("more", [run], bars, path)
+    record("plain", [run], bars, path)
+    row = record("more", [run], bars, path)
+    assert (row["beside"], row["verdict"]) == (0.2, "missed")
+    assert row["bar"] == {"op": ">=", "value": 0.05, "above": "plain"}
+    assert [str(p) for p in check(load_ledger(path), bars, missed=True) if p.fails] == [
+        "more: got 0.2, the bar is >= 0.05 above plain"
+    ]
+    ledger = [seal(row | {"mean": 0.1}) if row["row"] == "plain" else row for row in load_ledger(path)]
+    assert [str(p) for p in check(ledger, bars) if p.fails] == [
+        "more: the row plain changed after its run; run it again"
+    ]
+    write_json(path, [entry for entry in ledger if entry["row"] == "plain"])
+    assert record("more", [run], bars, path)["verdict"] == "held"
+    assert "| >= 0.05 above plain | held |" in render(load_ledger(path), bars)
 
 
 def test_one_seed_has_no_spread_and_no_bar_no_verdict(tmp_path, bars):
