@@ -3,8 +3,9 @@
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.seeds import generator
-from neuromod.sources.base import Context, Row, Source
+from neuromod.sources.base import Context, Row, Rows, Source
 from neuromod.substitute import call_with
 
 
@@ -145,8 +146,7 @@ class OutputRegulariser(nn.Module):
             return {key: value.index_select(0, places) for key, value in kept.items()}
         weights = {parameter: kept[parameter.replace(".", ":")] for parameter in self.shared[name]}
         with torch.no_grad():
-            rows = call_with(self.sources[name], weights, _context(tasks))
-        return rows.stacked()  # type: ignore[no-any-return]
+            return _rows(partial(call_with, self.sources[name], weights), tasks)
 
     def _parameters_of(self, name: str) -> dict[str, nn.Parameter]:
         return {parameter: self.sources[name].get_parameter(parameter) for parameter in self.shared[name]}
@@ -219,13 +219,12 @@ def shared_parameters(source: Source) -> list[str]:
     return [name for name, parameter in source.named_parameters() if id(parameter) not in own]
 
 
-def _context(tasks: list[int]) -> Context:
-    return Context((), 0, tasks=tuple(tasks))
-
-
-def _rows(source: Source, tasks: list[int]) -> Row:
-    rows: Row = source(_context(tasks)).stacked()
-    return rows
+def _rows(source: Callable[[Context], Rows], tasks: list[int]) -> Row:
+    """One row a task, stacked."""
+    index = torch.arange(len(tasks))
+    rows = source(Context((), len(tasks), tasks=tuple(tasks), index=index))
+    # A source may return rows of its own choice, experts for example, and say in the index which one each task has.
+    return rows.stacked() if rows.index is index or rows.index is None else rows.gathered(rows.index)
 
 
 def _copied(options: Mapping[str, Any], but: str = "") -> dict[str, Any]:
