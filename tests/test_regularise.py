@@ -16,6 +16,7 @@ from neuromod import (
     Kind,
     LowRank,
     LowRankDelta,
+    Mixture,
     Modulated,
     Modulator,
     OutputRegulariser,
@@ -27,6 +28,7 @@ from neuromod import (
 )
 from neuromod.regularise import ahead
 from neuromod.seeds import generator
+from neuromod.sources.base import Context
 from tasks.networks import mlp
 from tests import reference
 
@@ -40,6 +42,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "whole": lambda: Hypernet("task", tasks=4, hidden=6, code=3),
     "chunks": lambda: Hypernet("task", tasks=4, hidden=[6, 5], code=3, chunk=7, chunk_code=2),
     "basis": lambda: LowRank(3, tasks=4),
+    "experts": lambda: Mixture(3, "task", tasks=4, hidden=6, code=3),
 }
 OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -104,9 +107,17 @@ def row(source: Source, task: int) -> Tensor:
         return torch.cat(
             [reference.low_rank_row(code, source.basis[key], offset[key]).flatten() for key in source.basis]
         )
-    assert isinstance(source, Hypernet)
+    assert isinstance(source, Hypernet | Mixture)
     layers = [(own[n], own[n.replace("weight", "bias")]) for n in own if n.startswith("body.") and "weight" in n]
     body = lambda c: torch.relu(reference.mlp(c, layers))  # noqa: E731
+    if isinstance(source, Mixture):
+        weights = (source.router["weight"] @ body(code) + source.router["bias"]).softmax(0)
+        return torch.cat(
+            [
+                sum(w * expert for w, expert in zip(weights, source.experts[key], strict=True)).flatten()
+                for key in source.experts
+            ]
+        )
     rows = []
     for key, shape in source.shapes.items():
         if source.chunk is None:
@@ -314,6 +325,20 @@ def test_stored_targets_are_those_that_are_recomputed(source: str) -> None:
     count = sum(value.numel() for value in recomputed.weights.buffers())
     assert count == sum(p.numel() for p in shared(model.named_modulators()["generated"].source).values())
     assert len(list(recomputed.rows.buffers())) == len(list(stored.weights.buffers())) == 0
+
+
+def test_hard_experts_are_held_task_by_task_in_evaluation_too() -> None:
+    t = target()
+    model = Modulated(t, Modulator(Affine(), Mixture(2, "task", form="hard", tasks=4, hidden=6), t.norms(), seed=0))
+    shake(model)
+    model.eval()
+    regulariser = held(model, 0, 1, 2)
+    rows = [model.modulators["affine"](Context((), 0, tasks=(task,))).one() for task in range(3)]
+    for key, value in regulariser.rows["affine"].named_buffers():
+        assert torch.equal(value, torch.stack([row[key] for row in rows]))
+    assert regulariser.penalty().item() == 0
+    assert model.train() is model
+    assert regulariser.penalty().item() < 1e-20
 
 
 @pytest.mark.parametrize("stored", [True, False])
