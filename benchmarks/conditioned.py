@@ -16,7 +16,18 @@ from benchmarks import vit
 from benchmarks.machine import conditions
 from benchmarks.mixed_batch import network as resnet
 from benchmarks.timing import Bar, Report, Samples, interleave
-from neuromod import Affine, Gate, Hypernet, Kind, LowRankDelta, Modulated, Modulator, Rank1, Table, Target
+from neuromod import (
+    Affine,
+    Gate,
+    Hypernet,
+    Kind,
+    LowRankDelta,
+    Modulated,
+    Modulator,
+    Rank1,
+    Table,
+    Target,
+)
 from neuromod.seeds import generator
 
 SIZES = (784, 1024, 1024, 10)
