@@ -21,11 +21,11 @@ from neuromod.substitute import call_with
 class OutputRegulariser(nn.Module):
     """``beta / n * sum_t || h(e_t, Theta*) - h(e_t, Theta + dTheta) ||^2`` over the n tasks that are held.
 
-    Von Oswald et al. 2020, eq. 2. ``h(e_t, Theta)`` is the row that a shared source (`Hypernet`, `LowRank`, `Mixture`) gives to task
-    t: the raw numbers at all sites of all modulators, whatever their kinds make of them. ``Theta*`` are the shared
-    parameters at the last `hold`; ``dTheta`` is the step that the optimiser would take on the loss of the new task alone,
-    a constant. The codes ``e_t`` of held tasks are fixed. A step is ``loss.backward()``, ``regulariser.backward(optimizer)``,
-    ``optimizer.step()``; `hold` follows once the task is learned.
+    Von Oswald et al. 2020, eq. 2. ``h(e_t, Theta)`` is the row that a shared source (`Hypernet`, `LowRank`, `Mixture`)
+    gives to task t: the raw numbers at all sites of all modulators, whatever their kinds make of them. ``Theta*`` are the
+    shared parameters at the last `hold`; ``dTheta`` is the step that the optimiser would take on the loss of the new task
+    alone, a constant. The codes ``e_t`` of held tasks are fixed. A step is ``loss.backward()``,
+    ``regulariser.backward(optimizer)``, ``optimizer.step()``; `hold` follows once the task is learned.
 
     Args:
         model: every kind in it that learns reads the task; a `Table` forgets nothing and is left out.
