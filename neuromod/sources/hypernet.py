@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset
+from neuromod.sources.shared import Shared, bind_offset, spread_of
 
 
 class Hypernet(Shared):
-    """``row = offset + head(body(code))``; or, where a kind generates whole tensors, ``row = scale * head(body(code))``.
+    """``row = offset + spread * head(body(code))``; or, where a kind generates whole tensors, ``row = scale * head(...)``.
 
-    The offset is the kind's start, or the target's own value under ``identity=True``; the head then starts at zero. Rows
-    without an offset start at the fan-in scale of their layer (Chang et al. 2020). Chunked (von Oswald et al. 2020,
-    section 3): the body reads (code, chunk embedding) and one head gives ``chunk`` numbers at a time, so that the
-    hypernetwork can be smaller than what it generates.
+    The offset is the kind's start, or the target's own value under ``identity=True``; the head then starts at zero, and
+    ``spread`` is the standard deviation of the offset (1 where it is constant), so that one learning rate serves scores of
+    .04 and gains of 1. Rows without an offset start at the fan-in scale of their layer (Chang et al. 2020). Chunked (von
+    Oswald et al. 2020, section 3): the body reads (code, chunk embedding) and one head gives ``chunk`` numbers at a time, so
+    that the hypernetwork can be smaller than what it generates.
 
     Args:
         reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
@@ -65,11 +66,13 @@ class Hypernet(Shared):
             codes = self._with_chunks(codes, starts)
         features = self.bind_body(self.hidden, starts, codes)
         bind_offset(self.offset, starts, [key for key, scale in self.scales.items() if scale == 0])
+        free = all(self.scales.values())
+        self.scales |= {key: spread_of(offset) or 1.0 for key, offset in self.offset.named_buffers()}
+        offset = dict(self.offset.named_buffers())
         for key in self.shapes if self.chunk is None else ("chunk",):
             size = self.chunk or math.prod(self.shapes[key])
-            free = all(self.scales.values()) if self.chunk else self.scales[key] > 0
             drawn = torch.randn(size, features, generator=starts.generator("head", key)) / math.sqrt(features)
-            weight = drawn if free else torch.zeros(size, features)
+            weight = drawn if (free if self.chunk else key not in offset) else torch.zeros(size, features)
             self.head[key] = nn.Parameter(weight.to(starts.device, starts.dtype))
             self.shift[key] = nn.Parameter(torch.zeros(size, device=starts.device, dtype=starts.dtype))
 
@@ -81,7 +84,8 @@ class Hypernet(Shared):
         values = {}
         for key, shape in self.shapes.items():
             value = flat[key].unflatten(1, shape) if shape else flat[key].squeeze(1)
-            values[key] = value + offset[key] if key in offset else value * self.scales[key]
+            scaled = value * self.scales[key] if self.scales[key] != 1 else value
+            values[key] = scaled + offset[key] if key in offset else scaled
         return Rows(values, index)
 
     def _whole(self, codes: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset
+from neuromod.sources.shared import Shared, bind_offset, spread_of
 
 
 class LowRank(Shared):
@@ -56,9 +56,8 @@ class LowRank(Shared):
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
         bind_offset(self.offset, starts, starts.shapes)
         for key, start in self.offset.named_buffers():
-            spread = float(start.float().std()) if start.numel() > 1 else 0.0
             drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
-            self.basis[key] = nn.Parameter((drawn * (spread or 1 / math.sqrt(start.shape[-1]))).to(start))
+            self.basis[key] = nn.Parameter((drawn * (spread_of(start) or 1 / math.sqrt(start.shape[-1]))).to(start))
 
     def forward(self, context: Context) -> Rows:
         mix, index = self.codes(context)

@@ -47,3 +47,8 @@ def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
     row = starts.row("offset")
     for key in keys:
         holder.register_buffer(key, row[key].detach(), persistent=not starts.own)
+
+
+def spread_of(start: Tensor) -> float:
+    """The standard deviation of a start, 0 where it is constant."""
+    return float(start.float().std()) if start.numel() > 1 else 0.0
