@@ -126,7 +126,7 @@ def row(source: Source, task: int) -> Tensor:
             head, shift = source.head["chunk"], source.shift["chunk"]
             pieces = [head @ body(torch.cat([code, chunk])) + shift for chunk in source.chunks[key]]
             flat = torch.cat(pieces)[: torch.Size(shape).numel()]
-        rows.append((flat + offset[key].flatten()) if key in offset else flat * source.scales[key])
+        rows.append(flat * source.scales[key] + (offset[key].flatten() if key in offset else 0))
     return torch.cat(rows)
 
 
