@@ -6,7 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from neuromod import Affine, Generated, Head, Hypernet, LowRank, Modulated, Modulator, RefusedError, Table, Target, TopK
+from neuromod import (
+    Affine,
+    Gate,
+    Generated,
+    Head,
+    Hypernet,
+    LowRank,
+    Modulated,
+    Modulator,
+    RefusedError,
+    Table,
+    Target,
+    TopK,
+)
+from neuromod.sources.shared import spread_of
 from tasks.networks import mlp
 from tests import reference
 
@@ -82,6 +96,29 @@ def test_a_code_read_from_an_activation() -> None:
     assert not torch.allclose(together, t(X))
     with pytest.raises(RefusedError, match="'9'"):
         Modulated(t, Modulator(Affine(), Hypernet("activation:9"), t.norms("5"), seed=0))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, 1 / 3])
+def test_the_spread_of_a_constant_start_is_nothing(value: float) -> None:
+    assert spread_of(torch.full((128,), value)) == 0.0
+    assert spread_of(torch.linspace(-1, 1, 101)) == pytest.approx(0.586, abs=1e-3)
+
+
+def test_what_is_added_to_scores_has_their_spread_and_to_gates_their_unit() -> None:
+    t = target()
+    for kind, sites, expected in (
+        (TopK(), t.weights("1.weight"), 12**-0.5 / 3**0.5),
+        (Gate("hard"), t.norms("2"), 1.0),
+    ):
+        model = Modulated(t, Modulator(kind, Hypernet("task", hidden=6), sites, seed=0))
+        before = model.rows(X, task=0)
+        with torch.no_grad():
+            for shift in next(iter(model.modulators.values())).source.shift.values():
+                shift += 1
+        (key,) = next(iter(before.values())).row(0)
+        after = next(iter(model.rows(X, task=0).values())).row(0)[key]
+        moved = (after - next(iter(before.values())).row(0)[key]).detach()
+        assert torch.allclose(moved, torch.full_like(moved, expected), rtol=0.2)
 
 
 def test_the_users_own_body_is_trained() -> None:

@@ -51,4 +51,5 @@ def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
 
 def spread_of(start: Tensor) -> float:
     """The standard deviation of a start, 0 where it is constant."""
-    return float(start.float().std()) if start.numel() > 1 else 0.0
+    # Asked of the range, for the deviation of equal numbers rounds to 1e-8 and not to 0.
+    return float(start.float().std()) if start.numel() > 1 and bool(start.min() < start.max()) else 0.0
