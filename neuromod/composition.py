@@ -47,7 +47,7 @@ def gathering(modulators: Named) -> dict[str, bool]:
     """
     found, later = {}, set[str]()
     for name, modulator in reversed(list(modulators.items())):
-        weights = {t for s in modulator.sites if s.role == "weight" for t in (s.name, f"{s.module}.bias")}
+        weights = {t for s in modulator.sites if s.role == "weight" for t in (s.name, f"{s.module}.bias".lstrip("."))}
         found[name] = modulator.gathers and not weights & later
         later |= weights
     return {name: found[name] for name in modulators}
@@ -63,7 +63,7 @@ def refuse_cycles(target: Target, modulators: Named) -> None:
         behind = [s.name for s in modulator.sites if s.module in place and place[s.module] <= place[read]]
         if behind:
             raise RefusedError(
-                f"an activation is read in front of what it modulates; {name!r} reads {read!r}, which lies behind its site "
+                f"an activation is read in front of what it modulates; {name!r} reads {read!r}, which is called behind its site "
                 f"{behind[0]!r} (a cycle); read an earlier module, or modulate later ones"
             )
 
@@ -80,6 +80,15 @@ def refuse_batch_norm(target: Target, modulators: Named) -> None:
             f"norm='batch' needs the statistics of each task; {missing[0]!r} has none; "
             "add Modulator(Statistics(), Table(tasks), target.statistics(), seed=0)"
         )
+    place = {name: position for position, name in enumerate(target.probe.order)}
+    first = min(place[n] for n in norms if n in place)
+    for name, modulator in modulators.items():
+        read = modulator.reads.removeprefix("activation:")
+        if read != modulator.reads and place.get(read, -1) >= first:
+            raise RefusedError(
+                f"norm='batch' takes statistics over a task's samples; {name!r} reads {read!r} behind a norm, in one forward "
+                "for all samples; read a module in front of the norms, or use norm='frozen'"
+            )
     gathers = gathering(modulators)
     for name, modulator in modulators.items():
         if modulator.reads not in ("task", "nothing") and not gathers[name]:

@@ -11,6 +11,20 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Parsed = tuple[tuple[int, ...] | None, Tensor | None, Tensor | None]
 
 
+def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
+    """The batch size of ``count`` inputs, which they must share."""
+    if len(inputs) != count:
+        raise RefusedError(f"the network takes {count} inputs; got {len(inputs)}; pass them in order")
+    odd = next((x for x in inputs if not isinstance(x, Tensor) or x.ndim <= axis), None)
+    if odd is not None:
+        shown = tuple(odd.shape) if isinstance(odd, Tensor) else type(odd).__name__
+        raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {shown}; stack the samples")
+    sizes = {x.shape[axis] for x in inputs}
+    if len(sizes) > 1 or 0 in sizes:
+        raise RefusedError(f"inputs share one batch of at least one sample; got {sorted(sizes)}; check axis {axis}")
+    return sizes.pop()
+
+
 def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool) -> Parsed:
     """Task ids as (distinct ids, index (B,) or None, None), or (None, None, ids) inside a compiled graph.
 

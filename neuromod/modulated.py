@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuromod import skeleton
 from neuromod.composition import check_shapes, gathering, named, refuse_batch_norm, refuse_clashes, refuse_cycles
-from neuromod.context import parse_condition, parse_tasks
+from neuromod.context import parse_condition, parse_inputs, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Context, Row, Rows
@@ -81,7 +81,7 @@ class Modulated(nn.Module):
         if rows is not None:
             if task is not None or condition is not None or draw is not None:
                 raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
-            return self._run(rows, inputs)
+            return self._run(self._checked(rows, inputs), inputs)
         context = self.context(inputs, task, condition)
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
@@ -113,7 +113,7 @@ class Modulated(nn.Module):
         """The tensors that one row, of a task or a condition (D,), puts in the place of the target's."""
         example = self.target.example
         found = self._rows(self.context(example, task, condition), None)
-        if any(rows.index is not None for rows in found.values()):
+        if any(rows.index is not None and rows.index.ndim for rows in found.values()):
             raise RefusedError(
                 "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
             )
@@ -127,12 +127,7 @@ class Modulated(nn.Module):
     ) -> Context:
         """What such a call says, parsed, or refused in one line: what a source reads."""
         axis = self.target.batch_axis
-        if len(inputs) != len(self.target.example):
-            raise RefusedError(
-                f"the network takes {len(self.target.example)} inputs; got {len(inputs)}; pass them in order"
-            )
-        reads = self.reads
-        size = inputs[0].shape[axis]
+        size, reads = parse_inputs(inputs, len(self.target.example), axis), self.reads
         tasks, index, ids = parse_tasks(task, size, "task" in reads)
         given = parse_condition(condition, "condition" in reads)
         first = tuple(x.movedim(axis, 0) for x in inputs)
@@ -298,6 +293,17 @@ class Modulated(nn.Module):
             now |= new
             edits |= new
         return edits
+
+    def _checked(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Mapping[str, Rows]:
+        size = parse_inputs(inputs, len(self.target.example), self.target.batch_axis)
+        if set(rows) != set(self._gathers):
+            raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
+        wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
+        if wrong:
+            raise RefusedError(
+                f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
+            )
+        return rows
 
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes

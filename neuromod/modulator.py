@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
+from neuromod.modes import evaluating
 from neuromod.seeds import generator
 from neuromod.sites import Site
 from neuromod.sources.base import Context, Row, Rows, Source, Starts
 from neuromod.sources.sealed import Sealed
-from neuromod.taps import BIAS, GAIN
 from neuromod.target import Target
 
 
@@ -64,7 +64,8 @@ class Modulator(nn.Module):
     @property
     def gathers(self) -> bool:
         """Whether one call can give each sample a row of its own at every site."""
-        return all(self.kind.gathers(site) for site in self.sites)
+        blended = self.source.blends
+        return all(self.kind.gathers(site) and not (blended and site.role == "weight") for site in self.sites)
 
     @property
     def noisy(self) -> bool:
@@ -115,8 +116,7 @@ class Modulator(nn.Module):
     @torch.no_grad()
     def seal(self, task: int) -> None:
         """Move a task from live parameters to rest: masks at one bit a weight, the rest in its dtype."""
-        row = self.source(Context((), 0, tasks=(task,))).row(0)
-        self.sealed.seal(task, self.frozen(row))
+        self.sealed.seal(task, self.frozen(self._row(task)))
         self.source.forget(task)
 
     def stored(self, task: int) -> Row:
@@ -143,7 +143,7 @@ class Modulator(nn.Module):
         if all(sealed):
             return self.sealed(context)  # type: ignore[no-any-return]
         rows = [
-            (self.sealed if s else self.source)(context.only(t)).row(0)
+            (self.sealed if s else self.source)(context.only(t)).one()
             for t, s in zip(context.tasks, sealed, strict=True)
         ]
         return Rows(tuple(rows), context.index)
@@ -157,12 +157,12 @@ class Modulator(nn.Module):
         return edits
 
     def noise(self, rows: Rows, context: Context, draw: int) -> Rows:
-        """The same rows with uniform noise beside them, keyed by (seed, draw, row, site)."""
-        if not any(key.endswith("/score") for key in rows.row(0)):
+        """The same rows with uniform noise beside them, keyed by (seed, draw, what the row is of, site)."""
+        if not isinstance(rows.values, tuple) and not any(key.endswith("/score") for key in rows.values):
             return rows
-        names = range(len(rows)) if context.tasks is None or self.reads != "task" else context.tasks
+        names = self.source.names(context)
         noisy = []
-        for position, name in enumerate(names):
+        for position, name in enumerate(names if len(names) == len(rows) else range(len(rows))):
             row = dict(rows.row(position))
             for site in self.sites:
                 like = row.get(f"{site.label}/score")
@@ -195,7 +195,7 @@ class Modulator(nn.Module):
         if self.kind.learned:
             return True
         if task not in self._measured:
-            row = self(Context((), 0, tasks=(task,))).row(0)
+            row = self(Context((), 0, tasks=(task,))).one()
             if any(bool(torch.isnan(value).any()) for value in row.values()):
                 return False
             self._measured.add(task)
@@ -204,7 +204,7 @@ class Modulator(nn.Module):
     @torch.no_grad()
     def measure(self, task: int, values: Mapping[str, Tensor]) -> None:
         """Write measured numbers, by site name."""
-        row = self.source(Context((), 0, tasks=(task,))).row(0)
+        row = self._row(task)
         for site in self.sites:
             row[f"{site.label}/value"].copy_(values[site.name])
 
@@ -232,9 +232,12 @@ class Modulator(nn.Module):
 
     def writes(self) -> set[str]:
         """Names of the tensors that this modulator writes."""
-        return {f"{s.module}.{leaf}" for s in self.sites if s.role == "output" for leaf in (GAIN, BIAS)} | {
-            s.name for s in self.sites if s.role != "output"
-        }
+        return {name for site in self.sites for name in self.kind.writes(site)}
+
+    def _row(self, task: int) -> Row:
+        """The row of a live task, whatever the mode (a body may drop out in training)."""
+        with evaluating(self.source):
+            return self.source(Context((), 0, tasks=(task,))).one()  # type: ignore[no-any-return]
 
 
 def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """What one forward of the example shows: which tensors are used, what each module puts out, which axis is the batch."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,8 @@ class Call:
 class Probe:
     """``used``: tensors that the forward reads; ``calls``: module name to its calls; ``output_axes``: batch axis of
     every tensor of the network's output; ``order``: modules in the order of their first output; ``flow``: pairs of
-    modules without children of which the second reads what the first put out.
+    modules without children of which the second reads what the first put out; ``reads``: how often each tensor is read;
+    ``odd``: modules that are not always called with one tensor alone.
     """
 
     used: frozenset[str]
@@ -38,6 +40,8 @@ class Probe:
     output_axes: tuple[int, ...]
     order: tuple[str, ...]
     flow: tuple[tuple[str, str], ...]
+    reads: Mapping[str, int]
+    odd: frozenset[str]
 
 
 class _Uses(TorchFunctionMode):
@@ -45,7 +49,7 @@ class _Uses(TorchFunctionMode):
 
     def __init__(self, watched: dict[int, list[str]]) -> None:
         super().__init__()
-        self.watched, self.seen = watched, set[str]()
+        self.watched, self.seen = watched, Counter[str]()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -62,11 +66,14 @@ class _Log:
     flow: dict[tuple[str, str], None] = field(default_factory=dict)
     # Tensors are kept beside their makers: a freed one would pass its id on to another.
     made: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
+    odd: set[str] = field(default_factory=set)
 
     def watch(self, net: nn.Module) -> list[Any]:
         def note(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
                 first = output[0] if isinstance(output, tuple) else output
+                if len(args) != 1 or not isinstance(args[0], Tensor):
+                    self.odd.add(name)
                 if isinstance(first, Tensor):
                     self.shapes.setdefault(name, []).append(tuple(first.shape))
                     if not any(True for _ in module.children()):
@@ -105,12 +112,20 @@ def probe(net: nn.Module, inputs: tuple[Tensor, ...], axis: int) -> Probe:
         if len(shapes) != len(others) or any(len(a) != len(b) for a, b in zip(shapes, others, strict=True)):
             raise RefusedError(f"a target must call its modules alike at every batch size; {name!r} differs")
         calls[name] = tuple(Call(a, b) for a, b in zip(shapes, others, strict=True))
-    return Probe(frozenset(uses), calls, _axes(output, other, size), tuple(first.shapes), tuple(first.flow))
+    return Probe(
+        frozenset(uses),
+        calls,
+        _axes(output, other, size),
+        tuple(first.shapes),
+        tuple(first.flow),
+        uses,
+        frozenset(first.odd),
+    )
 
 
 def _run(
     net: nn.Module, inputs: tuple[Tensor, ...], watched: dict[int, list[str]]
-) -> tuple[_Log, set[str], list[tuple[int, ...]]]:
+) -> tuple[_Log, Counter[str], list[tuple[int, ...]]]:
     log = _Log()
     handles = log.watch(net)
     try:

@@ -3,15 +3,15 @@
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
+from neuromod.modes import evaluating
 from neuromod.modulated import Modulated
 from neuromod.seeds import generator
 from neuromod.sources.base import Context, Row, Rows, Source
@@ -102,12 +102,20 @@ class OutputRegulariser(nn.Module):
     def backward(self, optimizer: torch.optim.Optimizer) -> float:
         """Add the gradient of the penalty to the shared parameters' and return the penalty; parameters stay as they are.
 
-        ``optimizer`` is the one that will step, after the backward of the task's loss: the look-ahead is its step.
+        ``optimizer`` is the one that will step, after the backward of the task's loss: the look-ahead is its step. Under a
+        gradient scaler call ``scaler.unscale_(optimizer)`` first.
         """
         if self.beta == 0 or not self._live():
             return 0.0
         parameters = [p for name in self.sources for p in self._parameters_of(name).values() if p.requires_grad]
-        with ahead(optimizer) if self.lookahead else nullcontext():
+        if not parameters:
+            raise RefusedError("the regulariser acts on shared parameters; all are frozen; let one require a gradient")
+        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if self.lookahead and not stepped & {id(p) for p in parameters}:
+            raise RefusedError(
+                "the look-ahead is the step of the optimiser of these sources; got one of other parameters; pass theirs"
+            )
+        with ahead(optimizer) if self.lookahead else nullcontext(), torch.enable_grad():
             penalty = self.penalty()
             gradients = torch.autograd.grad(penalty, parameters, allow_unused=True)
         value = float(penalty.detach())
@@ -146,7 +154,7 @@ class OutputRegulariser(nn.Module):
             return {key: value.index_select(0, places) for key, value in kept.items()}
         weights = {parameter: kept[parameter.replace(".", ":")] for parameter in self.shared[name]}
         with torch.no_grad():
-            return _rows(partial(call_with, self.sources[name], weights), tasks)
+            return _rows(self.sources[name], tasks, weights)
 
     def _parameters_of(self, name: str) -> dict[str, nn.Parameter]:
         return {parameter: self.sources[name].get_parameter(parameter) for parameter in self.shared[name]}
@@ -175,8 +183,10 @@ def ahead(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Parameters as the optimiser's next step would leave them; after the ``with`` as they were, bit for bit.
 
     The optimiser takes that step itself, on copies of its state and options, so it is exact for every optimiser whose
-    ``step`` needs no closure. A graph made inside must be used inside.
+    ``step`` needs no closure; its step hooks run for this step too. A graph made inside must be used inside.
     """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise RefusedError("the look-ahead takes one step without a closure; LBFGS needs one; use lookahead=False")
     state, groups = optimizer.state, optimizer.param_groups
     moving = [p for group in groups for p in group["params"] if p.grad is not None]
     before = [p.detach().clone() for p in moving]
@@ -219,10 +229,14 @@ def shared_parameters(source: Source) -> list[str]:
     return [name for name, parameter in source.named_parameters() if id(parameter) not in own]
 
 
-def _rows(source: Callable[[Context], Rows], tasks: list[int]) -> Row:
-    """One row a task, stacked."""
+def _rows(source: Source, tasks: list[int], weights: Mapping[str, Tensor] | None = None) -> Row:
+    """One row a task, stacked, of a source at its own parameters or at ``weights``."""
     index = torch.arange(len(tasks))
-    rows = source(Context((), len(tasks), tasks=tuple(tasks), index=index))
+    context = Context((), len(tasks), tasks=tuple(tasks), index=index)
+    body = getattr(source, "body", None)
+    # The body in eval mode: dropout would make a penalty of nothing, and statistics of a batch of tasks mean nothing.
+    with nullcontext() if body is None else evaluating(body):
+        rows: Rows = source(context) if weights is None else call_with(source, weights, context)
     # A source may return rows of its own choice, experts for example, and say in the index which one each task has.
     return rows.stacked() if rows.index is index or rows.index is None else rows.gathered(rows.index)
 

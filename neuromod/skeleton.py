@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -69,7 +68,6 @@ class _ReachedError(Exception):
     """Ends a forward as soon as the wanted module has put out."""
 
 
-@torch.no_grad()
 def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch: int | None) -> Tensor:
     """The output of module ``name`` in one unmodulated forward that stops there, batch axis first."""
     found: list[Tensor] = []

@@ -61,14 +61,15 @@ def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, b
     if scale is None:
         return None
     (x,) = args
-    return (x * spread(scale, x.ndim, channel, batch),)
+    return (x * spread(scale.to(x.dtype), x.ndim, channel, batch),)
 
 
 def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, channel: int, batch: int) -> Tensor:
     scale, shift, down = getattr(module, SCALE), getattr(module, SHIFT), getattr(module, DOWN)
     if scale is not None:
-        scale = spread(scale, h.ndim, channel, batch)
-        h = scale * h if shift is None else torch.addcmul(spread(shift, h.ndim, channel, batch), scale, h)
+        # Under autocast the layer puts out a lower precision than its modulation has.
+        scale = spread(scale.to(h.dtype), h.ndim, channel, batch)
+        h = scale * h if shift is None else torch.addcmul(spread(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
     return h if down is None else _plus_low_rank(args[0], h, down, getattr(module, UP), batch)
 
 

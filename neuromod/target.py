@@ -1,6 +1,7 @@
 """`Target`: the frozen network. It says what can be modulated and proves that nothing of it moved."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ WEIGHTED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttentio
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CHANNEL_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
 PLACEMENTS = ("before", "after", "activation")
+ACTIVATIONS = nn.ReLU.__module__
 CHANNEL_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
 
 
@@ -181,12 +183,21 @@ class Target:
         return Site(name, "weight", tuple(weight.shape), owner, channel, batch, biased)
 
     def _batch_of_layer(self, name: str, module: nn.Module) -> int | None:
-        """The batch axis in front of and behind a layer that is linear in an untied weight; None where it is not sure."""
-        if type(module) not in LAYERS or (isinstance(module, _ConvNd) and module.groups > 1):
+        """The batch axis in front of and behind a layer that is linear in its weight; None where that is not sure.
+
+        Not sure: other types, groups, hooks, tensors that are tied or read outside the layer's own calls, keyword calls.
+        """
+        calls = self.probe.calls.get(name, ())
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if not name or type(module) not in LAYERS or hooked or name in self.probe.odd:
             return None
-        if sum(p is module.weight for _, p in self.pristine.named_parameters(remove_duplicate=False)) > 1:
+        if isinstance(module, _ConvNd) and (module.groups > 1 or len(calls[0].shape) != module.weight.ndim):
             return None
-        axes = {call.batch for call in self.probe.calls.get(name, ())}
+        own = [f"{name}.{leaf}" for leaf, p in module.named_parameters(recurse=False)]
+        tied = Counter(id(p) for _, p in self.pristine.named_parameters(remove_duplicate=False))
+        if any(tied[id(self.pristine.get_parameter(n))] > 1 or self.probe.reads.get(n) != len(calls) for n in own):
+            return None
+        axes = {call.batch for call in calls}
         return axes.pop() if len(axes) == 1 else None
 
     def _output(self, name: str, module: nn.Module, channel: int | None) -> Site:
@@ -206,13 +217,18 @@ class Target:
         """The module that feeds a norm, or the activation that reads it."""
         if placement not in PLACEMENTS:
             raise RefusedError(
-                f"placement must be one of {PLACEMENTS}; got {placement!r}; try {nearest(placement, PLACEMENTS, 1)}"
+                f"placement must be one of {PLACEMENTS}; got {placement!r}; try {nearest(str(placement), PLACEMENTS, 1)}"
             )
         if placement == "before":
             found = [a for a, b in self.probe.flow if b == norm]
         else:
             read = [b for a, b in self.probe.flow if a == norm]
-            found = [n for n in read if not any(True for _ in self.pristine.get_submodule(n).parameters())]
+            found = [n for n in read if type(self.pristine.get_submodule(n)).__module__ == ACTIVATIONS]
+        if len(found) > 1:
+            raise RefusedError(
+                f"placement={placement!r} needs one module beside each norm; {norm!r} has {', '.join(found)}; choose with "
+                "outputs(...)"
+            )
         if not found:
             missing = "module puts out what it reads" if placement == "before" else "activation module reads it"
             raise RefusedError(

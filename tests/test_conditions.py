@@ -12,6 +12,7 @@ from neuromod import (
     Generated,
     Hypernet,
     LowRank,
+    LowRankDelta,
     Mixture,
     Modulated,
     Modulator,
@@ -141,6 +142,28 @@ def test_a_wrong_support_set(condition: Tensor, words: str) -> None:
         film(Hypernet("condition", code=(None, 3)))(X, condition=condition)
 
 
+def test_a_condition_of_another_dtype() -> None:
+    with pytest.raises(RefusedError, match=r"torch.float64; got torch.float32; convert"):
+        film(Hypernet("condition", code=3))(X, condition=torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Hypernet(code=0), "at least 1; got 0"),
+        (lambda: Hypernet(code=2.5), "at least 1; got 2.5|float"),
+        (lambda: Hypernet("condition", labels=2.0), "integer"),
+        (lambda: Hypernet(chunk=0), "chunk=0"),
+        (lambda: LowRank(0), "rank=0"),
+        (lambda: film(Hypernet("input", hidden=0)), "at least 1; got 0"),
+        (lambda: LowRankDelta(1.5), "integer"),
+    ],
+)
+def test_a_wrong_width(build: Any, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        build()
+
+
 @pytest.mark.parametrize(("reads", "code"), [("condition", (3, None)), ("task", (None, 3)), ("task", (2, 3))])
 def test_a_wrong_code(reads: str, code: Any) -> None:
     with pytest.raises(RefusedError, match="None for a set axis in front"):
@@ -171,7 +194,7 @@ def test_modulators_that_read_one_activation_share_one_forward_that_stops_there(
 @pytest.mark.parametrize("read", ["2", "4", "7"])
 def test_an_activation_behind_what_it_modulates_is_a_cycle(read: str) -> None:
     t = target()
-    with pytest.raises(RefusedError, match=rf"reads '{read}', which lies behind its site '2' \(a cycle\)"):
+    with pytest.raises(RefusedError, match=rf"reads '{read}', which is called behind its site '2' \(a cycle\)"):
         Modulated(t, Modulator(Affine(), Hypernet(f"activation:{read}"), t.norms(), seed=0))
     with pytest.raises(RefusedError, match="cycle"):
         Modulated(t, Modulator(Threshold(), LowRank(2, "activation:1"), t.weights("*"), seed=0))
@@ -207,9 +230,26 @@ def test_a_fixed_body_is_no_parameter_and_is_saved() -> None:
     assert not any(".body." in n for n in names)
     t = second.target
     again = Modulated(t, Modulator(Affine(), Hypernet("input", hidden=[6, 7], learn_body=False), t.norms(), seed=9))
-    assert float((again(X) - second(X)).abs().max()) > 1e-3
+    assert float((again(X) - second(X)).detach().abs().max()) > 1e-3
     again.load_state_dict(second.state_dict())
     assert torch.equal(again(X), second(X))
+
+
+def test_a_fixed_body_of_the_user_is_a_copy_and_its_statistics_are_fixed() -> None:
+    body = nn.Sequential(nn.Linear(12, 7), nn.BatchNorm1d(7), nn.Dropout()).double()
+    body[1].eval()
+    model = film(Hypernet("input", body=body, learn_body=False)).train()
+    assert [len(list(body.parameters())), body.training, body[1].training] == [4, True, False]
+    held = model.modulators["affine"].source.body
+    mean = held[1].running_mean.clone()
+    assert torch.equal(model(X), model(X))
+    assert torch.equal(held[1].running_mean, mean)
+
+
+def test_gradients_flow_through_an_activation_into_the_input() -> None:
+    t = target()
+    model = moved(Modulated(t, Modulator(Affine(), Hypernet("activation:1", hidden=4), t.norms(), seed=0)))
+    assert torch.autograd.gradcheck(model, (X.clone().requires_grad_(True),))
 
 
 def test_nan_codes_of_a_task() -> None:
@@ -224,6 +264,10 @@ def test_nan_codes_of_a_task() -> None:
 def test_a_body_that_does_not_fit() -> None:
     with pytest.raises(RefusedError, match=r"a body must map codes \(rows, ...\) to \(rows, features\)"):
         film(Hypernet("input", body=nn.Unflatten(1, (3, 4))))
+    with pytest.raises(RefusedError, match=r"must take codes of shape \(6, 12\), torch.float64; it says"):
+        film(Hypernet("input", body=nn.Linear(11, 4).double()))
+    with pytest.raises(RefusedError, match="to tuple"):
+        film(Hypernet("input", body=nn.LSTM(12, 4).double()))
 
 
 @pytest.mark.parametrize("source", [Hypernet("input"), LowRank(2, "input"), Mixture(2, "input")])
@@ -271,6 +315,9 @@ def test_a_placement_that_is_not_there() -> None:
         plain.norms(placement="before")
     with pytest.raises(RefusedError, match="no activation module reads it"):
         plain.norms(placement="activation")
+    dropped = nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8), nn.Dropout(), nn.ReLU()).double()
+    with pytest.raises(RefusedError, match="no activation module reads it"):
+        Target(dropped, X).norms(placement="activation")
     relu = nn.ReLU()
     shared = Target(nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8), relu, nn.LayerNorm(8), relu).double(), X)
     with pytest.raises(RefusedError, match=r"'1' and '3' share '2'"):

@@ -17,7 +17,7 @@ from neuromod import inference
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "seeds", "bits"),
+    ("errors", "seeds", "bits", "modes"),
     ("sites",),
     ("taps",),
     ("skeleton", "probe", "recipe"),

@@ -24,6 +24,7 @@ from neuromod import (
     Target,
     Threshold,
     TopK,
+    bake,
 )
 from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
@@ -156,6 +157,44 @@ def test_state_and_bytes_of_sealed_experts_survive() -> None:
     assert torch.equal(first(X), second(X))
     assert isinstance(modulator.kind, Mask)
     assert set(modulator.blended()["1/weight/factor"].unique().tolist()) == {0.0, 1.0}
+
+
+def test_hard_routing_by_the_task_is_sealed_baked_and_edited() -> None:
+    t = target()
+    source = Mixture(3, "task", form="hard", tasks=4, hidden=5)
+    model = Modulated(t, Modulator(Affine("uniform"), source, t.norms(), seed=5)).eval()
+    with torch.no_grad():
+        for parameter in source.router.values():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ids = [0, 1, 2, 3, 0, 1]
+    before = model(X, task=ids)
+    experts = source.weights(model.context((X,), ids))[0].argmax(1)
+    assert len(set(experts.tolist())) > 1
+    for task in range(4):
+        close(bake(model, task=task)(X), model(X, task=task))
+    for task in (2, 0, 1, 3):
+        model.seal(task)
+        close(model(X, task=ids), before)
+
+
+@pytest.mark.parametrize("form", ["softmax", "hard"])
+@pytest.mark.parametrize("kind", [Rank1(), LowRankDelta(2)])
+def test_blended_deltas_are_built_for_each_sample(kind: Kind, form: Any) -> None:
+    model, modulator, edits = sealed(kind, "weights")
+    source = Mixture(modulator.blended(), "input", form=form, hidden=7)
+    routed = moved(Modulated(model.target, Modulator(kind, source, modulator.sites, seed=5))).eval()
+    weights, _ = source.weights(routed.context((X,)))
+    for i, row in enumerate(weights):
+        edit = {name: sum(w * e[name] for w, e in zip(row, edits, strict=True)) for name in edits[0]}
+        close(routed(X)[i : i + 1], routed.substituted(edit, X[i : i + 1]))
+
+
+def test_mixtures_run_in_mixed_precision() -> None:
+    model, modulator, _ = sealed(Affine("uniform"), "norms")
+    source = Mixture(modulator.blended(), "input", hidden=7)
+    routed = Modulated(model.target, Modulator(Affine(), source, modulator.sites, seed=5)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        routed.train()(X.float()).float().sum().backward()
 
 
 def test_refusals() -> None:

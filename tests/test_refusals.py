@@ -86,6 +86,46 @@ def test_what_a_call_is_given_is_used_or_refused() -> None:
         gated(X, task=0)
 
 
+def test_rows_of_another_batch_or_model() -> None:
+    t = target()
+    model = Modulated(t, Modulator(Affine(), Hypernet("input"), t.norms(), seed=0))
+    rows = model.rows(X)
+    with refuses("of 6 samples, the inputs are 4"):
+        model(X[:4], rows=rows)
+    with refuses("of 1 samples, the inputs are 6"):
+        model(X, rows=model.rows(X[:1]))
+    with refuses("rows of every modulator", "[]"):
+        model(X, rows={})
+
+
+@pytest.mark.parametrize("x", [X[:0], X[0, 0], [1.0]])
+def test_inputs_without_a_batch(x: Any) -> None:
+    t = target()
+    model = Modulated(t, Modulator(Affine(), Table(None), t.norms(), seed=0))
+    with pytest.raises(RefusedError, match=r"at least one sample|batch on axis 0"):
+        model(x)
+
+
+def test_a_bias_that_a_head_would_ignore() -> None:
+    t = target()
+    bias = t.head()[0].name.replace("weight", "bias")
+    with refuses("'generated' and 'head' both write", bias):
+        Modulated(
+            t,
+            Modulator(Generated(), Table(1), t.weights(bias), seed=0),
+            Modulator(Head(), Table(1), t.head(), seed=0),
+        )
+
+
+def test_an_activation_behind_a_norm_of_batch_statistics() -> None:
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU())
+    t = Target(net, torch.randn(4, 5), norm="batch")
+    statistics = Modulator(Statistics(), Table(2), t.statistics(), seed=0)
+    with refuses("reads '2' behind a norm", "norm='frozen'"):
+        Modulated(t, Modulator(Affine(), Hypernet("activation:2"), t.outputs("3"), seed=0), statistics)
+    Modulated(t, Modulator(Affine(), Hypernet("activation:0"), t.outputs("3"), seed=0), statistics)
+
+
 @pytest.mark.parametrize(
     ("condition", "parts"),
     [

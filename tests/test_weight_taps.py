@@ -126,6 +126,57 @@ def test_a_tied_weight_is_split() -> None:
     agrees(model, [0, 1, 0, 1, 1, 0], calls=[3, 3])
 
 
+class ReadTwice(nn.Module):
+    """A layer whose tensors are read outside its own call as well."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc, self.how = nn.Linear(5, 5), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.fc(x))
+        match self.how:
+            case "transposed":
+                return nn.functional.linear(h, self.fc.weight.t())
+            case "bypassed":
+                return h + self.fc.forward(x)
+            case "bias":
+                return h * self.fc.bias
+            case _:
+                return h + self.fc(input=x)
+
+
+@pytest.mark.parametrize("kind", [Rank1(), LowRankDelta(2)])
+@pytest.mark.parametrize("how", ["transposed", "bypassed", "bias", "keyword"])
+def test_a_weight_that_is_read_elsewhere_is_split(how: str, kind: Kind) -> None:
+    target = drawn(ReadTwice(how), 5)
+    model = moved(Modulated(target, Modulator(kind, Table(2), target.weights("*"), seed=0)))
+    agrees(model, [0, 1, 0, 1, 1, 0], calls=[3, 3])
+
+
+@pytest.mark.parametrize("kind", [Rank1(), LowRankDelta(2)])
+def test_hooks_tied_biases_and_root_layers_are_split(kind: Kind) -> None:
+    hooked, tied = nn.Linear(5, 5), nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    hooked.register_forward_hook(_add_input)
+    tied[2].bias = tied[0].bias
+    for net, pattern in ((nn.Sequential(hooked), "*"), (tied, "0.weight"), (nn.Linear(5, 4), "*")):
+        target = drawn(net, 5)
+        model = moved(Modulated(target, Modulator(kind, Table(2), target.weights(pattern), seed=0)))
+        agrees(model, [0, 1, 0, 1, 1, 0], calls=[3, 3])
+
+
+def _add_input(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+    return output + args[0]
+
+
+def test_a_mixed_batch_under_autocast_has_the_dtype_of_a_single_sample() -> None:
+    target = Target(mlp((5,), 4, (7, 6), bias=True), torch.randn(SIZE, 5))
+    model = Modulated(target, Modulator(Rank1(), Table(2), target.weights("*"), seed=0))
+    x = target.example[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(x, task=[0, 1] * 3).dtype == model(x, task=0).dtype == torch.bfloat16
+
+
 class TimeFirst(nn.Module):
     """Tokens run time-first through a linear layer, then batch-first through another, of more axes."""
 

@@ -67,6 +67,10 @@ class Kind:
         """The same modulation at rest, in as few bytes as it needs; `edits` takes it as well."""
         return {part: value.detach().clone() for part, value in raw.items()}
 
+    def writes(self, site: Site) -> tuple[str, ...]:
+        """Names of the tensors that `edits` may put something in the place of."""
+        return (f"{site.module}.{GAIN}", f"{site.module}.{BIAS}") if site.role == "output" else (site.name,)
+
     def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
         """Parts of uniform noise, with shapes, that `edits` wants beside the raw numbers in training."""
         return {}

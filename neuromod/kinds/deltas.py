@@ -29,8 +29,8 @@ class LowRankDelta(Kind):
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise RefusedError(f"rank must be at least 1; got {self.rank}; pass the number of directions")
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise RefusedError(f"rank must be an integer of at least 1; got {self.rank}; pass the number of directions")
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         require_matrix(self, site)
@@ -65,7 +65,7 @@ class LowRankDelta(Kind):
         return (self._scaled(raw["b"]) @ raw["a"]).reshape(site.shape)
 
     def _scaled(self, b: Tensor) -> Tensor:
-        factor = (self.alpha or self.rank) / self.rank
+        factor = 1.0 if self.alpha is None else self.alpha / self.rank
         return b if factor == 1 else factor * b
 
 

@@ -68,3 +68,6 @@ class Head(Kind):
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         return {f"{site.module}.{part}".lstrip("."): value for part, value in raw.items()}
+
+    def writes(self, site: Site) -> tuple[str, ...]:
+        return (site.name, *([f"{site.module}.bias".lstrip(".")] if site.bias else ()))

@@ -35,7 +35,7 @@ class Mask(Kind):
         return {site.name: masked(weight, raw["bits"]) if "bits" in raw else weight * self.mask(site, raw)}
 
     def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
-        """The mask itself, as ``factor``: a mixture of masks lies in [0, 1]."""
+        """The mask itself, as ``factor``: where weights sum to 1, a mixture of masks lies in [0, 1]."""
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The contract of a source: a context in, rows of raw numbers out. A source never sees the target."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,17 +50,25 @@ class Rows:
         if torch.compiler.is_compiling():
             return {key: value.index_select(0, index) for key, value in self.stacked().items()}
         if isinstance(self.values, tuple):
-            chosen = [self.values[position] for position in index.tolist()]
-            return {key: torch.stack([row[key] for row in chosen]) for key in chosen[0]}
+            return _stack([self.values[position] for position in index.tolist()])
         if _in_order(index, len(self)):
             return self.values
         return {key: value.index_select(0, index.to(value.device)) for key, value in self.values.items()}
 
     def stacked(self) -> Row:
         """All distinct rows with a leading row axis."""
-        if isinstance(self.values, tuple):
-            return {key: torch.stack([row[key] for row in self.values]) for key in self.values[0]}
-        return self.values
+        return _stack(self.values) if isinstance(self.values, tuple) else self.values
+
+
+def _stack(rows: Sequence[Row]) -> Row:
+    """Rows with a leading axis; refuses rows that differ in form (sealed beside live masks, heads of other widths)."""
+    forms = [{key: value.shape for key, value in row.items()} for row in rows]
+    if any(form != forms[0] for form in forms):
+        raise RefusedError(
+            "one call for all samples takes rows of one form; got sealed beside live rows, or heads of other widths; "
+            "split the batch instead (vmap=False)"
+        )
+    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def _in_order(index: Tensor, count: int) -> bool:
@@ -115,6 +123,8 @@ class Source(nn.Module):
     """
 
     reads: str = "task"
+    blends: bool = False
+    """Whether rows hold numbers of `Kind.blend`, which no tap takes at a weight."""
 
     def bind(self, starts: Starts) -> None:
         """Take on the shapes of a modulator's sites and start; called once."""
@@ -131,6 +141,10 @@ class Source(nn.Module):
     def own(self, task: int) -> Row:
         """The tensors that a live task has for itself: its whole row, or the code that a shared part turns into one."""
         return {}
+
+    def names(self, context: Context) -> Sequence[object]:
+        """What each row of a call is of, so that its noise is the same in any batch; empty where only its place tells."""
+        return context.tasks or () if self.reads == "task" else ()
 
     def forget(self, task: int) -> None:
         """Drop what only this task needs (after it was sealed)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
+from neuromod.modes import evaluating
 from neuromod.sources.base import Starts
 from neuromod.sources.codes import Codes
 
@@ -49,6 +50,8 @@ def fitted(
     if body is None:
         item = example.flatten(0, 1) if codes.is_set else example
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        if not widths or any(not isinstance(n, int) or n < 1 for n in widths):
+            raise RefusedError(f"hidden layers have widths of at least 1; got {hidden!r}; pass hidden=64 or [64, 32]")
         n = item.flatten(1).shape[1]
         body = Body(n, widths, starts.dtype, starts.generator("body")).to(starts.device)
     return SetEncoder(body) if codes.is_set else body
@@ -56,20 +59,26 @@ def fitted(
 
 def features_of(body: nn.Module, codes: Tensor) -> int:
     """The width of a body's output; refuses one that does not map (rows, ...) to (rows, features)."""
-    training = body.training
-    with torch.no_grad():
-        features = body.eval()(codes)
-    body.train(training)
-    if features.ndim != 2 or len(features) != len(codes):
+    try:
+        with torch.no_grad(), evaluating(body):
+            features = body(codes)
+    except (RuntimeError, TypeError, IndexError) as error:
         raise RefusedError(
-            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {tuple(features.shape)}; "
+            f"a body must take codes of shape {tuple(codes.shape)}, {codes.dtype}; it says: {str(error).splitlines()[0]}; "
+            "pass one that does"
+        ) from error
+    shown = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(codes):
+        raise RefusedError(
+            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {shown}; "
             "flatten or pool at its end"
         )
     return int(features.shape[1])
 
 
 def freeze(body: nn.Module) -> None:
-    """Turn every parameter into a buffer: a fixed network, random or pretrained, that no optimiser finds."""
+    """Turn every parameter into a buffer, in eval mode: a fixed network that no optimiser finds."""
+    body.eval()
     for module in body.modules():
         for name, parameter in list(module._parameters.items()):
             if parameter is not None:

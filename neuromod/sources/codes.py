@@ -23,6 +23,7 @@ class Codes(nn.Module):
     """
 
     one_hot: Tensor | None
+    like: Tensor
 
     def __init__(
         self,
@@ -44,7 +45,13 @@ class Codes(nn.Module):
                 f"{reads!r}; drop it"
             )
         self.reads, self.labels, self.zero = reads, labels, zero
-        self.shape: tuple[int | None, ...] = (code,) if isinstance(code, int) else tuple(code)
+        self.shape: tuple[int | None, ...] = (code,) if isinstance(code, int | float) else tuple(code)
+        if labels is not None and not isinstance(labels, int):
+            raise RefusedError(f"labels= is a number of classes; got {labels!r}; pass an integer")
+        if not self.shape or any(n is not None and (not isinstance(n, int) or n < 1) for n in self.shape):
+            raise RefusedError(
+                f"a code has a width of at least 1; got {code!r}; pass code=16, or the shape of a condition"
+            )
         if None in self.shape[1:] or (reads in ("task", "nothing") and (None in self.shape or len(self.shape) != 1)):
             raise RefusedError(
                 f"a code is a width, or the shape of a condition with None for a set axis in front; got {code!r}"
@@ -52,6 +59,7 @@ class Codes(nn.Module):
         self.initial = start_tasks(tasks) if reads == "task" else ()
         self.table = nn.ParameterDict()
         self.register_buffer("one_hot", None, persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)
 
     @property
     def is_set(self) -> bool:
@@ -59,6 +67,7 @@ class Codes(nn.Module):
         return self.reads == "condition" and self.labels is None and self.shape[:1] == (None,)
 
     def bind(self, starts: Starts) -> None:
+        self.like = torch.empty(0, device=starts.device, dtype=starts.dtype)
         if self.labels is not None:
             self.one_hot = torch.eye(self.labels, device=starts.device, dtype=starts.dtype)
         if self.reads == "nothing":
@@ -132,6 +141,10 @@ class Codes(nn.Module):
             raise RefusedError(
                 f"this source reads a condition of floats; got {condition.dtype}; embed it, or make the source with labels="
             )
+        if condition.dtype != self.like.dtype:
+            raise RefusedError(
+                f"a condition has the dtype of the network, {self.like.dtype}; got {condition.dtype}; convert it with .to()"
+            )
         fits = [n for n in (condition.shape, condition.shape[1:]) if self._fits(n)]
         if not fits or (condition.shape != fits[0] and len(condition) != size):
             wanted = ", ".join("set" if n is None else str(n) for n in self.shape)
@@ -186,7 +199,9 @@ class Codes(nn.Module):
 
 def finite(codes: Tensor, what: str) -> Tensor:
     """The same codes; refuses NaN and infinity, which would spread to every output."""
-    if not torch.compiler.is_compiling() and not bool(torch.isfinite(codes).all()):
+    # Inside a graph or a torch.func transform values can't be read.
+    readable = not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(codes)
+    if readable and not bool(torch.isfinite(codes).all()):
         raise RefusedError(
             f"{what} holds finite numbers; got NaN or infinity; check the input, or lower the learning rate"
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Shared, bind_offset, given_body, spread_of
 
 
 class Hypernet(Shared):
@@ -49,8 +49,12 @@ class Hypernet(Shared):
         chunk_code: int = 8,
     ) -> None:
         super().__init__()
+        if chunk is not None and (chunk < 1 or chunk_code < 1):
+            raise RefusedError(
+                f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"
+            )
         self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.body, self.hidden, self.learn_body = reads, body, hidden, learn_body
+        self.reads, self.body, self.hidden, self.learn_body = reads, given_body(body, learn_body), hidden, learn_body
         self.chunk, self.chunk_code = chunk, chunk_code
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self.offset = nn.Module()

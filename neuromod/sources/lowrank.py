@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Shared, bind_offset, given_body, spread_of
 
 
 class LowRank(Shared):
@@ -42,8 +43,16 @@ class LowRank(Shared):
         learn_body: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(rank, int) or rank < 1:
+            raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
         self.codes = Codes(reads, tasks, rank if reads in ("task", "nothing") else code, labels=labels, zero=True)
-        self.reads, self.rank, self.body, self.hidden, self.learn_body = reads, rank, body, hidden, learn_body
+        self.reads, self.rank, self.body, self.hidden, self.learn_body = (
+            reads,
+            rank,
+            given_body(body, learn_body),
+            hidden,
+            learn_body,
+        )
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
         self.offset = nn.Module()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset
+from neuromod.sources.shared import Shared, bind_offset, given_body
 
 FORMS = ("softmax", "sigmoid", "hard")
 
@@ -22,7 +22,7 @@ class Mixture(Shared):
     CondConv; ``"hard"``: the largest softmax weight counts as 1 and the rest as 0, straight-through, so that in evaluation
     each sample runs under one expert. Experts are learned rows, drawn at the kind's start, or sealed tasks at rest, which
     stay as they are: ``Mixture(modulator.blended(), "input")``. All weights start equal: the router's last layer is zero.
-    Under ``identity=True`` learned experts are added to the target's own value and start at zero.
+    Under ``identity=True`` learned experts are added to the target's own value and start at zero, and the router is drawn.
 
     Args:
         experts: how many rows to learn, or the rows (experts, ...) of `Modulator.blended`.
@@ -53,15 +53,22 @@ class Mixture(Shared):
         super().__init__()
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
-        self.count = experts if isinstance(experts, int) else len(next(iter(experts.values())))
+        self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))
         if self.count < 2:
             raise RefusedError(f"a mixture needs at least two experts; got {self.count}; use a Table for one")
         self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.form, self.body, self.hidden, self.learn_body = reads, form, body, hidden, learn_body
+        self.reads, self.form, self.body, self.hidden, self.learn_body = (
+            reads,
+            form,
+            given_body(body, learn_body),
+            hidden,
+            learn_body,
+        )
         self.router = nn.ParameterDict()
         self.offset = nn.Module()
         self.experts: nn.Module = nn.ParameterDict()
         if not isinstance(experts, int):
+            self.blends = True
             self.experts = nn.Module()
             for key, value in experts.items():
                 self.experts.register_buffer(key, value.detach().clone())
@@ -117,8 +124,8 @@ class Mixture(Shared):
             # One row an expert: samples that share one are run together.
             chosen = weights.argmax(-1)
             rows = {key: value + offset[key] if key in offset else value for key, value in experts.items()}
-            return Rows(rows, chosen[0] if index is None else chosen[index])
-        mixed = {key: torch.tensordot(weights, value, 1) for key, value in experts.items()}
+            return Rows(rows, chosen[0] if index is None else chosen.index_select(0, index.reshape(-1)).view_as(index))
+        mixed = {key: torch.tensordot(weights.to(value.dtype), value, 1) for key, value in experts.items()}
         return Rows({key: value + offset[key] if key in offset else value for key, value in mixed.items()}, index)
 
 

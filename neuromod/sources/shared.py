@@ -1,6 +1,8 @@
 """What sources have in common whose parameters serve all tasks: codes, a body, and an offset that rows start at."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -28,6 +30,18 @@ class Shared(Source):
     def forget(self, task: int) -> None:
         del self.codes.table[str(task)]
 
+    def names(self, context: Context) -> Sequence[object]:
+        if self.codes.labels is not None and context.condition is not None:
+            return tuple(context.condition.reshape(-1).unique().tolist())
+        return super().names(context)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a fixed body stays in eval mode, for its statistics and dropout are fixed too."""
+        super().train(mode)
+        if not self.learn_body and self.body is not None:
+            self.body.eval()
+        return self
+
     def features(self, context: Context) -> tuple[Tensor, Tensor | None]:
         """The body's features (rows, features) and the index of the row that each sample uses."""
         codes, index = self.codes(context)
@@ -40,6 +54,11 @@ class Shared(Source):
         if not self.learn_body:
             freeze(self.body)
         return features_of(self.body, codes)
+
+
+def given_body(body: nn.Module | None, learn: bool) -> nn.Module | None:
+    """The user's body, or a copy of it that will be fixed: what the user gave stays as it is."""
+    return body if learn else copy.deepcopy(body)
 
 
 def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
