@@ -1,0 +1,40 @@
+"""What the docs conclude is what the ledger says."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
+
+
+def mean(kind: str, arm: str) -> float:
+    return float(MEAN[f"conditioning-{kind}-{arm}"])
+
+
+def test_few_numbers_gain_from_the_input_more_than_from_the_task() -> None:
+    for kind in ("gate", "film"):
+        told = max(mean(kind, "task"), mean(kind, "table-task"))
+        assert mean(kind, "input") >= told + 0.1
+        assert mean(kind, "random") > told
+        assert max(mean(kind, "inferred"), mean(kind, "table-inferred")) < told - 0.1
+
+
+def test_masks_gain_nothing() -> None:
+    means = [mean("masks", arm) for arm in ("constant", "task", "input", "random")]
+    assert max(means) - min(means) < 0.01
+
+
+def test_a_constant_gate_is_below_the_classifier_alone() -> None:
+    alone = MEAN["conditioning-none"]
+    assert max(mean("gate", "constant"), mean("gate", "table-constant")) < alone
+    assert mean("gate", "task") < mean("gate", "table-task")
+
+
+def test_routing_is_as_good_as_being_told() -> None:
+    assert abs(MEAN["routing-mixture"] - MEAN["routing-bank-known"]) < 0.001
+    assert MEAN["routing-bank-inferred"] < MEAN["routing-mixture"] - 0.02
+
+
+def test_the_docs_say_so() -> None:
+    page = " ".join((ROOT / "docs/conditioning.md").read_text().split())
+    assert "the more it gains from reading the input, more than from being told the task" in page
