@@ -19,10 +19,10 @@ def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
     if odd is not None:
         shown = tuple(odd.shape) if isinstance(odd, Tensor) else type(odd).__name__
         raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {shown}; stack the samples")
-    sizes = {x.shape[axis] for x in inputs}
-    if len(sizes) > 1 or 0 in sizes:
-        raise RefusedError(f"inputs share one batch of at least one sample; got {sorted(sizes)}; check axis {axis}")
-    return sizes.pop()
+    sizes = [x.shape[axis] for x in inputs]
+    if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):
+        raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check axis {axis}")
+    return sizes[0]
 
 
 def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool) -> Parsed:
