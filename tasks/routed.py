@@ -10,6 +10,7 @@ from torch import Tensor
 from neuromod import Mixture, Modulated, Modulator
 from neuromod.seeds import derive
 from tasks.errors import UserError, nearest
+from tasks.played import told
 from tasks.runs import Run
 from tasks.streams import Stream
 
@@ -54,13 +55,13 @@ def restore(model: torch.nn.Module, folder: Path) -> None:
 def routing(model: Modulated, stream: Stream, images: int = 500) -> dict[str, Any]:
     """Mean routing weight of each expert (column) on the first test images of each task (row), of the first mixture."""
     source = next((m.source for m in model.named_modulators().values() if isinstance(m.source, Mixture)), None)
-    if source is None or source.reads != "input":
+    if source is None:
         return {}
-    rows = [_mean(model, source, task.view(task.test.images[:images])) for task in stream]
+    rows = [_mean(model, source, task.view(task.test.images[:images]), n) for n, task in enumerate(stream)]
     experts = [str(e + 1) for e in range(source.count)]
     return {"routing": {"weights": [[round(v, 4) for v in row.tolist()] for row in rows], "experts": experts}}
 
 
-def _mean(model: Modulated, source: Mixture, x: Tensor) -> Tensor:
-    weights, _ = source.weights(model.context((x,)))
+def _mean(model: Modulated, source: Mixture, x: Tensor, task: int) -> Tensor:
+    weights, _ = source.weights(model.context((x,), **told(model, task)))
     return weights.double().mean(0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset, given_body, spread_of
+from neuromod.sources.shared import Shared, bind_offset, spread_of
 
 
 class Hypernet(Shared):
@@ -48,16 +48,13 @@ class Hypernet(Shared):
         chunk: int | None = None,
         chunk_code: int = 8,
     ) -> None:
-        super().__init__()
+        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
         if chunk is not None and (chunk < 1 or chunk_code < 1):
             raise RefusedError(
                 f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"
             )
-        self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.body, self.hidden, self.learn_body = reads, given_body(body, learn_body), hidden, learn_body
         self.chunk, self.chunk_code = chunk, chunk_code
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
-        self.offset = nn.Module()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scales: dict[str, float] = {}
 
@@ -68,7 +65,7 @@ class Hypernet(Shared):
         codes = self.codes.example(starts)
         if self.chunk is not None:
             codes = self._with_chunks(codes, starts)
-        features = self.bind_body(self.hidden, starts, codes)
+        features = self.bind_body(starts, codes)
         bind_offset(self.offset, starts, [key for key, scale in self.scales.items() if scale == 0])
         free = all(self.scales.values())
         self.scales |= {key: spread_of(offset) or 1.0 for key, offset in self.offset.named_buffers()}

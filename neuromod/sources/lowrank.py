@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset, given_body, spread_of
+from neuromod.sources.shared import Shared, bind_offset, spread_of
 
 
 class LowRank(Shared):
@@ -42,26 +42,19 @@ class LowRank(Shared):
         labels: int | None = None,
         learn_body: bool = True,
     ) -> None:
-        super().__init__()
         if not isinstance(rank, int) or rank < 1:
             raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
-        self.codes = Codes(reads, tasks, rank if reads in ("task", "nothing") else code, labels=labels, zero=True)
-        self.reads, self.rank, self.body, self.hidden, self.learn_body = (
-            reads,
-            rank,
-            given_body(body, learn_body),
-            hidden,
-            learn_body,
-        )
+        mixed = rank if reads in ("task", "nothing") else code
+        super().__init__(Codes(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
+        self.rank = rank
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
-        self.offset = nn.Module()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)
         if self.reads not in ("task", "nothing"):
             codes = self.codes.example(starts)
-            features = self.bind_body(self.hidden, starts, codes)
+            features = self.bind_body(starts, codes)
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
         bind_offset(self.offset, starts, starts.shapes)
         for key, start in self.offset.named_buffers():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Context, Rows, Starts
 from neuromod.sources.codes import Codes, Shape
-from neuromod.sources.shared import Shared, bind_offset, given_body
+from neuromod.sources.shared import Shared, bind_offset
 
 FORMS = ("softmax", "sigmoid", "hard")
 
@@ -50,22 +50,14 @@ class Mixture(Shared):
         labels: int | None = None,
         learn_body: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
         self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))
         if self.count < 2:
             raise RefusedError(f"a mixture needs at least two experts; got {self.count}; use a Table for one")
-        self.codes = Codes(reads, tasks, code, labels=labels)
-        self.reads, self.form, self.body, self.hidden, self.learn_body = (
-            reads,
-            form,
-            given_body(body, learn_body),
-            hidden,
-            learn_body,
-        )
+        self.form = form
         self.router = nn.ParameterDict()
-        self.offset = nn.Module()
         self.experts: nn.Module = nn.ParameterDict()
         if not isinstance(experts, int):
             self.blends = True
@@ -75,7 +67,7 @@ class Mixture(Shared):
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)
-        features = self.bind_body(self.hidden, starts, self.codes.example(starts))
+        features = self.bind_body(starts, self.codes.example(starts))
         like = torch.zeros(self.count, device=starts.device, dtype=starts.dtype)
         weight = like.new_zeros(self.count, features)
         if isinstance(self.experts, nn.ParameterDict):

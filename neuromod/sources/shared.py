@@ -14,9 +14,13 @@ from neuromod.sources.codes import Codes
 class Shared(Source):
     """A source that turns codes into rows with parameters that all rows share; a task's own part is its code."""
 
-    codes: Codes
-    body: nn.Module | None
-    learn_body: bool
+    def __init__(self, codes: Codes, body: nn.Module | None, hidden: int | Sequence[int], learn_body: bool) -> None:
+        super().__init__()
+        self.codes, self.reads = codes, codes.reads
+        self.hidden, self.learn_body = hidden, learn_body
+        # A body that will be fixed is a copy: what the user gave stays as it is.
+        self.body = body if learn_body else copy.deepcopy(body)
+        self.offset = nn.Module()
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         return self.codes.add(task, starts, options)
@@ -48,17 +52,12 @@ class Shared(Source):
         assert self.body is not None
         return self.body(codes), index
 
-    def bind_body(self, hidden: int | Sequence[int], starts: Starts, codes: Tensor) -> int:
+    def bind_body(self, starts: Starts, codes: Tensor) -> int:
         """Build the default body, or take the given one; returns the width of its features."""
-        self.body = fitted(self.body, hidden, self.codes, codes, starts)
+        self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
         if not self.learn_body:
             freeze(self.body)
         return features_of(self.body, codes)
-
-
-def given_body(body: nn.Module | None, learn: bool) -> nn.Module | None:
-    """The user's body, or a copy of it that will be fixed: what the user gave stays as it is."""
-    return body if learn else copy.deepcopy(body)
 
 
 def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
