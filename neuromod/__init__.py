@@ -4,6 +4,7 @@
 """
 
 from neuromod.bake import bake
+from neuromod.bank import Bank
 from neuromod.calibrate import calibrate
 from neuromod.errors import RefusedError
 from neuromod.kinds import (
@@ -26,9 +27,11 @@ from neuromod.regularise import OutputRegulariser
 from neuromod.sites import Site
 from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
 from neuromod.target import Target
+from neuromod.together import Together
 
 __all__ = [
     "Affine",
+    "Bank",
     "Bernoulli",
     "Gate",
     "Generated",
@@ -52,6 +55,7 @@ __all__ = [
     "Table",
     "Target",
     "Threshold",
+    "Together",
     "TopK",
     "bake",
     "calibrate",

@@ -1,6 +1,7 @@
 """Measure a task's norm statistics: what `Statistics` keeps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
+from neuromod.sources.base import Row
+from neuromod.substitute import call, run
 
 
 @torch.no_grad()
@@ -37,7 +40,7 @@ def calibrate(
             norm.training, norm.track_running_stats, norm.momentum = True, True, None
         for batch in [data] if isinstance(data, Tensor) else data:
             inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(model.target.example)]
-            model.measure(inputs, task, condition, fresh)
+            _forward(model, inputs, task, condition, fresh)
             batches += 1
     finally:
         for name, norm in norms.items():
@@ -46,3 +49,23 @@ def calibrate(
         raise RefusedError(f"calibrate needs at least one batch; got none for task {task}; pass the task's inputs")
     for keeper in keepers:
         keeper.measure(task, fresh)
+
+
+def _forward(
+    model: Modulated,
+    inputs: tuple[Tensor, ...],
+    task: int,
+    condition: int | Tensor | None,
+    buffers: Mapping[str, Tensor],
+) -> None:
+    """One forward of a task that updates ``buffers`` in place as its norms do in training."""
+    learned = {n: m for n, m in model.named_modulators().items() if m.kind.learned}
+    modulators = list(learned.values())
+    context = model.context(inputs, task, condition)
+    parts = [(modulator(context), model._gathers[name]) for name, modulator in learned.items()]
+
+    def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
+        edits = {**model._edits_of(rows, modulators), **buffers}
+        return call(model._skeleton, edits, x, model._anatomy)
+
+    run(one, parts, inputs, model.target.batch_axis, model.target.probe.output_axes)

@@ -13,7 +13,7 @@ from neuromod.context import parse_condition, parse_inputs, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Context, Row, Rows
-from neuromod.substitute import Anatomy, Edits, anatomy, call, fold, run, run_vmapped
+from neuromod.substitute import Anatomy, Edits, anatomy, call, fold, run, run_together, run_vmapped
 from neuromod.target import Target
 
 DERIVED = ("_now", "_anatomy", "_one_row", "_cached")
@@ -141,23 +141,20 @@ class Modulated(nn.Module):
 
         return Context(first, size, tasks, index, ids, given, activation)
 
-    def measure(
-        self, inputs: tuple[Tensor, ...], task: int, condition: int | Tensor | None, buffers: Mapping[str, Tensor]
-    ) -> None:
-        """One forward of a task that updates ``buffers`` in place as its norms do in training (for `calibrate`)."""
-        learned = {n: m for n, m in self.named_modulators().items() if m.kind.learned}
-        modulators = list(learned.values())
-        context = self.context(inputs, task, condition)
-        parts = [(modulator(context), self._gathers[name]) for name, modulator in learned.items()]
-
-        def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
-            return call(self._skeleton, {**self._edits_of(rows, modulators), **buffers}, x, self._anatomy)
-
-        run(one, parts, inputs, self.target.batch_axis, self.target.probe.output_axes)
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The target's own tensors by name, in the dtype and on the device of this model."""
+        return self._now
 
     def substituted(self, edits: Mapping[str, Tensor], *inputs: Tensor) -> Any:
         """One forward with the given tensors in the place of the target's, whatever the modulators say."""
         return call(self._skeleton, edits, inputs, self._anatomy)
+
+    def side_by_side(self, rows: Mapping[str, Row], inputs: tuple[Tensor, ...]) -> Any:
+        """Batches (T, B, ...) under rows (T, ...) of every modulator that learns, in one call (for `Together`)."""
+        learned = [self.named_modulators()[name] for name in rows]
+        return run_together(
+            lambda part: self._edits_of(part, learned), self._skeleton, self._anatomy, list(rows.values()), inputs
+        )
 
     # ---- tasks -----------------------------------------------------------------------------------------------------
 

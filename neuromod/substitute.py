@@ -212,3 +212,19 @@ def run_vmapped(
     output = torch.vmap(sample, in_dims=(0, *[in_axis] * len(inputs)), randomness="different")(edits, *inputs)
     leaves, structure = pytree.tree_flatten(output)
     return pytree.tree_unflatten([t.movedim(0, a) for t, a in zip(leaves, out_axes, strict=True)], structure)
+
+
+def run_together(
+    edits_of: Callable[[list[Any]], Edits],
+    net: nn.Module,
+    known: Anatomy,
+    rows: Sequence[Mapping[str, Tensor]],
+    inputs: tuple[Tensor, ...],
+) -> Any:
+    """Whole batches of several rows in one call: rows (T, ...) a modulator and inputs (T, B, ...), outputs (T, B, ...)."""
+
+    def one(edits: Edits, *x: Tensor) -> Any:
+        return functional_call(net, edits, x, tie_weights=known.tied)
+
+    edits = torch.vmap(lambda part: fold(net, edits_of(part), known.folds))(list(rows))
+    return torch.vmap(one, randomness="different")(edits, *inputs)

@@ -62,13 +62,24 @@ def modulated(
     """
     parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
     model = Modulated(target, *parts, vmap=vmap)
-    for part in parts:
-        own = isinstance(part.source, Table) and part.reads == "task"
-        if own and isinstance(part.kind, Head) and part.kind.width is None:
-            for task, width in enumerate(widths):
-                part.source.forget(task)
-                part.add(task, width=width)
+    for part in (p for p in parts if _sized(p)):
+        for task, width in enumerate(widths):
+            part.source.forget(task)
+            part.add(task, width=width)
     return model
+
+
+def add(model: Modulated, task: int, width: int) -> None:
+    """Add a task of so many outputs to a model that was built without it."""
+    for part in model.named_modulators().values():
+        if part.reads == "task":
+            part.add(task, **({"width": width} if _sized(part) else {}))
+
+
+def _sized(part: Modulator) -> bool:
+    """Whether a task's width is that of its data: a `Head` from a `Table` that says none."""
+    table = isinstance(part.source, Table) and part.reads == "task"
+    return table and isinstance(part.kind, Head) and part.kind.width is None
 
 
 def regulariser(model: Modulated, config: Mapping[str, Any], *, seed: int) -> OutputRegulariser | None:

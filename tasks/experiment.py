@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from tasks.conditions import conditions
 from tasks.config import load as compose
 from tasks.data import load
 from tasks.errors import UserError, nearest
-from tasks.inferred import check_methods, inferred, scenarios
+from tasks.fill import fill
+from tasks.inferred import inferred, named, scenarios
 from tasks.pictures import pictures
 from tasks.played import Played
 from tasks.routed import bank_config, restore, routed, routing
@@ -25,7 +27,7 @@ from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.selection import chosen
 from tasks.streams import Stream, held_out
-from tasks.train import Plan, train
+from tasks.train import Plan, State, train
 
 METHODS = ("modulated", "routed", "dense", "ridge", "nothing")
 
@@ -44,7 +46,8 @@ def execute(
     """
     torch.set_num_threads(config["threads"])
     device = _device(config["device"])
-    check_methods(config["inference"]["methods"])
+    for name in config["inference"]["methods"]:
+        named(name)  # a typing mistake is told before the training whose end would find it
     bank = None
     if config["method"] == "routed":
         told = bank_config(config, compose)
@@ -63,10 +66,16 @@ def execute(
             )
         began = time.process_time()
         learner = make_learner(config, target, stream, derived, bank).to(device)
-        plan = make_plan(config)
-        state = train(learner, stream, plan, run, seed=derived["data"], title=config["title"])
+        plan, options = make_plan(config), {"seed": derived["data"], "title": config["title"]}
+        if config["order"] == "bank":
+            assert isinstance(learner, Played)
+            filled = fill(learner, stream, plan, run, together=config["together"], **options)
+            outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
+            outcome |= {"matrix": [filled.final], "learned": filled.learned}
+        else:
+            outcome = _outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
         learner.eval()
-        result = _result(config, learner, stream, state)
+        result = _result(config, learner, stream, outcome)
         if held is None:
             result["selection"] = chosen(config, results)
         run.finish(result | {"seconds": round(time.process_time() - began, 2)})
@@ -101,6 +110,8 @@ def make_learner(
     bank: tuple[Mapping[str, Any], Path] | None = None,
 ) -> nn.Module:
     """What is trained; ``bank`` is the config and the folder of the finished run whose tasks a router mixes."""
+    if config["order"] == "bank" and config["method"] != "modulated":
+        raise UserError(f"order=bank fills a bank of modulations; got method={config['method']}; pass order=sequence")
     if config["regulariser"]["beta"] and config["method"] in METHODS[1:]:
         raise UserError(
             f"a regulariser acts on method=modulated; got method={config['method']}; pass regulariser.beta=0"
@@ -114,7 +125,9 @@ def make_learner(
             return Nothing(target)
         case "modulated":
             widths, options = [task.classes for task in stream], {"seed": derived["source"], "vmap": config["vmap"]}
-            model = modulated(target, config["modulators"], tasks=len(stream), widths=widths, **options)
+            # A bank learns of its tasks as they come.
+            count = 0 if config["order"] == "bank" else len(stream)
+            model = modulated(target, config["modulators"], tasks=count, widths=widths[:count], **options)
             if config["compile"]:
                 model.compile()
             return Played(model, regulariser(model, config, seed=derived["source"]))
@@ -133,7 +146,7 @@ def make_learner(
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
     """The numbers of the loop; a word that is not known is answered with the nearest."""
-    _known(config, "order", ("sequence", "joint"))
+    _known(config, "order", ("sequence", "joint", "bank"))
     _known(config, "schedule", ("constant", "cosine"))
     _known(config, "precision", ("float32", "bfloat16"))
     options = dict(config["optimizer"])
@@ -166,9 +179,19 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any) -> dict[str, Any]:
-    own, size, shared = learner.per_task()
+def _outcome(state: State, *, joint: bool) -> dict[str, Any]:
+    """What the loop measured."""
     found = metrics.summary(state.matrix, state.initial)
+    return {
+        "accuracy": metrics.average_accuracy(state.matrix),
+        "forgetting": None if joint else found["forgetting"],
+        "summary": found,
+        "matrix": [[None if v != v else v for v in row] for row in state.matrix.tolist()],
+    }
+
+
+def _result(config: Mapping[str, Any], learner: Any, stream: Stream, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    own, size, shared = learner.per_task()
     joint = config["order"] == "joint"
     per_task = bool(own) and not shared
     trained = (
@@ -185,10 +208,7 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
         "method": config["title"],
         "role": learner.role,
         "trained": trained,
-        "accuracy": metrics.average_accuracy(state.matrix),
-        "forgetting": None if joint else found["forgetting"],
-        "summary": found,
-        "matrix": [[None if v != v else v for v in row] for row in state.matrix.tolist()],
+        **outcome,
         "parameters_per_task": own,
         "bytes_per_task": size,
         "parameters_shared": shared,
@@ -201,7 +221,7 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, state: Any)
         result |= conditions(learner, stream, **options, seed=seeds(config["seed"])["sampling"])
         wanted = config["inference"]
         if wanted["methods"]:
-            result["inference"] = inferred(learner.model, stream, **wanted)
+            result["inference"] = inferred(learner.model, stream, **wanted, seed=seeds(config["seed"])["sampling"])
         if "brute_force" in wanted["methods"]:
             result["scenarios"] = scenarios(result["inference"]["brute_force"])
     return result

@@ -1,36 +1,98 @@
 """How well the network tells which task an unlabelled image belongs to."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuromod import Modulated
-from neuromod.inference import brute_force, one_shot
+from neuromod.bank import Bank
+from neuromod.inference import OBJECTIVES, Calibration, Rule, calibrate_rule, infer
+from neuromod.inference.infer import METHODS
 from tasks.errors import UserError, nearest
+from tasks.seeds import generator
 from tasks.streams import Stream
 
-METHODS = {"one_shot": one_shot, "brute_force": brute_force}
+CALIBRATED, FIRST = "calibrated_", "_first"
+HELD = 256  # training images of each task that a calibration is fitted on
+SHOWN = 50  # tasks up to which a result holds the confusion of every pair
 
 
-def check_methods(methods: Sequence[str]) -> None:
-    """Refuse an unknown method: before the training whose end would use it."""
-    for name in methods:
-        if name not in METHODS:
-            raise UserError(
-                f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, METHODS)}"
-            )
+@dataclass(frozen=True)
+class Named:
+    """A rule by the name that a config gives it: ``[calibrated_]METHOD[_OBJECTIVE][_first]``."""
+
+    method: str
+    objective: str
+    calibrated: bool
+    first: bool
 
 
-def inferred(model: Modulated, stream: Stream, *, methods: list[str], images: int, group: int) -> dict[str, Any]:
-    """For each method: task accuracy for single images and for groups that share a task, class accuracy end to end.
+def named(name: str) -> Named:
+    """The rule of a name; without an objective it is entropy. ``_first`` takes the gradient at the first masked tensor."""
+    rest = name.removeprefix(CALIBRATED)
+    short = rest.removesuffix(FIRST)
+    for method in METHODS:
+        objective = short.removeprefix(method).removeprefix("_") or "entropy"
+        if short.startswith(method) and objective in OBJECTIVES:
+            return Named(method, objective, rest != name, short != rest)
+    known = [*METHODS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
+    raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, known)}")
 
-    Beside it, on the same images: class accuracy where the task is known, and where task and class must both be right.
-    The first ``images`` test images of each task are used. ``confusion`` (T, T): the share of images of task i that are
-    taken for task j. Scores are computed image by image; a group sums them, so nothing depends on the batch.
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Test images of every task, drawn at random: ``x`` (N, ...), labels ``y`` (N,), the true task ``task`` (N,)."""
+
+    x: Tensor
+    y: Tensor
+    task: Tensor
+    each: int
+
+    @classmethod
+    def draw(cls, stream: Stream, images: int, seed: int, tasks: int | None = None) -> "Queries":
+        """``images`` of each of the first tasks (fewer where a task has fewer), in a drawn order."""
+        some = stream.tasks[:tasks]
+        count = min(images, *(len(task.test) for task in some))
+        xs, ys, ids = [], [], []
+        for number, task in enumerate(some):
+            order = torch.randperm(len(task.test), generator=generator("queries", seed, number))[:count]
+            order = order.to(task.test.images.device)
+            xs.append(task.view(task.test.images[order]))
+            ys.append(task.test.labels[order])
+            ids.append(torch.full_like(ys[-1], number))
+        return cls(torch.cat(xs), torch.cat(ys), torch.cat(ids), count)
+
+
+def inferred(
+    model: Modulated,
+    stream: Stream,
+    *,
+    methods: Sequence[str],
+    images: int,
+    group: int,
+    groups: Sequence[int] = (),
+    at: Sequence[int] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What every method finds (`measure`) on ``images`` random test images a task, a query an image.
+
+    ``groups`` are more sizes of groups that share a task. ``at`` lists numbers of tasks k: each method is measured as well
+    over the first k tasks alone, under ``at.k``.
     """
-    return {name: _measure(model, stream, name, images, group) for name in methods}
+    model.eval()
+    queries = Queries.draw(stream, images, seed)
+    found: dict[str, Any] = {}
+    for name in methods:
+        found[name] = _found(model, stream, queries, name, len(stream), (group, *groups), seed)
+        for count in at:
+            part = queries if count == len(stream) else Queries.draw(stream, images, seed, count)
+            small = _found(model, stream, part, name, count, (group,), seed)
+            kept = {key: value for key, value in small.items() if key != "confusion"}
+            found[name].setdefault("at", {})[str(count)] = kept
+    return found
 
 
 def scenarios(found: Mapping[str, Any]) -> dict[str, float]:
@@ -42,33 +104,81 @@ def scenarios(found: Mapping[str, Any]) -> dict[str, float]:
     return {"CL1": found["known"], "CL2": found["class"], "CL3": found["task_and_class"]}
 
 
-def _measure(model: Modulated, stream: Stream, name: str, images: int, group: int) -> dict[str, Any]:
-    tasks = list(range(len(stream)))
-    confusion = torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
-    right_group, right_class, right_known, right_both, groups, count = 0, 0, 0, 0, 0, 0
-    for number, task in enumerate(stream):
-        x, y = task.view(task.test.images[:images]), task.test.labels[:images]
-        scores = torch.cat([METHODS[name](model, part, tasks=tasks) for part in x.split(250)])
-        guess = scores.argmax(1)
-        confusion[number] = torch.bincount(guess.cpu(), minlength=len(tasks)).double() / len(y)
-        whole = scores[: len(y) // group * group].reshape(-1, group, len(tasks)).sum(1).argmax(1)
-        right_group, groups = right_group + int((whole == number).sum()), groups + len(whole)
-        right = _right(model, x, y, guess)
-        right_class, right_both = right_class + int(right.sum()), right_both + int((right & (guess == number)).sum())
-        right_known, count = right_known + int(_right(model, x, y, number).sum()), count + len(y)
-    return {
-        "image": float(confusion.diagonal().mean()),
-        "group": right_group / max(groups, 1),
-        "group_size": group,
-        "class": right_class / count,
-        "known": right_known / count,
-        "task_and_class": right_both / count,
-        "images_per_task": images,
-        "confusion": [[round(v, 6) for v in row] for row in confusion.tolist()],
+def measure(
+    model: Modulated, queries: Queries, guess: Tensor, grouped: Mapping[int, Tensor], tasks: int
+) -> dict[str, Any]:
+    """What guesses of the task are worth.
+
+    ``image``: share of images whose task is found. ``class``: class accuracy under the task that was found (GNs of Wortsman
+    et al. 2020, shared labels). ``task_and_class``: task and class both right (GNu, labels of each task its own). ``known``:
+    class accuracy where the task is told (GG), on the same images. ``groups``: share of groups that share a task, by size.
+    """
+    guess = guess.to(queries.task.device)
+    hit = guess == queries.task
+    right = predicted(model, queries.x, guess) == queries.y
+    known = right if bool(hit.all()) else predicted(model, queries.x, queries.task) == queries.y
+    result: dict[str, Any] = {
+        "image": float(hit.double().mean()),
+        "class": float(right.double().mean()),
+        "task_and_class": float((right & hit).double().mean()),
+        "known": float(known.double().mean()),
+        "images_per_task": queries.each,
     }
+    sizes = {}
+    for size, answer in grouped.items():
+        truth = queries.task.view(-1, queries.each)[:, : queries.each // size * size].reshape(-1, size)[:, 0]
+        sizes[str(size)] = float((answer.to(truth.device) == truth).double().mean())
+    first = next(iter(sizes), None)
+    result |= {"group": sizes[first] if first else None, "group_size": int(first) if first else None, "groups": sizes}
+    if tasks <= SHOWN:
+        confusion = torch.zeros(tasks, tasks, dtype=torch.float64)
+        confusion.index_put_((queries.task.cpu(), guess.cpu()), torch.ones(len(guess)).double(), accumulate=True)
+        result["confusion"] = [[round(v, 6) for v in row] for row in (confusion / queries.each).tolist()]
+    return result
 
 
 @torch.no_grad()
-def _right(model: Modulated, x: Tensor, y: Tensor, task: int | Tensor) -> Tensor:
-    """Which images are classified right under the task of each: bool (B,)."""
-    return model(x, task=task).argmax(1) == y  # type: ignore[no-any-return]
+def predicted(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -> Tensor:
+    """The class of each image under the task of each."""
+    parts = [model(a, task=b).argmax(1) for a, b in zip(x.split(chunk), task.split(chunk), strict=True)]
+    return torch.cat(parts)
+
+
+def _found(
+    model: Modulated,
+    stream: Stream,
+    queries: Queries,
+    name: str,
+    count: int,
+    sizes: Sequence[int],
+    seed: int,
+) -> dict[str, Any]:
+    tasks, asked = list(range(count)), named(name)
+    with torch.no_grad():
+        bank = None if asked.method == "brute_force" else Bank(model, tasks)
+    real = max(task.classes for task in stream)
+    sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
+    rule = Rule(asked.method, asked.objective, sites, real)
+    calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
+    options: dict[str, Any] = {"tasks": tasks, "bank": bank, "calibration": calibration}
+    single = infer(model, queries.x, rule, **options)
+    groups = {}
+    for size in (s for s in sizes if s <= queries.each):
+        whole = queries.x.unflatten(0, (-1, queries.each))[:, : queries.each // size * size].flatten(0, 1)
+        summed = asked.method in ("brute_force", "one_shot")
+        if summed:
+            scores = single.scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
+            groups[size] = scores.reshape(-1, size, count).sum(1).argmax(1)
+        else:
+            groups[size] = infer(model, whole, rule, group=size, **options).task
+    return measure(model, queries, single.task, groups, count)
+
+
+def _calibration(model: Modulated, stream: Stream, rule: Rule, tasks: Sequence[int], seed: int) -> Calibration:
+    """Fitted on training images; masks have seen some of them, at most two or three times."""
+    data = {}
+    for number in tasks:
+        task = stream[number]
+        order = torch.randperm(len(task.train), generator=generator("calibration", seed, number))[:HELD]
+        data[number] = task.view(task.train.images[order.to(task.train.images.device)])
+    return calibrate_rule(model, data, rule)

@@ -14,6 +14,7 @@ from tasks.played import told
 from tasks.streams import Stream
 
 IMAGES = 256  # test images of each task that a picture is taken from
+SHOWN = 24  # tasks whose masks are drawn
 CHUNK = 64  # rows of weights, one an image, would fill the memory otherwise
 
 
@@ -23,7 +24,7 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for modulator in model.modulators.values():
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
-            masks = [_masks(modulator, task) for task in range(len(stream))]
+            masks = [_masks(modulator, task) for task in range(min(len(stream), SHOWN))]
             found["overlap"] = _rounded(_overlap(masks))
             found |= _changed(modulator, masks, stream)
     if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):
@@ -32,8 +33,10 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
 
 
 def _masks(modulator: Any, task: int) -> list[Tensor]:
-    raws = by_site(modulator(Context((), 0, tasks=(task,))).row(0))
-    return [modulator.kind.mask(site, raws[site.label]) for site in modulator.sites]
+    raws = by_site(modulator(Context((), 0, tasks=(task,))).one())
+    # The factor of a blend is the mask, of live and of sealed tasks alike.
+    now = modulator.target.tensors()
+    return [modulator.kind.blend(site, raws[site.label], now)["factor"] for site in modulator.sites]
 
 
 def _overlap(masks: list[list[Tensor]]) -> Tensor:
@@ -54,7 +57,7 @@ def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[
     if len(site.shape) != 2 or site.shape[1] != channels * height * width:
         return {}
     pictures = []
-    for number, (task, mask) in enumerate(zip(stream, masks, strict=True)):
+    for number, (task, mask) in enumerate(zip(stream.tasks, masks, strict=False)):
         row = modulator.start(number if isinstance(modulator.source, Table) else "offset")
         start = modulator.kind.mask(site, by_site(row)[site.label])
         share = (mask[0] != start).float().mean(0).reshape(channels, height, width).mean(0)

@@ -1,10 +1,11 @@
 """A modulated network as the training loop sees it."""
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
 
-from neuromod import Modulated, OutputRegulariser, calibrate
+from neuromod import Modulated, Modulator, OutputRegulariser, calibrate
 from tasks.streams import Task
 
 
@@ -45,7 +46,15 @@ class Played(nn.Module):
     def per_task(self) -> tuple[int, int, int]:
         """Parameters a task, bytes a task, shared parameters."""
         tasks = self.model.tasks()
-        readers = [m for m in self.model.named_modulators().values() if m.reads == "task"]
-        own = [sum(p.numel() for m in readers if m.kind.learned for p in m.source.own(t).values()) for t in tasks]
+        readers = [m for m in self.model.named_modulators().values() if m.reads == "task" and m.kind.learned]
+        live = sum(p.numel() for m in readers for t in m.source.tasks() for p in m.source.own(t).values())
+        own = sum(_own(m, tasks[0]) for m in readers) if tasks else 0
         total = sum(p.numel() for p in self.model.parameters())
-        return own[0] if own else 0, self.model.bytes_per_task(tasks[0]) if tasks else 0, total - sum(own)
+        return own, self.model.bytes_per_task(tasks[0]) if tasks else 0, total - live
+
+
+def _own(modulator: Modulator, task: int) -> int:
+    """The parameters that a task has, or had while it was learned."""
+    if task in modulator.source.tasks():
+        return sum(p.numel() for p in modulator.source.own(task).values())
+    return sum(math.prod(shape) for site in modulator.sites for shape in modulator.kind.shapes(site).values())

@@ -77,7 +77,7 @@ def train(learner: Any, stream: Stream, plan: Plan, run: Run, *, seed: int, titl
         if optimizer is not None:
             _phase(learner, stream, plan, run, state, optimizer, tasks, steps, seed, progress)
         for t in tasks:
-            learner.finish(t, stream[t], _sample(stream[t]))
+            learner.finish(t, stream[t], sample(stream[t]))
         _measure(learner, stream, plan, run, state, tasks, steps)
         state.phase, state.step, optimizer = state.phase + 1, 0, None
         _save(learner, None, run, state, steps)
@@ -102,7 +102,7 @@ def _phase(
     learner.train()
     while state.step < steps:
         x, y, ids = sampler.draw(state.step, tasks)
-        _set_rate(optimizer, plan.schedule, state.step, steps)
+        set_rate(optimizer, plan.schedule, state.step, steps)
         with autocast(plan.precision, x.device):
             logits = learner(x, tasks[0] if len(tasks) == 1 else ids)
             loss = sum_over_tasks(nn.functional.cross_entropy(logits, y, reduction="none"), ids)
@@ -133,7 +133,8 @@ def sum_over_tasks(losses: Tensor, ids: Tensor) -> Tensor:
     return (losses / ids.bincount()[ids]).sum()
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, schedule: str, step: int, steps: int) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, schedule: str, step: int, steps: int) -> None:
+    """The rate of a step: constant, or half a cosine from the first rate to 0 over the steps."""
     factor = 0.5 * (1 + math.cos(math.pi * step / steps)) if schedule == "cosine" else 1.0
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
@@ -169,7 +170,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def _sample(task: Task, batches: int = 10, size: int = 128) -> list[Tensor]:
+def sample(task: Task, batches: int = 10, size: int = 128) -> list[Tensor]:
     """The first images of a task in batches, for its statistics."""
     images = task.train.images[: batches * size]
     return [task.view(part) for part in images.split(size) if len(part) > 1]

@@ -230,7 +230,7 @@ def test_brute_force_serves_heads_of_different_widths() -> None:
     heads.add(2, width=3)
     scores = brute_force(model, X, tasks=[0, 1, 2])
     assert bool(torch.isfinite(scores).all())
-    with pytest.raises(RefusedError, match=r"same shapes; entry 2 differs; use brute_force"):
+    with pytest.raises(RefusedError, match=r"same shapes; task 2 differs; use brute_force"):
         one_shot(model, X, tasks=[0, 1, 2])
     close(one_shot(model, X, tasks=[0, 1]), -one_shot(model, X, tasks=[0, 1], objective=lambda z: -entropy(z)))
 

@@ -1,7 +1,30 @@
 """Which task is this input from? Functions of (modulated, batch) to scores of tasks; the largest is the answer."""
 
-from neuromod.inference.brute_force import brute_force
-from neuromod.inference.objectives import entropy
+from neuromod.inference.brute_force import brute_force, verify
+from neuromod.inference.calibration import Calibration
+from neuromod.inference.choose import Choice, choose
+from neuromod.inference.halving import halving
+from neuromod.inference.infer import Inference, Rule, calibrate_rule, infer
+from neuromod.inference.objectives import OBJECTIVES, energy, entropy, margin, max_logit, max_probability, surplus
 from neuromod.inference.one_shot import one_shot
 
-__all__ = ["brute_force", "entropy", "one_shot"]
+__all__ = [
+    "OBJECTIVES",
+    "Calibration",
+    "Choice",
+    "Inference",
+    "Rule",
+    "brute_force",
+    "calibrate_rule",
+    "choose",
+    "energy",
+    "entropy",
+    "halving",
+    "infer",
+    "margin",
+    "max_logit",
+    "max_probability",
+    "one_shot",
+    "surplus",
+    "verify",
+]

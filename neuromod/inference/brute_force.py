@@ -1,18 +1,18 @@
-"""Task inference by trying every task: k forwards."""
+"""Task inference by trying tasks: every one, or the few that one gradient finds likely."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.inference.objectives import entropy
+from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
 
 
 @torch.no_grad()
 def brute_force(
-    model: Modulated, x: Tensor, *, tasks: Sequence[int], objective: Callable[[Tensor], Tensor] = entropy
+    model: Modulated, x: Tensor, *, tasks: Sequence[int], objective: Objective = entropy
 ) -> Tensor:
     """Scores (B, k) of the learned ``tasks`` for every input: minus the objective of the task's own logits.
 
@@ -21,3 +21,24 @@ def brute_force(
     if not tasks:
         raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
     return torch.stack([-objective(model(x, task=task)) for task in tasks], 1)
+
+
+@torch.no_grad()
+def verify(
+    model: Modulated, x: Tensor, likely: Tensor, *, tasks: Sequence[int], objective: Objective = entropy
+) -> Tensor:
+    """Scores (B, k) as of `brute_force` for the likely tasks of each input, -inf for the others.
+
+    ``likely`` (B, m) are places in ``tasks``. Inputs are grouped by task: one forward for each task that anybody finds
+    likely, B * m forwards of one input in all.
+    """
+    axis = model.target.batch_axis
+    scores: Tensor | None = None
+    for place in likely.unique().tolist():
+        asked = (likely == place).any(1).nonzero().squeeze(1)
+        found = -objective(model(x.index_select(axis, asked.to(x.device)), task=tasks[place]))
+        if scores is None:
+            scores = found.new_full((len(likely), len(tasks)), -torch.inf)
+        scores[asked.to(found.device), place] = found
+    assert scores is not None
+    return scores

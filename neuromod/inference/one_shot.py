@@ -1,13 +1,15 @@
 """Task inference in one forward and one backward (Wortsman et al. 2020, section 3.3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from neuromod.bank import Bank
 from neuromod.errors import RefusedError
-from neuromod.inference.objectives import entropy
+from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
+from neuromod.substitute import Edits
 
 
 def one_shot(
@@ -15,71 +17,89 @@ def one_shot(
     x: Tensor,
     *,
     tasks: Sequence[int],
-    objective: Callable[[Tensor], Tensor] = entropy,
+    objective: Objective = entropy,
     sites: Sequence[str] | None = None,
+    group: int = 1,
+    bank: Bank | None = None,
+    planes: int | None = None,
     chunk: int = 64,
 ) -> Tensor:
     """Scores (B, k) of the learned ``tasks`` for every input, from one gradient at the superposition of all tasks.
 
     With ``E_i`` the edits of task i (``W * M_i``) and ``p(a) = f(x ; sum_i a_i E_i)``, ``a_i = 1/k``:
     ``score_i = -dH/da_i = -sum_sites <E_i, dH/dE>``. So one gradient with respect to the mean edits serves all tasks, and
-    the rest is k inner products. ``sites`` restricts the sum to some tensors (those of the first layer, say); ``chunk``
-    inputs have their gradients in memory at a time. For inputs that share an unknown task sum the scores over them.
+    the rest is k inner products. Inputs in a row that share an unknown task (``group`` of them) have their objectives
+    summed, and one gradient: scores (G, k).
 
     Refused: heads of different widths, and modulations that depend on more than the task.
+
+    Args:
+        model: what the tasks are tasks of.
+        x: inputs (B, ...).
+        tasks: learned tasks.
+        objective: of logits (..., C) to (...), small where the modulation fits.
+        sites: restricts the sum to some tensors (those of the first layer, say).
+        group: inputs that share a task; a rest that fills no group is left out.
+        bank: of these tasks, kept from an earlier call, so that nothing is summed anew.
+        planes: round the gradient to so many bits and count (`Bank.project`); None: exact.
+        chunk: groups whose gradients are in memory at a time.
+
     """
-    if not tasks:
-        raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
-    with torch.no_grad():
-        stacked = _stack([model.edits(task=task) for task in tasks])
-    mean = {name: value.mean(0) for name, value in stacked.items()}
+    held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
+    mean = held.mean()
     watched = _watched(model, mean, sites)
-    pieces = [
-        _scores(model, part, stacked, mean, watched, objective) for part in x.split(chunk, model.target.batch_axis)
-    ]
-    return torch.cat(pieces)
+    return torch.cat(
+        [
+            -held.project(gradients(model, part, mean, watched, objective), planes=planes)
+            for part in grouped(model, x, group).split(chunk)
+        ]
+    )
 
 
-def _scores(
-    model: Modulated,
-    x: Tensor,
-    stacked: Mapping[str, Tensor],
-    mean: Mapping[str, Tensor],
-    watched: Sequence[str],
-    objective: Callable[[Tensor], Tensor],
-) -> Tensor:
+def grouped(model: Modulated, x: Tensor, group: int) -> Tensor:
+    """Inputs (B, ...) as groups (G, group, ...); a rest that fills none is left out."""
+    samples = x.movedim(model.target.batch_axis, 0)
+    if not 1 <= group <= len(samples):
+        raise RefusedError(f"a group has 1 to B={len(samples)} inputs; got group={group}; correct it")
+    return samples[: len(samples) // group * group].unflatten(0, (-1, group))
+
+
+def gradients(
+    model: Modulated, x: Tensor, edits: Edits, watched: Sequence[str], objective: Objective, *, each: bool = False
+) -> Edits:
+    """``dH/dE`` (G, ...) of the watched edits for every group of inputs (G, g, ...), H summed over the group.
+
+    With ``each``, the edits have a leading axis, those of each group.
+    """
     axis = model.target.batch_axis
-    fixed = {name: value for name, value in mean.items() if name not in watched}
+    fixed = {name: value for name, value in edits.items() if name not in watched}
 
-    def loss(moving: dict[str, Tensor], sample: Tensor) -> Tensor:
-        return objective(model.substituted(fixed | moving, sample.unsqueeze(axis))).sum()
+    def loss(moving: Edits, still: Edits, sample: Tensor) -> Tensor:
+        return objective(model.substituted(still | moving, sample.movedim(0, axis))).sum()
 
-    moving = {name: mean[name] for name in watched}
     # Inference needs gradients of its own, also where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
-        copies = {name: value.clone() for name, value in moving.items()}
-        gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, axis), randomness="different")(
-            copies, x.clone()
-        )
-    # In the dtype of the edits: the inputs may be integers (tokens).
-    first = next(iter(stacked.values()))
-    scores = first.new_zeros(x.shape[axis], len(first))
-    for name in watched:
-        scores -= gradients[name].flatten(1) @ stacked[name].flatten(1).T
-    return scores
+        moving = {name: edits[name].clone() for name in watched}
+        if len(x) > 1 or each:
+            lead = 0 if each else None
+            every = torch.func.vmap(torch.func.grad(loss), in_dims=(lead, lead, 0), randomness="different")
+            return every(moving, fixed, x.clone())  # type: ignore[no-any-return]
+        leaves = {name: value.requires_grad_() for name, value in moving.items()}
+        found = torch.autograd.grad(loss(leaves, fixed, x[0].clone()), list(leaves.values()))
+        return {name: gradient.unsqueeze(0) for name, gradient in zip(leaves, found, strict=True)}
 
 
-def _stack(edits: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    shapes = [{name: tuple(value.shape) for name, value in edit.items()} for edit in edits]
-    odd = next((i for i, s in enumerate(shapes) if s != shapes[0]), None)
-    if odd is not None:
+def checked(bank: Bank, tasks: Sequence[int]) -> Bank:
+    """A bank that was kept, if it holds exactly these tasks."""
+    if bank.tasks != tuple(tasks):
         raise RefusedError(
-            f"superposed tasks edit the same tensors in the same shapes; entry {odd} differs; use brute_force"
+            f"a bank serves the tasks that it holds; it holds {len(bank)}, asked were {len(tasks)}, or in another order; "
+            "pass tasks=bank.tasks"
         )
-    return {name: torch.stack([edit[name] for edit in edits]) for name in edits[0]}
+    return bank
 
 
-def _watched(model: Modulated, mean: Mapping[str, Tensor], sites: Sequence[str] | None) -> list[str]:
+def _watched(model: Modulated, mean: Edits, sites: Sequence[str] | None) -> list[str]:
     unknown = [site for site in sites or () if site not in mean]
     if unknown:
         raise RefusedError(f"sites must be edited by the model; {unknown[0]!r} is not; it edits {sorted(mean)[:4]}")

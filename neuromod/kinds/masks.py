@@ -17,6 +17,11 @@ from neuromod.surrogates import bernoulli, threshold, top_k
 class Mask(Kind):
     """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
 
+    @property
+    def binary(self) -> bool:
+        """Whether the edit is linear in the mask: exactly ``W * M``."""
+        return True
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"score": site.shape}
 
@@ -100,6 +105,10 @@ class Bernoulli(Mask):
     """
 
     rescale: bool = False
+
+    @property
+    def binary(self) -> bool:
+        return not self.rescale
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         return {"score": torch.zeros_like(now[site.name])}

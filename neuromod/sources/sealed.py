@@ -1,5 +1,6 @@
 """`Sealed`: rows at rest, the in-memory bank of a modulator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,17 @@ class Sealed(Source):
         """The row of a sealed task (views)."""
         number, position = self.places[task]
         return {key: value[position] for key, value in self._stacks()[number].values().items()}
+
+    def column(self, key: str, tasks: Sequence[int]) -> Tensor:
+        """One tensor of the rows of sealed tasks, (len(tasks), ...); a view where they lie together in this order."""
+        numbers = {self.places[task][0] for task in tasks}
+        if len(numbers) != 1:
+            raise RefusedError(f"a column needs rows of one shape; got {len(numbers)} shapes; read row(task) instead")
+        whole = self._stacks()[numbers.pop()].values()[key]
+        positions = [self.places[task][1] for task in tasks]
+        if positions == list(range(positions[0], positions[0] + len(positions))):
+            return whole[positions[0] : positions[0] + len(positions)]
+        return whole[torch.tensor(positions, device=whole.device)]
 
     def forward(self, context: Context) -> Rows:
         if context.ids is None:

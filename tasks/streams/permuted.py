@@ -1,5 +1,6 @@
 """Permuted images: the pixels of every task in an order of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from tasks.data import ImageSet
 from tasks.seeds import generator
-from tasks.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.streams.base import Split, Stream, Task, View, count_of_tasks
 from tasks.streams.views import Normalise, normalisation
 
 
@@ -33,6 +34,19 @@ class Permute:
     def to(self, device: torch.device | str) -> Self:
         """The same view with its tensors on a device."""
         return type(self)(self.normalise.to(device), self.order.to(device))
+
+
+def side_by_side(views: Sequence[View], images: Tensor) -> Tensor:
+    """Images uint8 (T, B, C, H, W), row t as view t sees them: (T, B, ...); permutations in one gather."""
+    orders = [view.order for view in views if isinstance(view, Permute)]
+    if len(orders) < len(views):
+        return torch.stack([view(part) for view, part in zip(views, images, strict=True)])
+    flat = images.flatten(3)
+    index = torch.stack(orders)[:, None, None].expand_as(flat)
+    permuted = flat.gather(3, index).view_as(images)
+    first = views[0]
+    assert isinstance(first, Permute)
+    return first.normalise(permuted.flatten(0, 1)).unflatten(0, images.shape[:2])
 
 
 def permutation(pixels: int, seed: int, task: int) -> Tensor:

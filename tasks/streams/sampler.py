@@ -9,6 +9,7 @@ from torch import Tensor
 from tasks.errors import UserError
 from tasks.seeds import derive, generator
 from tasks.streams.base import Split, Stream, Task
+from tasks.streams.permuted import side_by_side
 
 
 class BatchSampler:
@@ -85,6 +86,17 @@ class MixedSampler:
             labels.append(y)
             ids.append(torch.full_like(y, task))
         return torch.cat(inputs), torch.cat(labels), torch.cat(ids)
+
+    def draw_apart(self, step: int, tasks: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """A whole batch of each task, the one that it has alone: inputs float (T, B, ...) and labels int64 (T, B)."""
+        index = torch.stack([self._sampler(task).span(step * self.batch, self.batch) for task in tasks])
+        chosen = [self.stream[task] for task in tasks]
+        first = chosen[0].train
+        if any(task.train is not first for task in chosen):
+            parts = [_gather(task, row) for task, row in zip(chosen, index, strict=True)]
+            return torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts])
+        index = index.to(first.images.device)
+        return side_by_side([task.view for task in chosen], first.images[index]), first.labels[index]
 
     def _choose(self, step: int, tasks: Sequence[int]) -> list[int]:
         chosen = list(tasks)

@@ -43,3 +43,20 @@ def test_the_commit_is_that_of_the_checkout_and_results_are_no_change_of_code(tm
     inner = tmp_path / "vendored"
     inner.mkdir()
     assert environment.code(inner) == environment.Code("unknown", None)
+
+
+def test_an_exported_copy_knows_its_commit(tmp_path):
+    folder, copy = tmp_path / "checkout", tmp_path / "copy"
+    (folder / "tasks").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / ".gitattributes").write_text("tasks/commit.txt export-subst\n")
+    (folder / "tasks" / "commit.txt").write_text("$Format:%H$\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "x")
+    copy.mkdir()
+    git(folder, "archive", "-o", str(tmp_path / "copy.tar"), "HEAD")
+    subprocess.run(["tar", "-xf", str(tmp_path / "copy.tar"), "-C", str(copy)], check=True)
+    assert environment.code(copy) == environment.Code(environment.code(folder).commit, None)
+    # A copy by hand has the stamp as it was written, unfilled.
+    (copy / "tasks" / "commit.txt").write_text("$Format:%H$\n")
+    assert environment.code(copy) == environment.Code("unknown", None)

@@ -1,0 +1,156 @@
+"""`Bank`: the learned tasks of a model as one thing that can be superposed."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from neuromod.bank import packed
+from neuromod.errors import RefusedError
+from neuromod.kinds.masks import Mask
+from neuromod.modulated import Modulated
+from neuromod.modulator import Modulator
+from neuromod.sites import Site
+from neuromod.substitute import Edits
+
+
+class Bank:
+    """The edits ``E_i`` of k tasks, masks at one bit a weight, and their arithmetic.
+
+    ``E_i`` are the tensors that task i puts in the place of the target's: ``W * M_i``, the gain and bias of a tap, a head. A
+    tensor that one mask alone writes, and whose tasks are sealed, is never unpacked for all tasks: how many tasks keep
+    each weight is counted (one integer a weight, whatever k is) and products are taken over the bits. The edits of other
+    tensors are stacked.
+
+    Args:
+        model: its modulations depend on the task alone.
+        tasks: which; all by default. More with `grow`.
+
+    """
+
+    def __init__(self, model: Modulated, tasks: Sequence[int] | None = None) -> None:
+        self.model = model
+        self.tasks: tuple[int, ...] = ()
+        self._masks = _maskable(model)
+        self._kept: dict[str, Tensor] = {}
+        self._edits: list[Edits] = []
+        self._stacked: Edits = {}
+        self.grow(model.tasks() if tasks is None else tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @torch.no_grad()
+    def grow(self, tasks: Sequence[int]) -> None:
+        """Take in more tasks; the cost of one does not depend on how many there are."""
+        new = tuple(tasks)
+        if not self.tasks and not new:
+            raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
+        if len({*self.tasks, *new}) < len(self.tasks) + len(new):
+            raise RefusedError(f"a bank holds a task once; got {list(new)[:8]} beside {len(self)} others; drop the double")
+        live = {n for n, (m, _) in self._masks.items() if any(task not in m.sealed.places for task in new)}
+        if live and self.tasks:
+            raise RefusedError("a bank of sealed tasks grows by sealed ones; got a live one; call model.seal(task) first")
+        self._masks = {name: where for name, where in self._masks.items() if name not in live}
+        self.tasks += new
+        for name, (_, site) in self._masks.items():
+            share = packed.mean(self.bits(name, new), math.prod(site.shape), torch.float64)
+            kept = (share * len(new)).round().int().view(site.shape)
+            self._kept[name] = self._kept[name] + kept if name in self._kept else kept
+        self._grow_dense(new)
+
+    def bits(self, name: str, tasks: Sequence[int] | None = None) -> Tensor:
+        """The packed masks of one tensor, uint8 (k, bytes)."""
+        modulator, site = self._masks[name]
+        return modulator.sealed.column(f"{site.label}/bits", self.tasks if tasks is None else tasks)
+
+    # ---- superposition ---------------------------------------------------------------------------------------------
+
+    def mean(self) -> Edits:
+        """``1/k sum_i E_i``, at a cost that does not depend on k where tensors are masked."""
+        masked = {n: self._weight(n) * (kept / len(self)).to(self._weight(n)) for n, kept in self._kept.items()}
+        return masked | {name: value.mean(0) for name, value in self._dense().items()}
+
+    def superpose(self, alphas: Tensor) -> Edits:
+        """``sum_i a_i E_i`` for weights (k,), or for B rows of them (B, k), each tensor then with a leading axis."""
+        if alphas.shape[-1:] != (len(self),):
+            raise RefusedError(f"a superposition has a weight a task; got {tuple(alphas.shape)} for {len(self)} tasks")
+        masked = {}
+        for name, (_, site) in self._masks.items():
+            mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape))
+            masked[name] = mixed.view(*alphas.shape[:-1], *site.shape) * self._weight(name)
+        return masked | {n: torch.tensordot(alphas.to(v), v, dims=1) for n, v in self._dense().items()}
+
+    def project(self, gradients: Mapping[str, Tensor], *, planes: int | None = None) -> Tensor:
+        """``sum_names <E_i, G>`` for every task: (k,) of gradients of the tensors' shapes, (B, k) of B of them.
+
+        With ``planes`` the gradient at a mask is rounded to so many bits and the products are counts of bits
+        (`packed.project`); otherwise they are exact in the gradient's dtype.
+        """
+        total: Tensor | None = None
+        for name, gradient in gradients.items():
+            if name in self._masks:
+                flat = (gradient * self._weight(name)).flatten(gradient.ndim - self._weight(name).ndim)
+                part = packed.project(self.bits(name), flat, planes=planes)
+            else:
+                stack = self._dense()[name]
+                part = gradient.flatten(gradient.ndim - stack.ndim + 1) @ stack.flatten(1).T
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    # ---- accounts --------------------------------------------------------------------------------------------------
+
+    def overlap(self) -> Tensor:
+        """Intersection over union of the masks of every pair of tasks, float (k, k), over all masked tensors."""
+        if not self._masks:
+            raise RefusedError("overlap compares sealed masks; the bank has none; seal tasks of a mask kind first")
+        return packed.overlap(torch.cat([self.bits(name) for name in self._masks], 1))
+
+    def bytes_per_task(self) -> float:
+        """Mean bytes that must be kept for a task: masks, statistics, heads in their dtype, and its index (8 bytes)."""
+        return sum(map(self.model.bytes_per_task, self.tasks)) / len(self) + 8
+
+    def entropy_bound(self) -> float:
+        """Mean bytes a task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
+        total = 0.0
+        for name, (_, site) in self._masks.items():
+            size = math.prod(site.shape)
+            share = (packed.kept(self.bits(name)).double() / size).clamp(1e-12, 1 - 1e-12)
+            total += float((-share * share.log2() - (1 - share) * (1 - share).log2()).mean()) * size / 8
+        return total
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _weight(self, name: str) -> Tensor:
+        return self.model.tensors()[name]
+
+    def _dense(self) -> Edits:
+        if not self._stacked and self._edits:
+            self._stacked = {name: torch.stack([edit[name] for edit in self._edits]) for name in self._edits[0]}
+        return self._stacked
+
+    def _grow_dense(self, new: Sequence[int]) -> None:
+        every = {name for m in self.model.named_modulators().values() for name in m.writes()}
+        if every <= set(self._masks):
+            return
+        self._stacked = {}
+        for task in new:
+            edits = {n: v for n, v in self.model.edits(task=task).items() if n not in self._masks}
+            first = self._edits[0] if self._edits else edits
+            if {n: v.shape for n, v in edits.items()} != {n: v.shape for n, v in first.items()}:
+                raise RefusedError(
+                    f"superposed tasks edit the same tensors in the same shapes; task {task} differs; use brute_force"
+                )
+            self._edits.append(edits)
+
+
+def _maskable(model: Modulated) -> dict[str, tuple[Modulator, Site]]:
+    """Tensors that are written by one modulator alone, as ``W * M`` of the task's mask, by name."""
+    modulators = list(model.named_modulators().values())
+    found = {}
+    for modulator in modulators:
+        if isinstance(modulator.kind, Mask) and modulator.kind.binary and modulator.reads == "task":
+            found |= {s.name: (modulator, s) for s in modulator.sites if sum(s.name in m.writes() for m in modulators) == 1}
+    return found

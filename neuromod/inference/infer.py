@@ -1,0 +1,130 @@
+"""`infer`: which task is this input from, or is it from none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.bank import Bank
+from neuromod.errors import RefusedError, nearest
+from neuromod.inference.brute_force import brute_force, verify
+from neuromod.inference.calibration import Calibration
+from neuromod.inference.halving import halving
+from neuromod.inference.objectives import objective
+from neuromod.inference.one_shot import checked, one_shot
+from neuromod.modulated import Modulated
+
+METHODS = ("one_shot", "halving", "brute_force", "verified")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a task is inferred: a method, an objective, and the tensors whose gradients count.
+
+    ``method``: ``"one_shot"`` (one gradient), ``"halving"`` (log2 k of them), ``"brute_force"`` (k forwards), ``"verified"``
+    (the ``best`` tasks by one shot of the entropy, each then tried with the objective). ``objective`` is a name of
+    `objectives`. ``sites`` restricts the gradient. ``real`` is the number of outputs that stand for classes. ``planes``
+    rounds the gradient of a packed bank to so many bits.
+    """
+
+    method: str = "one_shot"
+    objective: str = "entropy"
+    sites: tuple[str, ...] | None = None
+    real: int | None = None
+    best: int = 8
+    planes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise RefusedError(f"a method must be one of {METHODS}; got {self.method!r}; try {nearest(self.method, METHODS)}")
+        if self.best < 1:
+            raise RefusedError(f"verified tries one task at least; got best={self.best}; correct it")
+        objective(self.objective)
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """What `infer` found for G groups of inputs.
+
+    ``scores`` (G, k) are larger where a task fits better; ``task`` (G,) is the best one's id; ``confidence`` (G,) in
+    [1 / k, 1] is the largest of their softmax; ``known`` (G,) is False where no task stands out.
+    """
+
+    tasks: tuple[int, ...]
+    scores: Tensor
+    task: Tensor
+    confidence: Tensor
+    known: Tensor
+
+
+def infer(
+    model: Modulated,
+    x: Tensor,
+    rule: Rule = Rule(),  # noqa: B008 (frozen)
+    *,
+    tasks: Sequence[int] | None = None,
+    group: int = 1,
+    bank: Bank | None = None,
+    calibration: Calibration | None = None,
+    eps: float = 0.125,
+) -> Inference:
+    """Infer the task of every group of ``group`` inputs in a row, among the learned tasks only.
+
+    A group is *known* where ``k max_i softmax(scores)_i >= 1 + eps``: the rule by which Wortsman et al. 2020 (section 3.4,
+    eps = 2^-3) allocate a new mask where it does not hold. With a ``calibration``, scores of single inputs are brought to
+    one scale before a group sums them; it is that of the same rule.
+    """
+    chosen = tuple(model.tasks() if tasks is None else tasks)
+    scores = _scores(model, x, rule, chosen, group, bank, calibration)
+    confidence, place = torch.softmax(scores, 1).max(1)
+    known = confidence * len(chosen) >= 1 + eps if len(chosen) > 1 else torch.ones_like(place, dtype=torch.bool)
+    ids = torch.tensor(chosen, device=scores.device)
+    return Inference(chosen, scores, ids[place], confidence, known)
+
+
+def calibrate_rule(model: Modulated, data: Mapping[int, Tensor], rule: Rule) -> Calibration:
+    """The calibration of a rule from held-out inputs of each task, for the tasks in the order of ``data``."""
+    tasks = tuple(data)
+    own = {}
+    for place, (task, x) in enumerate(data.items()):
+        # Another task's forward can't change what brute force says of this one.
+        alone = rule.method in ("brute_force", "verified")
+        asked = replace(rule, method="brute_force") if alone else rule
+        scores = _scores(model, x, asked, (task,) if alone else tasks, 1, None, None)
+        own[task] = scores[:, 0 if alone else place]
+    return Calibration.fit(own)
+
+
+def _scores(
+    model: Modulated,
+    x: Tensor,
+    rule: Rule,
+    tasks: tuple[int, ...],
+    group: int,
+    bank: Bank | None,
+    calibration: Calibration | None,
+) -> Tensor:
+    wanted = objective(rule.objective, rule.real)
+    shared: dict[str, Any] = {"tasks": tasks, "objective": wanted}
+    if rule.method == "halving":
+        if calibration is not None:
+            raise RefusedError("halving counts rounds, which have no scale; got a calibration; drop it")
+        return halving(model, x, group=group, bank=bank, **shared)
+    if rule.method == "one_shot" and calibration is None:
+        return one_shot(model, x, sites=rule.sites, planes=rule.planes, group=group, bank=bank, **shared)
+    if rule.method == "verified":
+        held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
+        coarse = one_shot(model, x, tasks=tasks, sites=rule.sites, planes=rule.planes, group=group, bank=held)
+        likely = coarse.topk(min(rule.best, len(tasks)), 1).indices.repeat_interleave(group, 0)
+        single = verify(model, x.narrow(model.target.batch_axis, 0, len(likely)), likely, **shared)
+    elif rule.method == "one_shot":
+        single = one_shot(model, x, sites=rule.sites, planes=rule.planes, bank=bank, **shared)
+    else:
+        single = brute_force(model, x, **shared)
+    if calibration is not None:
+        single = calibration(single)
+    if not 1 <= group <= len(single):
+        raise RefusedError(f"a group has 1 to B={len(single)} inputs; got group={group}; correct it")
+    return single[: len(single) // group * group].unflatten(0, (-1, group)).sum(1)
