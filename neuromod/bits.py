@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from neuromod.errors import RefusedError
+
 
 def packed_size(count: int) -> int:
     """Bytes that hold ``count`` bits."""
@@ -12,14 +14,18 @@ def packed_size(count: int) -> int:
 
 
 def pack(mask: Tensor) -> Tensor:
-    """Pack a mask of 0 and 1 (any shape) into uint8 (ceil(n / 8),), in flat order.
+    """Pack a mask of 0 and 1 (any shape) into uint8 (ceil(n / 8),), in flat order. Other values are refused.
 
     >>> pack(torch.tensor([1., 0., 0., 0., 0., 0., 0., 0., 1.])).tolist()
     [1, 1]
     """
     flat = mask.reshape(-1)
+    ones = flat != 0
+    if mask.dtype != torch.bool and not torch.equal(flat, ones.to(flat.dtype)):
+        odd = flat[flat != ones][0].item()
+        raise RefusedError(f"a mask is packed from exactly 0 and 1; got {odd}; threshold it first")
     padded = torch.zeros(packed_size(flat.numel()) * 8, dtype=torch.uint8, device=mask.device)
-    padded[: flat.numel()] = flat != 0
+    padded[: flat.numel()] = ones
     weights = 1 << torch.arange(8, dtype=torch.uint8, device=mask.device)
     return (padded.view(-1, 8) * weights).sum(-1, dtype=torch.uint8)
 

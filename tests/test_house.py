@@ -23,7 +23,7 @@ FLOORS = (
     ("skeleton", "probe", "recipe"),
     ("target",),
     ("substitute",),
-    ("surrogates",),
+    ("surrogates", "bank"),
     ("kinds",),
     ("sources",),
     ("modulator",),

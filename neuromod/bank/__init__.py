@@ -1,6 +1,5 @@
 """Learned tasks at rest: packed masks and their arithmetic, the bank, its store on disk."""
 
 from neuromod.bank.bank import Bank
-from neuromod.bank.store import Store
 
-__all__ = ["Bank", "Store"]
+__all__ = ["Bank"]

@@ -1,0 +1,83 @@
+"""How a bank is read: what is accepted, which path runs, and rows of bytes as 64-bit words."""
+
+import importlib.util
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuromod.bank import plain
+from neuromod.bank.planes import Words
+from neuromod.bits import packed_size
+from neuromod.errors import RefusedError
+
+Path = Literal["plain", "compiled"]
+
+
+def check_bits(bits: Tensor, n: int | None = None) -> None:
+    """Refuse what is not a bank of packed masks (of ``n`` weights each)."""
+    if bits.dtype != torch.uint8 or bits.dim() != 2:
+        raise RefusedError(
+            f"a bank is uint8 (k, bytes); got {bits.dtype} {tuple(bits.shape)}; stack the rows of neuromod.bits.pack"
+        )
+    if n is not None and (n < 0 or packed_size(n) != bits.shape[1]):
+        raise RefusedError(
+            f"a bank has a bit for each of n weights; got n={n} and {bits.shape[1]} bytes; pass the n that was packed"
+        )
+
+
+def check_numbers(name: str, numbers: Tensor, bits: Tensor) -> None:
+    """Refuse numbers that are not floating, not finite, or not where the bank is."""
+    if not numbers.is_floating_point():
+        raise RefusedError(f"{name} must be floating; got {numbers.dtype}; convert it with .float()")
+    if numbers.device != bits.device:
+        raise RefusedError(
+            f"{name} must be on the device of the bank, {bits.device}; got {numbers.device}; move one of them"
+        )
+    # One pass without a copy; both ends are NaN where any entry is.
+    if numbers.numel() and not torch.stack(torch.aminmax(numbers)).isfinite().all():
+        where = tuple((~numbers.isfinite()).nonzero()[0].tolist())
+        raise RefusedError(
+            f"{name} must be finite; got {numbers[where].item()} at {list(where)}; lower the loss or its scale"
+        )
+
+
+def kernels(path: Path | None, bits: Tensor, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """The module whose loops run: `fast` where numba is installed, on the CPU, in float32 and float64, or else `plain`."""
+    if path not in (None, "plain", "compiled"):
+        raise RefusedError(f"path must be 'plain', 'compiled' or None; got {path!r}; None takes the fastest there is")
+    here = bits.device.type == "cpu" and dtype in (torch.float32, torch.float64)
+    if path == "compiled" and not here:
+        raise RefusedError(
+            f"the compiled path runs on the CPU in float32 and float64; got {bits.device} {dtype}; leave path out"
+        )
+    if path == "compiled" and importlib.util.find_spec("numba") is None:
+        raise RefusedError(
+            "path 'compiled' needs numba; it is not installed; pip install 'neuromod[fast]', or leave path out"
+        )
+    if path == "plain" or not here or importlib.util.find_spec("numba") is None:
+        return plain
+    # Not above: importing numba takes a second, and few programs need it.
+    from neuromod.bank import fast
+
+    return fast
+
+
+def rows(bits: Tensor, size: int, *, first: int = 0) -> Iterator[tuple[slice, Words]]:
+    """Masks from ``first`` on as words (rows, ceil(bytes / 8)), about ``size`` bytes at a time, and which they are.
+
+    A bank whose rows are whole words is not copied; others are, block by block, with zeros behind each row.
+    """
+    k, width = bits.shape
+    step = max(1, size // max(1, width))
+    for start in range(first, k, step):
+        part = slice(start, min(k, start + step))
+        block = bits[part].contiguous().numpy()
+        if width % 8 or block.ctypes.data % 8:
+            padded = np.zeros((len(block), packed_size(width) * 8), np.uint8)
+            padded[:, :width] = block
+            block = padded
+        yield part, block.view(np.uint64)
