@@ -143,6 +143,9 @@ def test_sealed_tasks_and_live_ones_score_alike() -> None:
 
 def test_taps_and_measured_statistics_are_superposed_too() -> None:
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate((net[0].weight, net[0].bias, net[3].weight, net[3].bias)):
+            parameter.copy_(draw(*parameter.shape, seed=seed))
     target = Target(net, X, norm="batch")
     affine = Modulator(Affine(init="uniform"), Table(3), target.norms(), seed=0)
     model = Modulated(target, affine, Modulator(Statistics(), Table(3), target.statistics(), seed=0))

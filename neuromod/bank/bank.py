@@ -69,7 +69,7 @@ class Bank:
 
     def mean(self) -> Edits:
         """``1/k sum_i E_i``, at a cost that does not depend on k where tensors are masked."""
-        masked = {n: self._weight(n) * (kept / len(self)).to(self._weight(n)) for n, kept in self._kept.items()}
+        masked = {n: self._weight(n) * kept.to(self._weight(n)) / len(self) for n, kept in self._kept.items()}
         return masked | {name: value.mean(0) for name, value in self._dense().items()}
 
     def superpose(self, alphas: Tensor) -> Edits:
@@ -78,8 +78,8 @@ class Bank:
             raise RefusedError(f"a superposition has a weight a task; got {tuple(alphas.shape)} for {len(self)} tasks")
         masked = {}
         for name, (_, site) in self._masks.items():
-            mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape))
-            masked[name] = mixed.view(*alphas.shape[:-1], *site.shape) * self._weight(name)
+            rows = [packed.superpose(self.bits(name), a, math.prod(site.shape)) for a in alphas.reshape(-1, len(self))]
+            masked[name] = torch.stack(rows).view(*alphas.shape[:-1], *site.shape) * self._weight(name)
         return masked | {n: torch.tensordot(alphas.to(v), v, dims=1) for n, v in self._dense().items()}
 
     def project(self, gradients: Mapping[str, Tensor], *, planes: int | None = None) -> Tensor:
@@ -137,7 +137,7 @@ class Bank:
             return
         self._stacked = {}
         for task in new:
-            edits = {n: v for n, v in self.model.edits(task=task).items() if n not in self._masks}
+            edits = {n: v.detach() for n, v in self.model.edits(task=task).items() if n not in self._masks}
             first = self._edits[0] if self._edits else edits
             if {n: v.shape for n, v in edits.items()} != {n: v.shape for n, v in first.items()}:
                 raise RefusedError(

@@ -42,7 +42,7 @@ def _halved(bank: Bank, x: Tensor, objective: Objective) -> Tensor:
     while left > 1:
         slope = _slopes(bank, x, alive, left, objective).cpu().masked_fill(~alive, torch.inf)
         left = math.ceil(left / 2)
-        kept = slope.sort(1, stable=True).indices[:, :left]
+        kept = slope.sort(dim=1, stable=True).indices[:, :left]
         alive = torch.zeros_like(alive).scatter_(1, kept, True)
         survived += alive
     return survived

@@ -1,0 +1,63 @@
+"""Is this batch from a task that was learned, or from a new one? Rules that allocate masks online (scenario NNs)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuromod.bank import Bank
+from neuromod.errors import RefusedError
+from neuromod.inference.brute_force import brute_force
+from neuromod.inference.objectives import objective
+from neuromod.inference.one_shot import one_shot
+from neuromod.modulated import Modulated
+
+
+@dataclass(frozen=True)
+class Standout:
+    """New where ``k max_i nu_i < 1 + eps``, ``nu = softmax(-dH/da)`` (Wortsman et al. 2020, section 3.4).
+
+    H is the mean entropy of the batch at the superposition of all k masks; ``eps`` is 2^-3 in the paper. With one task
+    learned nu is 1 and nothing can stand out, so that task is taken for the answer, as in the public code's first task.
+    """
+
+    eps: float = 0.125
+
+    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
+        """The learned task of a batch that has one unknown task; None for a new one."""
+        size = x.shape[model.target.batch_axis]
+        scores = one_shot(model, x, tasks=tasks, group=size, bank=bank)[0] / size
+        share, place = torch.softmax(scores, 0).max(0)
+        return None if float(share) * len(tasks) < 1 + self.eps else tasks[int(place)]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """New where no task's mean margin on the batch reaches ``threshold``; else the task with the largest.
+
+    The ``best`` tasks by one shot, and those of ``always`` in `decide`, are tried: the margin is that of real against
+    surplus logits (`margin`), ``real`` outputs being real. A mask puts surplus outputs far below on its own task alone,
+    however confident the wrong masks are.
+    """
+
+    real: int
+    threshold: float = 3.5
+    best: int = 8
+
+    def __post_init__(self) -> None:
+        if self.best < 1:
+            raise RefusedError(f"verified tries one task at least; got best={self.best}; correct it")
+
+    def decide(
+        self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None, always: Sequence[int] = ()
+    ) -> int | None:
+        """The learned task of a batch that has one unknown task; None for a new one."""
+        likely = list(always)
+        if tasks:
+            size = x.shape[model.target.batch_axis]
+            scores = one_shot(model, x, tasks=tasks, group=size, bank=bank)[0]
+            likely += [tasks[i] for i in scores.topk(min(self.best, len(tasks))).indices.tolist()]
+        margins = brute_force(model, x, tasks=likely, objective=objective("margin", self.real)).mean(0)
+        value, place = margins.max(0)
+        return likely[int(place)] if float(value) >= self.threshold else None
