@@ -35,7 +35,7 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
 def _masks(modulator: Any, task: int) -> list[Tensor]:
     raws = by_site(modulator(Context((), 0, tasks=(task,))).one())
     # The factor of a blend is the mask, of live and of sealed tasks alike.
-    now = modulator.target.tensors()
+    now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
     return [modulator.kind.blend(site, raws[site.label], now)["factor"] for site in modulator.sites]
 
 
