@@ -51,7 +51,7 @@ def _halved(bank: Bank, x: Tensor, objective: Objective) -> Tensor:
 def _slopes(bank: Bank, x: Tensor, alive: Tensor, left: int, objective: Objective) -> Tensor:
     """``dH/da`` (G, k), H summed over each group, at the superposition of its remaining tasks."""
     target = bank.model.target
-    edits = bank.superpose(alive.to(target.like()) / left)
+    edits = bank.superpose(alive.to(device=x.device, dtype=target.like().dtype) / left)
     measured = dict(target.pristine.named_buffers())
     watched = [name for name in edits if name not in measured]
     found = gradients(bank.model, x, edits, watched, objective, each=True)

@@ -43,7 +43,8 @@ class Rows:
         if isinstance(self.values, tuple) and not torch.compiler.is_compiling():
             return self.row(int(self.index))
         position = self.index.reshape(1)
-        return {key: value.index_select(0, position).squeeze(0) for key, value in self.stacked().items()}
+        # Ids are told on the CPU, rows may lie elsewhere.
+        return {k: v.index_select(0, position.to(v.device)).squeeze(0) for k, v in self.stacked().items()}
 
     def gathered(self, index: Tensor) -> Row:
         """A row a sample: values with a leading axis of ``len(index)``."""
