@@ -19,8 +19,9 @@ from tasks.config import load as compose
 from tasks.data import load
 from tasks.errors import UserError, nearest
 from tasks.fill import fill
-from tasks.inferred import inferred, named, scenarios
+from tasks.inferred import check_method, inferred, scenarios
 from tasks.pictures import pictures
+from tasks.online import online
 from tasks.played import Played
 from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run
@@ -29,6 +30,7 @@ from tasks.selection import chosen
 from tasks.streams import Stream, held_out
 from tasks.train import Plan, State, train
 
+GROWING = ("bank", "online")
 METHODS = ("modulated", "routed", "dense", "ridge", "nothing")
 
 
@@ -47,7 +49,7 @@ def execute(
     torch.set_num_threads(config["threads"])
     device = _device(config["device"])
     for name in config["inference"]["methods"]:
-        named(name)  # a typing mistake is told before the training whose end would find it
+        check_method(name)
     bank = None
     if config["method"] == "routed":
         told = bank_config(config, compose)
@@ -72,6 +74,11 @@ def execute(
             filled = fill(learner, stream, plan, run, together=config["together"], **options)
             outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
             outcome |= {"matrix": [filled.final], "learned": filled.learned}
+        elif config["order"] == "online":
+            assert isinstance(learner, Played)
+            found, final = online(learner, stream, plan, run, options=config["allocation"], **options)
+            outcome = {"accuracy": fmean(final), "forgetting": None, "matrix": [final]}
+            outcome |= {"allocation": found.summary(range(len(stream)))}
         else:
             outcome = _outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
         learner.eval()
@@ -110,8 +117,9 @@ def make_learner(
     bank: tuple[Mapping[str, Any], Path] | None = None,
 ) -> nn.Module:
     """What is trained; ``bank`` is the config and the folder of the finished run whose tasks a router mixes."""
-    if config["order"] == "bank" and config["method"] != "modulated":
-        raise UserError(f"order=bank fills a bank of modulations; got method={config['method']}; pass order=sequence")
+    if config["order"] in GROWING and config["method"] != "modulated":
+        rule = f"order={config['order']} fills a bank of modulations"
+        raise UserError(f"{rule}; got method={config['method']}; pass order=sequence")
     if config["regulariser"]["beta"] and config["method"] in METHODS[1:]:
         raise UserError(
             f"a regulariser acts on method=modulated; got method={config['method']}; pass regulariser.beta=0"
@@ -125,8 +133,8 @@ def make_learner(
             return Nothing(target)
         case "modulated":
             widths, options = [task.classes for task in stream], {"seed": derived["source"], "vmap": config["vmap"]}
-            # A bank learns of its tasks as they come.
-            count = 0 if config["order"] == "bank" else len(stream)
+            # A bank, and an online run, learn of tasks as they come.
+            count = 0 if config["order"] in GROWING else len(stream)
             model = modulated(target, config["modulators"], tasks=count, widths=widths[:count], **options)
             if config["compile"]:
                 model.compile()
@@ -146,7 +154,7 @@ def make_learner(
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
     """The numbers of the loop; a word that is not known is answered with the nearest."""
-    _known(config, "order", ("sequence", "joint", "bank"))
+    _known(config, "order", ("sequence", "joint", *GROWING))
     _known(config, "schedule", ("constant", "cosine"))
     _known(config, "precision", ("float32", "bfloat16"))
     options = dict(config["optimizer"])

@@ -1,7 +1,9 @@
 """How well the network tells which task an unlabelled image belongs to."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,10 +13,19 @@ from neuromod import Modulated
 from neuromod.bank import Bank
 from neuromod.inference import OBJECTIVES, Calibration, Rule, calibrate_rule, infer
 from neuromod.inference.infer import METHODS
+from neuromod.inference.routers import Linear, RandomFeatures, Router, Signature, Subspaces, classify, task_scores
 from tasks.errors import UserError, nearest
 from tasks.seeds import generator
 from tasks.streams import Stream
 
+ROUTERS: Mapping[str, Callable[..., Router]] = MappingProxyType(
+    {
+        "router_signature": lambda **_: Signature(),
+        "router_subspaces": lambda rank=20, **_: Subspaces(rank),
+        "router_lda": lambda units=1000, **_: Linear("lda", RandomFeatures(units)),
+        "router_ridge": lambda units=1000, **_: Linear("ridge", RandomFeatures(units)),
+    }
+)
 CALIBRATED, FIRST = "calibrated_", "_first"
 HELD = 256  # training images of each task that a calibration is fitted on
 SHOWN = 50  # tasks up to which a result holds the confusion of every pair
@@ -30,6 +41,12 @@ class Named:
     first: bool
 
 
+def check_method(name: str) -> None:
+    """Refuse an unknown method: before the training whose end would use it."""
+    if name not in ROUTERS:
+        named(name)
+
+
 def named(name: str) -> Named:
     """The rule of a name; without an objective it is entropy. ``_first`` takes the gradient at the first masked tensor."""
     rest = name.removeprefix(CALIBRATED)
@@ -38,7 +55,7 @@ def named(name: str) -> Named:
         objective = short.removeprefix(method).removeprefix("_") or "entropy"
         if short.startswith(method) and objective in OBJECTIVES:
             return Named(method, objective, rest != name, short != rest)
-    known = [*METHODS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
+    known = [*METHODS, *ROUTERS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
     raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, known)}")
 
 
@@ -75,24 +92,40 @@ def inferred(
     group: int,
     groups: Sequence[int] = (),
     at: Sequence[int] = (),
+    routers: Mapping[str, int] = MappingProxyType({}),
     seed: int = 0,
 ) -> dict[str, Any]:
     """What every method finds (`measure`) on ``images`` random test images a task, a query an image.
 
     ``groups`` are more sizes of groups that share a task. ``at`` lists numbers of tasks k: each method is measured as well
-    over the first k tasks alone, under ``at.k``.
+    over the first k tasks alone, under ``at.k``. A method ``router_NAME`` asks no mask: statistics of the training images of
+    each task find it (`neuromod.inference.routers`), ``routers`` holds their sizes; ``own_class`` is then the share of images
+    that the router classifies right by itself, ``gain_over`` how much more often it finds the task than each other method.
     """
     model.eval()
     queries = Queries.draw(stream, images, seed)
     found: dict[str, Any] = {}
+    hits: dict[str, Tensor] = {}
     for name in methods:
-        found[name] = _found(model, stream, queries, name, len(stream), (group, *groups), seed)
+        if name in ROUTERS:
+            found[name], hits[name] = _routed(model, stream, queries, name, routers, (group, *groups))
+            continue
+        found[name], hits[name] = _found(model, stream, queries, name, len(stream), (group, *groups), seed)
         for count in at:
             part = queries if count == len(stream) else Queries.draw(stream, images, seed, count)
-            small = _found(model, stream, part, name, count, (group,), seed)
+            small, _ = _found(model, stream, part, name, count, (group,), seed)
             kept = {key: value for key, value in small.items() if key != "confusion"}
             found[name].setdefault("at", {})[str(count)] = kept
+    for name in (n for n in methods if n in ROUTERS):
+        found[name]["gain_over"] = {other: _gain(hits[name], hits[other]) for other in methods if other not in ROUTERS}
     return found
+
+
+def _gain(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """How much more often we are right on the same images, and that in standard errors of the paired difference."""
+    difference = ours.double() - theirs.double()
+    error = float(difference.std()) / math.sqrt(len(difference))
+    return {"points": float(difference.mean()), "standard_errors": float(difference.mean()) / max(error, 1e-9)}
 
 
 def scenarios(found: Mapping[str, Any]) -> dict[str, float]:
@@ -152,7 +185,7 @@ def _found(
     count: int,
     sizes: Sequence[int],
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Tensor]:
     tasks, asked = list(range(count)), named(name)
     with torch.no_grad():
         bank = None if asked.method == "brute_force" else Bank(model, tasks)
@@ -164,14 +197,39 @@ def _found(
     single = infer(model, queries.x, rule, **options)
     groups = {}
     for size in (s for s in sizes if s <= queries.each):
-        whole = queries.x.unflatten(0, (-1, queries.each))[:, : queries.each // size * size].flatten(0, 1)
-        summed = asked.method in ("brute_force", "one_shot")
-        if summed:
-            scores = single.scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
-            groups[size] = scores.reshape(-1, size, count).sum(1).argmax(1)
+        if asked.method in ("brute_force", "one_shot"):
+            groups[size] = _summed(single.scores, queries, size)
         else:
+            whole = queries.x.unflatten(0, (-1, queries.each))[:, : queries.each // size * size].flatten(0, 1)
             groups[size] = infer(model, whole, rule, group=size, **options).task
-    return measure(model, queries, single.task, groups, count)
+    return measure(model, queries, single.task, groups, count), single.task == queries.task
+
+
+def _routed(
+    model: Modulated,
+    stream: Stream,
+    queries: Queries,
+    name: str,
+    options: Mapping[str, int],
+    sizes: Sequence[int],
+) -> tuple[dict[str, Any], Tensor]:
+    router = ROUTERS[name](**options)
+    for number, task in enumerate(stream):
+        router.learn(number, task.view(task.train.images), task.train.labels)
+    scores = task_scores(router, queries.x)
+    guess = scores.argmax(1)
+    groups = {size: _summed(scores, queries, size) for size in sizes if size <= queries.each}
+    result = measure(model, queries, guess, groups, len(stream))
+    task, label = classify(router, queries.x)
+    own, (each, shared) = label == queries.y, router.bytes()
+    result |= {"own_class": float(own.double().mean()), "own_both": float((own & (task == queries.task)).double().mean())}
+    return result | {"bytes_per_task": each, "bytes_shared": shared}, guess == queries.task
+
+
+def _summed(scores: Tensor, queries: Queries, size: int) -> Tensor:
+    """The best task (a place) of every group of images of one task, their scores summed."""
+    whole = scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
+    return whole.reshape(-1, size, scores.shape[1]).sum(1).argmax(1)
 
 
 def _calibration(model: Modulated, stream: Stream, rule: Rule, tasks: Sequence[int], seed: int) -> Calibration:

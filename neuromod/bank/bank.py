@@ -47,6 +47,8 @@ class Bank:
         new = tuple(tasks)
         if not self.tasks and not new:
             raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
+        if not new:
+            return
         if len({*self.tasks, *new}) < len(self.tasks) + len(new):
             raise RefusedError(f"a bank holds a task once; got {list(new)[:8]} beside {len(self)} others; drop the double")
         live = {n for n, (m, _) in self._masks.items() if any(task not in m.sealed.places for task in new)}

@@ -1,5 +1,6 @@
 """Which task is this input from? Functions of (modulated, batch) to scores of tasks; the largest is the answer."""
 
+from neuromod.inference.allocation import Standout, Verified
 from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
 from neuromod.inference.choose import Choice, choose
@@ -14,6 +15,8 @@ __all__ = [
     "Choice",
     "Inference",
     "Rule",
+    "Standout",
+    "Verified",
     "brute_force",
     "calibrate_rule",
     "choose",

@@ -1,6 +1,7 @@
 """Is this batch from a task that was learned, or from a new one? Rules that allocate masks online (scenario NNs)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,18 +19,38 @@ from neuromod.modulated import Modulated
 class Standout:
     """New where ``k max_i nu_i < 1 + eps``, ``nu = softmax(-dH/da)`` (Wortsman et al. 2020, section 3.4).
 
-    H is the mean entropy of the batch at the superposition of all k masks; ``eps`` is 2^-3 in the paper. With one task
-    learned nu is 1 and nothing can stand out, so that task is taken for the answer, as in the public code's first task.
+    H is the mean entropy of the batch at the superposition of all k masks; ``eps`` is 2^-3 in the paper. Of few masks none
+    can stand out by much (of one, never): the public code superposes five at least, those that nobody has learned yet with
+    the scores that they will start from, and ``reserve`` does the same.
     """
 
     eps: float = 0.125
+    reserve: int = 5
 
-    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
+    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int]) -> int | None:
         """The learned task of a batch that has one unknown task; None for a new one."""
+        first = max(model.tasks(), default=-1) + 1
+        spare = range(first, first + max(self.reserve - len(tasks), 0))
         size = x.shape[model.target.batch_axis]
-        scores = one_shot(model, x, tasks=tasks, group=size, bank=bank)[0] / size
+        with _beside(model, spare):
+            scores = one_shot(model, x, tasks=[*tasks, *spare], group=size)[0] / size
         share, place = torch.softmax(scores, 0).max(0)
-        return None if float(share) * len(tasks) < 1 + self.eps else tasks[int(place)]
+        new = float(share) * len(scores) < 1 + self.eps or int(place) >= len(tasks)
+        return None if new else tasks[int(place)]
+
+
+@contextmanager
+def _beside(model: Modulated, tasks: Sequence[int]) -> Iterator[None]:
+    """The model with more tasks, as they start, for the time of a question."""
+    readers = [m for m in model.named_modulators().values() if m.reads == "task"]
+    for task in tasks:
+        model.add(task)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            for modulator in readers:
+                modulator.source.forget(task)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def one_shot(
     group: int = 1,
     bank: Bank | None = None,
     planes: int | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> Tensor:
     """Scores (B, k) of the learned ``tasks`` for every input, from one gradient at the superposition of all tasks.
 
@@ -42,18 +42,23 @@ def one_shot(
         group: inputs that share a task; a rest that fills no group is left out.
         bank: of these tasks, kept from an earlier call, so that nothing is summed anew.
         planes: round the gradient to so many bits and count (`Bank.project`); None: exact.
-        chunk: groups whose gradients are in memory at a time.
+        chunk: groups whose gradients are in memory at a time; by default as many as fill 64 MB, or 4 GB on a GPU.
 
     """
     held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
     mean = held.mean()
     watched = _watched(model, mean, sites)
-    return torch.cat(
-        [
-            -held.project(gradients(model, part, mean, watched, objective), planes=planes)
-            for part in grouped(model, x, group).split(chunk)
-        ]
-    )
+    size = chunk or chunk_of(sum(mean[name].numel() for name in watched), x.device)
+    pieces = [
+        -held.project(gradients(model, part, mean, watched, objective), planes=planes)
+        for part in grouped(model, x, group).split(size)
+    ]
+    return torch.cat(pieces)
+
+
+def chunk_of(numbers: int, device: torch.device) -> int:
+    """How many rows of so many numbers are in memory at a time."""
+    return max(1, (1 << (24 if device.type == "cpu" else 30)) // max(numbers, 1))
 
 
 def grouped(model: Modulated, x: Tensor, group: int) -> Tensor:
