@@ -23,7 +23,7 @@ def quantise(vector: Tensor, planes: int) -> tuple[Integers, Tensor]:
     padded = vector.new_zeros(groups * GROUP)
     padded[: len(vector)] = vector
     grouped = padded.view(groups, GROUP)
-    largest = grouped.abs().amax(-1)
+    largest = torch.maximum(grouped.amax(-1), -grouped.amin(-1))
     # Not below the smallest normal number, so that the quotient is never infinite and a group of zeros stays zero.
     scales = (largest / (2 ** (planes - 1) - 1)).clamp_(min=torch.finfo(vector.dtype).tiny)
     quotients = torch.div(grouped, scales.unsqueeze(-1), out=grouped).round_()
