@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,34 +12,9 @@ from torch import Tensor
 from neuromod import RefusedError
 from neuromod.bank import access, plain
 from neuromod.bank.packed import difference, kept, mean, overlap, project, superpose
-from neuromod.bank.planes import GROUP, quantise, split, values
+from neuromod.bank.planes import GROUP
 from neuromod.bits import pack
-
-PATHS = ("plain", "compiled")
-# Bits that end within a byte, a word, a block of sixteen, a group; and rows that are, or are not, whole words.
-SIZES = (1, 7, 64, 100, 1000, GROUP, GROUP + 1, 2 * GROUP + 100)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def bank(k: int, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Masks (k, n) of 0 and 1, of densities that differ, and the same packed."""
-    masks = (draw(k, n, seed=seed) < torch.linspace(-1, 1, k, dtype=torch.float64).unsqueeze(-1)).double()
-    rows = [pack(mask) for mask in masks]
-    return masks, torch.stack(rows) if rows else torch.zeros(0, -(-n // 8), dtype=torch.uint8)
-
-
-def heavy(n: int, seed: int = 1) -> Tensor:
-    """A gradient with heavy tails, as gradients are."""
-    return draw(n, seed=seed) * draw(n, seed=seed + 1).exp()
-
-
-def slow_product(masks: Tensor, vector: Tensor) -> Tensor:
-    """<M_i, g> = sum_j M_ij g_j."""
-    sums = [math.fsum(g for m, g in zip(mask, vector.tolist(), strict=True) if m) for mask in masks.tolist()]
-    return torch.tensor(sums, dtype=torch.float64)
+from tests.bank.slow import PATHS, SIZES, bank, draw, heavy, slow_product
 
 
 def slow_overlap(masks: Tensor) -> Tensor:
@@ -94,47 +68,10 @@ def test_many_gradients_are_one_product() -> None:
     torch.testing.assert_close(project(bits, gradients), gradients @ masks.T)
     torch.testing.assert_close(project(bits, gradients, path="compiled"), gradients @ masks.T)
     assert project(bits, gradients[:0]).shape == (0, 6)
+    assert project(bits, gradients[:0], planes=4).shape == (0, 6)
     half = project(bits, gradients.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.double(), gradients @ masks.T, rtol=0.05, atol=0.5)
-
-
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("planes", [2, 5, 8, 9, 16])
-def test_planes_count_the_rounded_gradient(n: int, planes: int) -> None:
-    masks, bits = bank(5, n)
-    gradient = heavy(n)
-    scores = {path: project(bits, gradient, planes=planes, path=path) for path in PATHS}  # type: ignore[arg-type]
-    assert torch.equal(scores["plain"], scores["compiled"])  # the same integers
-    exact, highest = slow_product(masks, gradient), 2 ** (planes - 1) - 1
-    rounded, bound = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
-    for first in range(0, n, GROUP):
-        part = slice(first, first + GROUP)
-        scale = gradient[part].abs().max() / highest
-        rounded += scale * slow_product(masks[:, part], torch.round(gradient[part] / scale))
-        bound += scale / 2 * masks[:, part].sum(-1)
-    torch.testing.assert_close(scores["plain"], rounded, rtol=1e-12, atol=1e-9)
-    assert ((scores["plain"] - exact).abs() <= bound * (1 + 1e-9)).all()
-    together = project(bits, torch.stack([gradient, -gradient]), planes=planes)
-    assert torch.equal(together, torch.stack([scores["plain"], -scores["plain"]]))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    data=st.lists(st.integers(-127, 127), min_size=1, max_size=200),
-    planes=st.integers(8, 16),
-    scale=st.sampled_from([1e-40, 1e-20, 1.0, 1e30]),
-)
-def test_planes_hold_every_bit(data: list[int], planes: int, scale: float) -> None:
-    vector = torch.tensor(data, dtype=torch.float32) * scale
-    integers, scales = quantise(vector, planes)
-    assert torch.isfinite(scales).all()
-    assert abs(integers.astype(int)).max() <= 2 ** (planes - 1) - 1
-    error = (vector.double() - scales.double() * torch.from_numpy(integers)[: len(vector)]).abs()
-    assert (error <= scales.double() / 2 * (1 + 1e-5)).all()
-    words = split(integers, planes)
-    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(np.int64)
-    assert (values(planes) @ bits == integers).all()
 
 
 @settings(max_examples=40, deadline=None)
