@@ -70,8 +70,8 @@ def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: 
 
     ``|score - <M_i, g>| <= sum_b |M_i|_b s_b / 2``, ``s_b = max_b |g| / (2^(P - 1) - 1)``, and ``|M_i|_b`` kept in group b,
 
-    before the score is rounded to the dtype. Both paths count the same integers, so they agree in every bit. Planes are for
-    few gradients and the CPU: elsewhere the exact sum is returned.
+    up to the rounding of the dtype. Both paths count the same integers, so they agree in every bit. Planes are for few
+    gradients and the CPU: elsewhere the exact sum is returned.
     """
     if gradient.dim() not in (1, 2):
         raise RefusedError(f"gradients are (n,) or (B, n); got {tuple(gradient.shape)}; flatten all other axes")
