@@ -195,10 +195,10 @@ def test_importing_has_no_effect() -> None:
     code = """
 import sys, torch
 state, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
-import neuromod, neuromod.inference
+import neuromod, neuromod.bank.packed, neuromod.inference
 assert torch.equal(state, torch.get_rng_state())
 assert torch.get_default_dtype() is dtype and torch.get_num_threads() == threads
-heavy = {"torchvision", "hydra", "omegaconf", "matplotlib", "PIL", "tasks"} & set(sys.modules)
+heavy = {"torchvision", "hydra", "omegaconf", "matplotlib", "PIL", "tasks", "numba"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from neuromod.bank.lanes import LANES, masked_add, masked_sum, popcount
 from neuromod.bank.planes import WORDS, Words
 
-BYTES = 1 << 22  # bytes of mask a call: many rows, so that what is loaded for a group of words serves all of them
-HALVES = 4 * WORDS  # a group of weights in units of 16: their numbers stay in a first-level cache
+BYTES = 1 << 19  # bytes of mask a call: more rows share a load of the planes, fewer have their next groups in cache
+HALVES = 512  # 8,192 weights in units of 16: their numbers stay in a first-level cache
 
 Numbers = NDArray[np.float32] | NDArray[np.float64]
 

@@ -20,7 +20,7 @@ def popcount(_: Any, word: Any) -> Made:
 
 @intrinsic
 def masked_sum(_: Any, halves: Any, vector: Any) -> Made:
-    """``sum_j M_j g_j``: bits as contiguous uint16 (m,), a contiguous floating vector of at least 16 m."""
+    """``sum_j M_j g_j``: bits as contiguous uint16 (m,), m a multiple of 4; contiguous numbers (>= 16 m,)."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits, numbers = _array(context, builder, signature, args, 0), _array(context, builder, signature, args, 1)
@@ -37,12 +37,9 @@ def masked_sum(_: Any, halves: Any, vector: Any) -> Made:
 
         length = builder.extract_value(bits.shape, 0)
         four = ir.Constant(length.type, 4)
-        whole = builder.mul(builder.udiv(length, four), four)
-        with cgutils.for_range_slice(builder, ir.Constant(length.type, 0), whole, four) as (j, _):
+        with cgutils.for_range_slice(builder, ir.Constant(length.type, 0), length, four) as (j, _):
             for u, total in enumerate(sums):
                 add(builder.add(j, ir.Constant(j.type, u)), total)
-        with cgutils.for_range_slice(builder, whole, length, ir.Constant(length.type, 1)) as (j, _):
-            add(j, sums[0])
         a, b, c, d = (builder.load(total) for total in sums)
         kind = {"float": "f32", "double": "f64"}[str(number)]
         reduce = cgutils.get_or_insert_function(
@@ -56,7 +53,7 @@ def masked_sum(_: Any, halves: Any, vector: Any) -> Made:
 
 @intrinsic
 def masked_add(_: Any, halves: Any, number: Any, out: Any) -> Made:
-    """``out_j += a M_j``: bits as contiguous uint16 (m,), a number, a contiguous vector of at least 16 m of its dtype."""
+    """``out_j += a M_j``: bits as contiguous uint16 (m,); a number; contiguous ones of its dtype (>= 16 m,)."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits, numbers = _array(context, builder, signature, args, 0), _array(context, builder, signature, args, 2)

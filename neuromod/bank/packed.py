@@ -68,9 +68,10 @@ def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: 
     ``planes`` the sum is that of the dtype. With ``planes=P`` in [2, 16] the gradient is rounded to integers of P bits, one
     scale ``s_b`` for each group of 8,192 weights, and ``<M_i, q> = sum_p v_p |M_i & plane_p|`` is counted exactly:
 
-    ``|score - <M_i, g>| <= sum_b |M_i|_b s_b / 2``, ``s_b = max_b |g| / (2^(P - 1) - 1)``, and ``|M_i|_b`` kept in group b.
+    ``|score - <M_i, g>| <= sum_b |M_i|_b s_b / 2``, ``s_b = max_b |g| / (2^(P - 1) - 1)``, and ``|M_i|_b`` kept in group b,
 
-    Both paths count the same integers. Planes are for few gradients and the CPU: elsewhere the exact sum is returned.
+    up to the rounding of the dtype. Both paths count the same integers, so they agree in every bit. Planes are for few
+    gradients and the CPU: elsewhere the exact sum is returned.
     """
     if gradient.dim() not in (1, 2):
         raise RefusedError(f"gradients are (n,) or (B, n); got {tuple(gradient.shape)}; flatten all other axes")
@@ -86,7 +87,9 @@ def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: 
     else:
         # A half-precision scale would be rounded by more than the bound allows for.
         wide = vectors if vectors.dtype == torch.float64 else vectors.float()
-        scores = torch.stack([_counted(bits, vector, planes, path) for vector in wide])
+        scores = wide.new_empty(len(wide), len(bits))
+        for score, vector in zip(scores, wide, strict=True):
+            score.copy_(_counted(bits, vector, planes, path))
     return scores.to(gradient.dtype).reshape(*gradient.shape[:-1], len(bits))
 
 
@@ -115,11 +118,13 @@ def difference(a: Tensor, b: Tensor) -> int | Tensor:
         raise RefusedError(
             f"masks are compared in one shape, (bytes,) or (k, bytes); got {tuple(a.shape)}, {tuple(b.shape)}; pack both alike"
         )
-    check_bits(a.reshape(-1, a.shape[-1]))
-    check_bits(b.reshape(-1, b.shape[-1]))
+    left, right = (a, b) if a.dim() == 2 else (a.unsqueeze(0), b.unsqueeze(0))
+    check_bits(left)
+    check_bits(right)
     if a.device != b.device:
         raise RefusedError(f"masks are compared on one device; got {a.device} and {b.device}; move one of them")
-    return int(kept((a ^ b).unsqueeze(0))) if a.dim() == 1 else kept(a ^ b)
+    counts = kept(left ^ right)
+    return counts if a.dim() == 2 else int(counts)
 
 
 def _exact(bits: Tensor, vectors: Tensor, path: Path | None) -> Tensor:

@@ -37,23 +37,26 @@ def shared(left: Words, right: Words) -> NDArray[np.int64]:
 
 def columns(bits: Tensor, n: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of weights and their masks (k, weights) of 0 and 1 in ``dtype``, small enough to stay near the processor."""
-    # Two million numbers fit a cache; a device with its own memory is better served by fewer and larger blocks.
-    width = max(1, (1 << (21 if bits.device.type == "cpu" else 27)) // (8 * max(1, len(bits))))
-    every = torch.arange(256, device=bits.device).unsqueeze(-1)
-    table = (every >> torch.arange(8, device=bits.device) & 1).to(dtype)
+    here = bits.device.type == "cpu"
+    # A million numbers fit a cache; a device with its own memory is better served by fewer and larger blocks.
+    width = max(1, (1 << (20 if here else 27)) // (8 * max(1, len(bits))))
+    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
     for first in range(0, bits.shape[1], width):
         block = bits[:, first : first + width]
-        ones = table.index_select(0, block.reshape(-1).int()).view(len(bits), -1)
+        if here:  # four times as fast as shifts
+            ones = torch.from_numpy(np.unpackbits(block.numpy(), axis=1, bitorder="little"))
+        else:
+            ones = (block.unsqueeze(-1) >> shifts & 1).flatten(1)
         part = slice(8 * first, min(n, 8 * (first + width)))
-        yield part, ones[:, : part.stop - part.start]
+        yield part, ones[:, : part.stop - part.start].to(dtype)
 
 
 def dots(bits: Tensor, vectors: Tensor) -> Tensor:
     """``<M_i, g_b>``: (k, bytes) and (B, n) to (B, k), in the dtype of the vectors."""
-    out = vectors.new_zeros(len(vectors), len(bits))
+    out = vectors.new_zeros(len(bits), len(vectors))
     for part, mask in columns(bits, vectors.shape[1], vectors.dtype):
-        out.addmm_(vectors[:, part], mask.T)
-    return out
+        out.addmm_(mask, vectors[:, part].T)
+    return out.T
 
 
 def superposed(bits: Tensor, alphas: Tensor, n: int) -> Tensor:

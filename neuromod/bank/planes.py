@@ -17,13 +17,14 @@ def quantise(vector: Tensor, planes: int) -> tuple[Integers, Tensor]:
     """``q_j = round(g_j / s_b)`` in ``planes`` bits, and the scales ``s_b = max_b |g| / (2^(planes - 1) - 1)``.
 
     (n,) to integers (groups * GROUP,), padded with 0, and scales (groups,) of the vector's dtype. ``|g_j - s_b q_j|`` is at
-    most ``s_b / 2``. A group of its own scale: one layer's large gradients, or one large entry, leave the others alone.
+    most ``s_b / 2 + u |g_j|``, with u the dtype's unit roundoff. Groups have scales of their own so that one layer's large
+    gradients, or one large entry, leave the others alone.
     """
     groups = -(-len(vector) // GROUP)
     padded = vector.new_zeros(groups * GROUP)
     padded[: len(vector)] = vector
     grouped = padded.view(groups, GROUP)
-    largest = torch.linalg.vector_norm(grouped, torch.inf, dim=-1)
+    largest = torch.maximum(grouped.amax(-1), -grouped.amin(-1))
     # Not below the smallest normal number, so that the quotient is never infinite and a group of zeros stays zero.
     scales = (largest / (2 ** (planes - 1) - 1)).clamp_(min=torch.finfo(vector.dtype).tiny)
     quotients = torch.div(grouped, scales.unsqueeze(-1), out=grouped).round_()
