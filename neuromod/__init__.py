@@ -4,7 +4,7 @@
 """
 
 from neuromod.bake import bake
-from neuromod.bank import Bank
+from neuromod.bank import Bank, Store, from_pretrained, save_pretrained
 from neuromod.calibrate import calibrate
 from neuromod.errors import RefusedError
 from neuromod.kinds import (
@@ -52,6 +52,7 @@ __all__ = [
     "Site",
     "Source",
     "Statistics",
+    "Store",
     "Table",
     "Target",
     "Threshold",
@@ -59,4 +60,6 @@ __all__ = [
     "TopK",
     "bake",
     "calibrate",
+    "from_pretrained",
+    "save_pretrained",
 ]

@@ -26,6 +26,8 @@ class Together(nn.Module):
 
     """
 
+    model: Modulated
+
     def __init__(self, model: Modulated, tasks: Sequence[int]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
@@ -42,11 +44,10 @@ class Together(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Outputs (T, B, ...) of inputs (T, B, ...): row t under task ``tasks[t]``."""
-        model: Modulated = self.model
         wrong = [x for x in inputs if len(x) != len(self.tasks)]
         if wrong:
             raise RefusedError(f"inputs have a leading axis of {len(self.tasks)} tasks; got {tuple(wrong[0].shape)}")
-        output: Tensor = model.side_by_side({name: held.row() for name, held in self._held().items()}, inputs)
+        output: Tensor = self.model.side_by_side({name: held.row() for name, held in self._held().items()}, inputs)
         return output
 
     @torch.no_grad()
@@ -81,5 +82,7 @@ def _stacked(source: Table, tasks: Sequence[int]) -> _Stacked:
         raise RefusedError(f"a task must be live to be trained; task {unknown[0]} is not; call add({unknown[0]}) first")
     rows = [source.own(task) for task in tasks]
     if any({k: v.shape for k, v in row.items()} != {k: v.shape for k, v in rows[0].items()} for row in rows):
-        raise RefusedError("tasks that train together have rows of one shape; got heads of other widths; train them in turn")
+        raise RefusedError(
+            "tasks that train together have rows of one shape; got heads of other widths; train them in turn"
+        )
     return _Stacked(rows)

@@ -20,8 +20,8 @@ from tasks.data import load
 from tasks.errors import UserError, nearest
 from tasks.fill import fill
 from tasks.inferred import check_method, inferred, scenarios
-from tasks.pictures import pictures
 from tasks.online import online
+from tasks.pictures import pictures
 from tasks.played import Played
 from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run

@@ -222,7 +222,10 @@ def _routed(
     result = measure(model, queries, guess, groups, len(stream))
     task, label = classify(router, queries.x)
     own, (each, shared) = label == queries.y, router.bytes()
-    result |= {"own_class": float(own.double().mean()), "own_both": float((own & (task == queries.task)).double().mean())}
+    result |= {
+        "own_class": float(own.double().mean()),
+        "own_both": float((own & (task == queries.task)).double().mean()),
+    }
     return result | {"bytes_per_task": each, "bytes_shared": shared}, guess == queries.task
 
 

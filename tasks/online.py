@@ -69,7 +69,9 @@ def online(
     progress.close()
     played.eval()
     found = learner.state.allocation
-    final = [accuracy(_Under(played, found.mask_of(t)), stream[t], t, plan.evaluation_batch) for t in range(len(stream))]
+    final = [
+        accuracy(_Under(played, found.mask_of(t)), stream[t], t, plan.evaluation_batch) for t in range(len(stream))
+    ]
     return found, final
 
 

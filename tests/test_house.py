@@ -23,13 +23,13 @@ FLOORS = (
     ("skeleton", "probe", "recipe"),
     ("target",),
     ("substitute",),
-    ("surrogates", "bank"),
+    ("surrogates",),
     ("kinds",),
     ("sources",),
     ("modulator",),
     ("composition",),
     ("context", "modulated"),
-    ("calibrate", "bake", "regularise"),
+    ("calibrate", "bake", "regularise", "together", "bank"),
     ("inference", "penalties"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

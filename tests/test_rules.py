@@ -27,6 +27,7 @@ from tests.test_inference import X, close, draw, masked, slow_entropy
 
 REAL = 3
 LOGITS = draw(6, 5, seed=3)
+MAX_LOGIT = objective("max_logit")
 
 
 # ---- objectives --------------------------------------------------------------------------------------------------------
@@ -121,8 +122,14 @@ def test_infer_is_the_best_score_and_says_how_sure(group: int) -> None:
     model, tasks = masked(), (2, 0, 3)
     for rule, single in (
         (Rule("one_shot"), one_shot(model, X, tasks=tasks)),
-        (Rule("one_shot", "max_logit", ("1.weight",)), one_shot(model, X, tasks=tasks, objective=objective("max_logit"), sites=["1.weight"])),
-        (Rule("brute_force", "margin", real=REAL), brute_force(model, X, tasks=tasks, objective=objective("margin", REAL))),
+        (
+            Rule("one_shot", "max_logit", ("1.weight",)),
+            one_shot(model, X, tasks=tasks, objective=MAX_LOGIT, sites=["1.weight"]),
+        ),
+        (
+            Rule("brute_force", "margin", real=REAL),
+            brute_force(model, X, tasks=tasks, objective=objective("margin", REAL)),
+        ),
     ):
         found = infer(model, X, rule, tasks=tasks, group=group)
         scores = single[: 7 // group * group].view(-1, group, 3).sum(1)
@@ -135,7 +142,10 @@ def test_infer_is_the_best_score_and_says_how_sure(group: int) -> None:
 def test_infer_by_the_best_few_verified() -> None:
     model, rule = masked(), Rule("verified", "margin", real=REAL, best=2)
     found = infer(model, X, rule, group=3)
-    coarse, fine = one_shot(model, X, tasks=range(4), group=3), brute_force(model, X, tasks=range(4), objective=objective("margin", REAL))
+    coarse, fine = (
+        one_shot(model, X, tasks=range(4), group=3),
+        brute_force(model, X, tasks=range(4), objective=objective("margin", REAL)),
+    )
     for g in range(2):
         best = coarse[g].topk(2).indices.tolist()
         sums = {task: float(fine[3 * g : 3 * g + 3, task].sum()) for task in best}
@@ -159,7 +169,7 @@ def test_calibration_brings_tasks_to_one_scale() -> None:
     data = {task: draw(9, 6, seed=20 + task) for task in (3, 1)}
     for rule in (Rule("brute_force", "energy", real=REAL), Rule("one_shot")):
         fitted = calibrate_rule(model, data, rule)
-        for place, (task, x) in enumerate(data.items()):
+        for place, x in enumerate(data.values()):
             own = infer(model, x, rule, tasks=(3, 1)).scores[:, place]
             close(fitted.mean[place], own.mean())
             close(fitted.std[place], own.std())
@@ -175,7 +185,7 @@ def test_calibration_brings_tasks_to_one_scale() -> None:
 
 
 def test_rules_that_do_not_exist() -> None:
-    with pytest.raises(RefusedError, match="got 'oneshot'; try .*one_shot"):
+    with pytest.raises(RefusedError, match=r"got 'oneshot'; try .*one_shot"):
         Rule("oneshot")
     with pytest.raises(RefusedError, match="got 'entrpy'"):
         Rule("one_shot", "entrpy")

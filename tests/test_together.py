@@ -108,7 +108,7 @@ def test_what_cannot_train_side_by_side() -> None:
     target = played.target
     for kind, source in ((Bernoulli(), Table(2)), (Threshold(), LowRank(2, tasks=2)), (Threshold(), Table(None))):
         shared = Modulated(target, Modulator(kind, source, target.weights("1.weight"), seed=0))
-        with pytest.raises(RefusedError, match="rows of its own and no noise; .* does not; train them in turn"):
+        with pytest.raises(RefusedError, match=r"rows of its own and no noise; .* does not; train them in turn"):
             Together(shared, [0, 1])
     heads = Modulator(Head(), Table(1), target.head(), seed=0)
     wide = Modulated(target, heads)

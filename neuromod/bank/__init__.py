@@ -1,5 +1,6 @@
 """Learned tasks at rest: packed masks and their arithmetic, the bank, its store on disk."""
 
 from neuromod.bank.bank import Bank
+from neuromod.bank.store import Store, from_pretrained, save_pretrained
 
-__all__ = ["Bank"]
+__all__ = ["Bank", "Store", "from_pretrained", "save_pretrained"]

@@ -50,10 +50,14 @@ class Bank:
         if not new:
             return
         if len({*self.tasks, *new}) < len(self.tasks) + len(new):
-            raise RefusedError(f"a bank holds a task once; got {list(new)[:8]} beside {len(self)} others; drop the double")
+            raise RefusedError(
+                f"a bank holds a task once; got {list(new)[:8]} beside {len(self)} others; drop the double"
+            )
         live = {n for n, (m, _) in self._masks.items() if any(task not in m.sealed.places for task in new)}
         if live and self.tasks:
-            raise RefusedError("a bank of sealed tasks grows by sealed ones; got a live one; call model.seal(task) first")
+            raise RefusedError(
+                "a bank of sealed tasks grows by sealed ones; got a live one; call model.seal(task) first"
+            )
         self._masks = {name: where for name, where in self._masks.items() if name not in live}
         self.tasks += new
         for name, (_, site) in self._masks.items():
@@ -80,8 +84,8 @@ class Bank:
             raise RefusedError(f"a superposition has a weight a task; got {tuple(alphas.shape)} for {len(self)} tasks")
         masked = {}
         for name, (_, site) in self._masks.items():
-            rows = [packed.superpose(self.bits(name), a, math.prod(site.shape)) for a in alphas.reshape(-1, len(self))]
-            masked[name] = torch.stack(rows).view(*alphas.shape[:-1], *site.shape) * self._weight(name)
+            mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape))
+            masked[name] = mixed.view(*alphas.shape[:-1], *site.shape) * self._weight(name)
         return masked | {n: torch.tensordot(alphas.to(v), v, dims=1) for n, v in self._dense().items()}
 
     def project(self, gradients: Mapping[str, Tensor], *, planes: int | None = None) -> Tensor:
@@ -151,8 +155,10 @@ class Bank:
 def _maskable(model: Modulated) -> dict[str, tuple[Modulator, Site]]:
     """Tensors that are written by one modulator alone, as ``W * M`` of the task's mask, by name."""
     modulators = list(model.named_modulators().values())
-    found = {}
+    found: dict[str, tuple[Modulator, Site]] = {}
     for modulator in modulators:
         if isinstance(modulator.kind, Mask) and modulator.kind.binary and modulator.reads == "task":
-            found |= {s.name: (modulator, s) for s in modulator.sites if sum(s.name in m.writes() for m in modulators) == 1}
+            found |= {
+                s.name: (modulator, s) for s in modulator.sites if sum(s.name in m.writes() for m in modulators) == 1
+            }
     return found

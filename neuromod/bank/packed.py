@@ -44,15 +44,17 @@ def mean(bits: Tensor, n: int, dtype: torch.dtype = torch.float32, *, path: Path
 
 @torch.no_grad()
 def superpose(bits: Tensor, alphas: Tensor, n: int, *, path: Path | None = None) -> Tensor:
-    """``sum_i alpha_i M_i`` in the dtype of ``alphas``: (k, bytes) and (k,) to (n,)."""
+    """``sum_i alpha_i M_i`` in the dtype of ``alphas``: (k, bytes) and (k,) or (B, k) to (n,) or (B, n)."""
     check_bits(bits, n)
     check_numbers("alphas", alphas, bits)
-    if alphas.shape != (len(bits),):
+    if alphas.dim() not in (1, 2) or alphas.shape[-1] != len(bits):
         raise RefusedError(
             f"alphas have one entry a task, {(len(bits),)}; got {tuple(alphas.shape)}; pass one for each row"
         )
     loops = kernels(path, bits, alphas.dtype)
-    if loops is plain:
+    if alphas.dim() == 2 and path == "compiled":
+        return torch.stack([superpose(bits, row, n, path=path) for row in alphas])
+    if loops is plain or alphas.dim() == 2:
         return plain.superposed(bits, alphas, n)
     out = alphas.new_zeros(-(-n // 64) * 64)
     for part, words in rows(bits, loops.BYTES):

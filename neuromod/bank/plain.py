@@ -60,10 +60,10 @@ def dots(bits: Tensor, vectors: Tensor) -> Tensor:
 
 
 def superposed(bits: Tensor, alphas: Tensor, n: int) -> Tensor:
-    """``sum_i alpha_i M_i``: (k, bytes) and (k,) to (n,)."""
-    out = alphas.new_empty(n)
+    """``sum_i alpha_i M_i``: (k, bytes) and (k,) or (B, k) to (n,) or (B, n)."""
+    out = alphas.new_empty(*alphas.shape[:-1], n)
     for part, mask in columns(bits, n, alphas.dtype):
-        torch.mv(mask.T, alphas, out=out[part])
+        out[..., part] = alphas @ mask
     return out
 
 

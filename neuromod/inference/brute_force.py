@@ -11,9 +11,7 @@ from neuromod.modulated import Modulated
 
 
 @torch.no_grad()
-def brute_force(
-    model: Modulated, x: Tensor, *, tasks: Sequence[int], objective: Objective = entropy
-) -> Tensor:
+def brute_force(model: Modulated, x: Tensor, *, tasks: Sequence[int], objective: Objective = entropy) -> Tensor:
     """Scores (B, k) of the learned ``tasks`` for every input: minus the objective of the task's own logits.
 
     One forward a task. For inputs that share an unknown task sum the scores over them: ``scores.sum(0).argmax()``.

@@ -38,7 +38,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise RefusedError(f"a method must be one of {METHODS}; got {self.method!r}; try {nearest(self.method, METHODS)}")
+            raise RefusedError(
+                f"a method must be one of {METHODS}; got {self.method!r}; try {nearest(self.method, METHODS)}"
+            )
         if self.best < 1:
             raise RefusedError(f"verified tries one task at least; got best={self.best}; correct it")
         objective(self.objective)
@@ -62,7 +64,7 @@ class Inference:
 def infer(
     model: Modulated,
     x: Tensor,
-    rule: Rule = Rule(),  # noqa: B008 (frozen)
+    rule: Rule = Rule(),
     *,
     tasks: Sequence[int] | None = None,
     group: int = 1,
@@ -127,4 +129,4 @@ def _scores(
         single = calibration(single)
     if not 1 <= group <= len(single):
         raise RefusedError(f"a group has 1 to B={len(single)} inputs; got group={group}; correct it")
-    return single[: len(single) // group * group].unflatten(0, (-1, group)).sum(1)
+    return single[: len(single) // group * group].reshape(-1, group, len(tasks)).sum(1)

@@ -51,7 +51,7 @@ def energy(logits: Tensor, real: int | None = None) -> Tensor:
     return -torch.logsumexp(logits[..., :real], -1)
 
 
-OBJECTIVES: dict[str, Callable[[Tensor, int | None], Tensor]] = {
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     f.__name__: f for f in (entropy, surplus, margin, max_probability, max_logit, energy)
 }
 

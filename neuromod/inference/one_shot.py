@@ -66,7 +66,8 @@ def grouped(model: Modulated, x: Tensor, group: int) -> Tensor:
     samples = x.movedim(model.target.batch_axis, 0)
     if not 1 <= group <= len(samples):
         raise RefusedError(f"a group has 1 to B={len(samples)} inputs; got group={group}; correct it")
-    return samples[: len(samples) // group * group].unflatten(0, (-1, group))
+    groups: Tensor = samples[: len(samples) // group * group].unflatten(0, (-1, group))
+    return groups
 
 
 def gradients(

@@ -151,7 +151,8 @@ def test_accounts() -> None:
     shares = [[float(m.mean()) for m in task.values()] for task in masks]
     sizes = [m.numel() for m in masks[0].values()]
     entropies = [
-        sum(-n * (p * math.log2(p) + (1 - p) * math.log2(1 - p)) for p, n in zip(row, sizes, strict=True)) for row in shares
+        sum(-n * (p * math.log2(p) + (1 - p) * math.log2(1 - p)) for p, n in zip(row, sizes, strict=True))
+        for row in shares
     ]
     assert bank.entropy_bound() == pytest.approx(sum(entropies) / len(entropies) / 8)
     flat = torch.stack([torch.cat([m.flatten() for m in task.values()]) for task in masks])

@@ -79,7 +79,9 @@ class Linear:
         counts = torch.tensor(list(self.counts.values()), dtype=sums.dtype, device=sums.device)
         eye = torch.eye(len(sums), dtype=sums.dtype, device=sums.device)
         if self.form == "ridge":
-            return torch.linalg.solve(self.shared / counts.sum() + self.shrink * eye, sums / counts.sum()), counts.new_zeros(1)
+            return torch.linalg.solve(
+                self.shared / counts.sum() + self.shrink * eye, sums / counts.sum()
+            ), counts.new_zeros(1)
         means = sums / counts
         within = (self.shared - (means * counts) @ means.T) / counts.sum()
         shrunk = (1 - self.shrink) * within + self.shrink * within.trace() / len(sums) * eye

@@ -56,7 +56,9 @@ class Subspaces:
     def _fit(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean = x.mean(0)
         # In float64 with a ridge: float32 gave NaN on constant pixels without a word.
-        cov = (x - mean).T @ (x - mean) / max(len(x) - 1, 1) + 1e-6 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        cov = (x - mean).T @ (x - mean) / max(len(x) - 1, 1) + 1e-6 * torch.eye(
+            x.shape[1], dtype=x.dtype, device=x.device
+        )
         values, vectors = torch.linalg.eigh(cov)
         rest = values[: -self.rank].mean().clamp(min=1e-6)
         variances = torch.cat([values[-self.rank :].clamp(min=float(rest)), rest.view(1)])
