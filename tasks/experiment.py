@@ -23,6 +23,7 @@ from tasks.inferred import check_method, inferred, scenarios
 from tasks.online import online
 from tasks.pictures import pictures
 from tasks.played import Played
+from tasks.replay import replay
 from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run
 from tasks.seeds import seeds
@@ -230,6 +231,9 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, outcome: Ma
         wanted = config["inference"]
         if wanted["methods"]:
             result["inference"] = inferred(learner.model, stream, **wanted, seed=seeds(config["seed"])["sampling"])
+        if config["allocation"]["replay"]:
+            every, sampling = config["allocation"]["replay"], seeds(config["seed"])["sampling"]
+            result["replay"] = replay(learner.model, stream, every=every, options=config["allocation"], seed=sampling)
         if "brute_force" in wanted["methods"]:
             result["scenarios"] = scenarios(result["inference"]["brute_force"])
     return result

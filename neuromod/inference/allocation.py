@@ -27,13 +27,13 @@ class Standout:
     eps: float = 0.125
     reserve: int = 5
 
-    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int]) -> int | None:
+    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
         """The learned task of a batch that has one unknown task; None for a new one."""
         first = max(model.tasks(), default=-1) + 1
         spare = range(first, first + max(self.reserve - len(tasks), 0))
         size = x.shape[model.target.batch_axis]
         with _beside(model, spare):
-            scores = one_shot(model, x, tasks=[*tasks, *spare], group=size)[0] / size
+            scores = one_shot(model, x, tasks=[*tasks, *spare], group=size, bank=None if spare else bank)[0] / size
         share, place = torch.softmax(scores, 0).max(0)
         new = float(share) * len(scores) < 1 + self.eps or int(place) >= len(tasks)
         return None if new else tasks[int(place)]
