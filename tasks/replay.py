@@ -1,4 +1,4 @@
-"""Would masks have been allocated right, had nobody told the tasks of a bank apart? (NNs, replayed on a finished bank.)"""
+"""Whether masks would have been allocated right, had nobody told the tasks of a bank apart: NNs, replayed on a full bank."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ BATCH = 128
 
 
 def replay(model: Modulated, stream: Stream, *, every: int, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """For every ``every``-th task k of a stream: is its batch found to be new before its mask is there, and known after?
+    """Whether the batch of every ``every``-th task k is found to be new before its mask is there, and known after.
 
     Both rules of `neuromod.inference.allocation` are asked on one batch of 128 training images of task k, over the masks of
     tasks 0 to k - 1 (the answer should be: new) and over those of 0 to k (it should be: k). ``new`` and ``known`` are the
