@@ -177,6 +177,8 @@ def inference(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
         out = []
         for method, result in (run.result.get("inference") or {}).items():
+            if "confusion" not in result:  # hundreds of tasks are no picture
+                continue
             shares = [[v / (sum(row) or 1) for v in row] for row in result["confusion"]]
             note = f"Right: {percent(result['image'])} % from one image, {percent(result['group'])} % from a group."
             out.append((f", {method}", shares, note))
