@@ -74,7 +74,7 @@ def execute(
             assert isinstance(learner, Played)
             filled = fill(learner, stream, plan, run, together=config["together"], **options)
             outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
-            outcome |= {"matrix": [filled.final], "learned": filled.learned}
+            outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
         elif config["order"] == "online":
             assert isinstance(learner, Played)
             found, final = online(learner, stream, plan, run, options=config["allocation"], **options)

@@ -23,10 +23,11 @@ FOLDER = "bank"
 
 @dataclass(frozen=True)
 class Filled:
-    """A bank that holds every task of a stream: accuracies (T,) measured when each was sealed, and again at the end."""
+    """A bank that holds every task of a stream: accuracies (T,) when each was sealed and again at the end, bytes a task on disk."""
 
     learned: list[float]
     final: list[float]
+    stored: float
 
     @property
     def forgetting(self) -> float:
@@ -71,7 +72,7 @@ def fill(
     model.eval()
     order = range(len(stream))
     final = [accuracy(played, stream[t], t, plan.evaluation_batch, plan.precision) for t in order]
-    return Filled([learned[t] for t in order], final)
+    return Filled([learned[t] for t in order], final, store.bytes() / len(order))
 
 
 def _store(model: Modulated, run: Run) -> Store:

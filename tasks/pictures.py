@@ -26,7 +26,7 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
             masks = [_masks(modulator, task) for task in range(min(len(stream), SHOWN))]
             found["overlap"] = _rounded(_overlap(masks))
-            found |= _changed(modulator, masks, stream)
+            found |= {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
     if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):
         found |= _gates(model, stream)
     return found
@@ -45,6 +45,17 @@ def _overlap(masks: list[list[Tensor]]) -> Tensor:
     both = flat @ flat.T
     kept = flat.sum(1)
     return both / (kept[:, None] + kept[None, :] - both).clamp(min=1)
+
+
+def _flipped(modulator: Any, masks: list[list[Tensor]]) -> float:
+    """The share of all bits that training changed."""
+    changed, count = 0, 0
+    for number, mask in enumerate(masks):
+        row = by_site(modulator.start(number if isinstance(modulator.source, Table) else "offset"))
+        for site, kept in zip(modulator.sites, mask, strict=True):
+            changed += int((kept != modulator.kind.mask(site, row[site.label])).sum())
+            count += kept.numel()
+    return changed / count
 
 
 def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _halved(bank: Bank, x: Tensor, objective: Objective) -> Tensor:
         kept = slope.sort(dim=1, stable=True).indices[:, :left]
         alive = torch.zeros_like(alive).scatter_(1, kept, True)
         survived += alive
-    return survived
+    return survived.to(x.device)
 
 
 def _slopes(bank: Bank, x: Tensor, alive: Tensor, left: int, objective: Objective) -> Tensor:
