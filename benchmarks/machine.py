@@ -40,3 +40,14 @@ def copy_seconds_per_byte(size: int = 64 << 20, turns: int = 9) -> float:
         into.copy_(source)
         found.append(time.process_time() - start)
     return sorted(found)[turns // 2] / (2 * size)
+
+
+def read_seconds_per_byte(size: int = 256 << 20, turns: int = 9) -> float:
+    """Process time of reading a large array once, a byte."""
+    source = torch.ones(size // 4)
+    found = []
+    for _ in range(turns):
+        start = time.process_time()
+        source.sum()
+        found.append(time.process_time() - start)
+    return sorted(found)[turns // 2] / size

@@ -26,16 +26,20 @@ class Bank:
     Args:
         model: its modulations depend on the task alone.
         tasks: which; all by default. More with `grow`.
+        path: which loops run over packed masks (`packed`): "compiled", "plain", or the best that there is.
 
     """
 
-    def __init__(self, model: Modulated, tasks: Sequence[int] | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: Modulated, tasks: Sequence[int] | None = None, *, path: packed.Path | None = None
+    ) -> None:
+        self.model, self.path = model, path
         self.tasks: tuple[int, ...] = ()
         self._masks = _maskable(model)
         self._kept: dict[str, Tensor] = {}
         self._edits: list[Edits] = []
         self._stacked: Edits = {}
+        self._mean: Edits = {}
         self.grow(model.tasks() if tasks is None else tasks)
 
     def __len__(self) -> int:
@@ -60,8 +64,9 @@ class Bank:
             )
         self._masks = {name: where for name, where in self._masks.items() if name not in live}
         self.tasks += new
+        self._mean = {}
         for name, (_, site) in self._masks.items():
-            share = packed.mean(self.bits(name, new), math.prod(site.shape), torch.float64)
+            share = packed.mean(self.bits(name, new), math.prod(site.shape), torch.float64, path=self.path)
             kept = (share * len(new)).round().int().view(site.shape)
             self._kept[name] = self._kept[name] + kept if name in self._kept else kept
         self._grow_dense(new)
@@ -75,8 +80,10 @@ class Bank:
 
     def mean(self) -> Edits:
         """``1/k sum_i E_i``, at a cost that does not depend on k where tensors are masked."""
-        masked = {n: self._weight(n) * kept.to(self._weight(n)) / len(self) for n, kept in self._kept.items()}
-        return masked | {name: value.mean(0) for name, value in self._dense().items()}
+        if not self._mean:
+            masked = {n: self._weight(n) * kept.to(self._weight(n)) / len(self) for n, kept in self._kept.items()}
+            self._mean = masked | {name: value.mean(0) for name, value in self._dense().items()}
+        return dict(self._mean)
 
     def superpose(self, alphas: Tensor) -> Edits:
         """``sum_i a_i E_i`` for weights (k,), or for B rows of them (B, k), each tensor then with a leading axis."""
@@ -84,7 +91,7 @@ class Bank:
             raise RefusedError(f"a superposition has a weight a task; got {tuple(alphas.shape)} for {len(self)} tasks")
         masked = {}
         for name, (_, site) in self._masks.items():
-            mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape))
+            mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape), path=self.path)
             masked[name] = mixed.view(*alphas.shape[:-1], *site.shape) * self._weight(name)
         return masked | {n: torch.tensordot(alphas.to(v), v, dims=1) for n, v in self._dense().items()}
 
@@ -98,7 +105,7 @@ class Bank:
         for name, gradient in gradients.items():
             if name in self._masks:
                 flat = (gradient * self._weight(name)).flatten(gradient.ndim - self._weight(name).ndim)
-                part = packed.project(self.bits(name), flat, planes=planes)
+                part = packed.project(self.bits(name), flat, planes=planes, path=self.path)
             else:
                 stack = self._dense()[name]
                 part = gradient.flatten(gradient.ndim - stack.ndim + 1) @ stack.flatten(1).T
