@@ -145,6 +145,10 @@ class Modulated(nn.Module):
         """The target's own tensors by name, in the dtype and on the device of this model."""
         return self._now
 
+    def layer(self, name: str) -> nn.Module:
+        """A module of the network that runs (hooks on it must be removed again)."""
+        return self._skeleton.get_submodule(name)
+
     def substituted(self, edits: Mapping[str, Tensor], *inputs: Tensor) -> Any:
         """One forward with the given tensors in the place of the target's, whatever the modulators say."""
         return call(self._skeleton, edits, inputs, self._anatomy)

@@ -4,15 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuromod.bank import packed
+from neuromod.bank.access import Path
+from neuromod.bits import unpack
 from neuromod.errors import RefusedError
 from neuromod.kinds.masks import Mask
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sites import Site
 from neuromod.substitute import Edits
+
+BLOCK = 1 << 21  # masked weights that are unpacked at a time: they stay in a cache
 
 
 class Bank:
@@ -30,9 +34,7 @@ class Bank:
 
     """
 
-    def __init__(
-        self, model: Modulated, tasks: Sequence[int] | None = None, *, path: packed.Path | None = None
-    ) -> None:
+    def __init__(self, model: Modulated, tasks: Sequence[int] | None = None, *, path: Path | None = None) -> None:
         self.model, self.path = model, path
         self.tasks: tuple[int, ...] = ()
         self._masks = _maskable(model)
@@ -113,6 +115,24 @@ class Bank:
         assert total is not None
         return total
 
+    def layers(self) -> dict[str, tuple[Site, nn.Module]]:
+        """The site and the layer of every tensor that is masked and packed, in the network that runs."""
+        return {n: (site, self.model.layer(site.module)) for n, (_, site) in self._masks.items()}
+
+    def project_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """``sum_names <W * M_i, d a^T>`` for every task, (B, k), of ``a`` (B, in) and ``d`` (B, out) by name.
+
+        ``<W * M_i, d a^T> = d (W * M_i) a``: a few tasks are unpacked at a time, and nothing of size B times weights is built.
+        """
+        total: Tensor | None = None
+        for name, (a, d) in factors.items():
+            weight, bits = self._weight(name), self.bits(name)
+            parts = [_bilinear(part, weight, a, d) for part in bits.split(max(1, BLOCK // weight.numel()))]
+            score = torch.cat(parts, 1)
+            total = score if total is None else total + score
+        assert total is not None
+        return total
+
     # ---- accounts --------------------------------------------------------------------------------------------------
 
     def overlap(self) -> Tensor:
@@ -157,6 +177,14 @@ class Bank:
                     f"superposed tasks edit the same tensors in the same shapes; task {task} differs; use brute_force"
                 )
             self._edits.append(edits)
+
+
+def _bilinear(bits: Tensor, weight: Tensor, a: Tensor, d: Tensor) -> Tensor:
+    """``d (W * M_i) a`` of some tasks: (t, bytes), (out, in), (B, in) and (B, out) to (B, t)."""
+    masked = torch.stack([unpack(one, tuple(weight.shape), weight.dtype) for one in bits]).mul_(weight)
+    sums = (a @ masked.flatten(0, 1).T).unflatten(1, (len(bits), -1))
+    scores: Tensor = (sums @ d.unsqueeze(2)).squeeze(2)
+    return scores
 
 
 def _maskable(model: Modulated) -> dict[str, tuple[Modulator, Site]]:

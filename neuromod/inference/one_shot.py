@@ -7,6 +7,7 @@ from torch import Tensor
 
 from neuromod.bank import Bank
 from neuromod.errors import RefusedError
+from neuromod.inference.factors import factorable, factors
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
 from neuromod.substitute import Edits
@@ -48,6 +49,9 @@ def one_shot(
     held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
     mean = held.mean()
     watched = _watched(model, mean, sites)
+    if group == 1 and planes is None and x.shape[model.target.batch_axis] > 1 and factorable(held, watched):
+        parts = [held.project_factors(factors(held, part, mean, watched, objective)) for part in x.split(chunk or 4096)]
+        return -torch.cat(parts)
     size = chunk or chunk_of(sum(mean[name].numel() for name in watched), x.device)
     pieces = [
         -held.project(gradients(model, part, mean, watched, objective), planes=planes)

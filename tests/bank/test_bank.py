@@ -21,7 +21,9 @@ from neuromod import (
     Threshold,
     TopK,
 )
-from neuromod.inference import one_shot
+from neuromod.inference import entropy, one_shot
+from neuromod.inference.factors import factorable, factors
+from neuromod.inference.one_shot import gradients
 
 TASKS = (3, 0, 4, 1)
 
@@ -130,6 +132,19 @@ def test_live_and_sealed_tasks_score_alike() -> None:
     live.seal(4)
     assert set(Bank(live)._masks) == PACKED["top-k and affine"]
     close(one_shot(live, x, tasks=range(5)), before)
+
+
+def test_factors_of_linear_layers_give_the_scores_of_whole_gradients() -> None:
+    model = sealed("masks")
+    bank, x = Bank(model, TASKS), draw(5, 6, seed=9)
+    mean, names = bank.mean(), ["0.weight", "3.weight"]
+    assert factorable(bank, names)
+    whole = gradients(model, x.unsqueeze(1), mean, names, entropy)
+    for name, (a, d) in factors(bank, x, mean, names, entropy).items():
+        close(d.unsqueeze(2) * a.unsqueeze(1), whole[name])
+    close(one_shot(model, x, tasks=TASKS, bank=bank), -bank.project(whole))
+    assert not model.layer("0")._forward_hooks
+    assert not factorable(Bank(sealed("mask under a delta"), TASKS), ["0.weight"])
 
 
 def test_planes_round_the_gradient_only() -> None:
