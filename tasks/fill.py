@@ -72,7 +72,7 @@ def fill(
     model.eval()
     order = range(len(stream))
     final = [accuracy(played, stream[t], t, plan.evaluation_batch, plan.precision) for t in order]
-    return Filled([learned[t] for t in order], final, store.bytes() / len(order))
+    return Filled([learned[t] for t in order], final, store.bytes_on_disk() / len(order))
 
 
 def _store(model: Modulated, run: Run) -> Store:

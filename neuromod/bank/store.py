@@ -1,292 +1,233 @@
-"""A store of sealed tasks: a folder with a description and one file a task. The only file of the library that touches the disk.
-
-config.json              format, target (recipe and fingerprint), modulators
-README.md                how to load it
-tasks/00000042.safetensors   the rows of task 42: its masks, coded, in one tensor; the rest as it is
-"""
+"""`Store`: a folder of sealed tasks, one file each; the only file of the library that touches the disk."""
 
 import hashlib
-import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from safetensors.torch import load, save
 
-from neuromod.bank import coding as codes
-from neuromod.bank.schema import FORMAT, build, describe, example
-from neuromod.errors import RefusedError
+from neuromod.bank import card, entry
+from neuromod.bank.coding import CODINGS
+from neuromod.bank.config import Config, TargetRecord
+from neuromod.bank.schema import Record, shared_state
+from neuromod.errors import RefusedError, nearest
 from neuromod.modulated import Modulated
-from neuromod.modulator import Modulator, by_site
-from neuromod.recipe import Recipe
 from neuromod.sources.base import Row
-from neuromod.sources.table import Table
-from neuromod.target import Target
 
-CONFIG, CARD, TASKS = "config.json", "README.md", "tasks"
-NOTE, MASKS, BITS = "task", "masks", "/bits"
-SHORT = 16  # digits of a fingerprint in each file
+CONFIG, CARD, SHARED, TASKS = "config.json", "README.md", "shared.safetensors", "tasks"
+TASK = re.compile(r"(0|[1-9][0-9]*)\.safetensors")
 
 
 class Store:
-    """Sealed tasks on disk. Open one with `Store.open`, make one with `Store.create`.
+    """A folder of sealed tasks of one model: ``config.json``, ``tasks/<id>.safetensors``, and what serves all tasks.
 
-    A task is one file that is written once, whole or not at all, and never again; reading one does not touch the others.
-    Two processes may append at the same time: of two that write one task, the second is refused.
+    A task is one file, written once: it is read without the others, and no append touches another file. A file appears
+    under its name when it is whole, and never takes the place of one that is there, so that of two writers of a task
+    one is refused and nothing is lost. Needs a file system with hard links.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], coding: str) -> None:
-        self.folder, self.config, self.coding = folder, config, coding
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], model: Modulated, *, coding: str = "smallest") -> Self:
-        """A store for the tasks of a model, empty. ``coding``: "raw", "smallest" or "entropy" (`neuromod.bank.coding`)."""
-        if coding not in codes.CODINGS:
-            raise RefusedError(f"coding must be one of {codes.CODINGS}; got {coding!r}; correct it")
-        path, config = Path(folder), json.loads(json.dumps(describe(model) | {"coding": coding}))
-        if (path / CONFIG).exists():
-            raise RefusedError(f"a store is created once; {path.name!r} is one already; use Store.open")
-        (path / TASKS).mkdir(parents=True, exist_ok=True)
-        _write(path / CARD, _card(config).encode())
-        _write(path / CONFIG, json.dumps(config, indent=1).encode())
-        return cls(path, config, coding)
+    def create(cls, folder: str | os.PathLike[str], model: Modulated, *, coding: str = "smallest") -> "Store":
+        """A store without tasks for the tasks of ``model``.
 
-    @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Self:
-        """An existing store."""
+        ``coding`` of masks is ``"smallest"`` (of what the standard library offers), ``"raw"`` (one bit a weight, read
+        without any work) or ``"entropy"`` (a range coder as well; needs the package constriction).
+        """
         path = Path(folder)
-        if not (path / CONFIG).is_file():
-            raise RefusedError(f"a store is a folder with {CONFIG}; {path.name!r} has none; pass the folder of a store")
+        if coding not in CODINGS:
+            raise RefusedError(
+                f"coding must be one of {CODINGS}; got {coding!r}; try {nearest(str(coding), CODINGS, 1)}"
+            )
+        there = next((name for name in (CONFIG, CARD) if (path / name).exists()), None)
+        if there is not None:
+            raise _taken(path, there)
+        shared = save(shared_state(model.named_modulators()))
+        store = cls(path, _config(model, coding))
+        text = store.config.dumps()
+        (path / TASKS).mkdir(parents=True, exist_ok=True)
+        if store.config.shared is not None:
+            _write(path / SHARED, shared, replace=True)
+        # Last, for a folder is a store once it has a config.
         try:
-            config = json.loads((path / CONFIG).read_bytes())
-            version, coding = config["format"], config["coding"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RefusedError(f"{CONFIG} must describe a store; got {error!r}; restore the file") from error
-        if not isinstance(version, int) or version > FORMAT:
-            raise RefusedError(f"this version reads stores up to format {FORMAT}; got {version!r}; update neuromod")
-        return cls(path, config, coding)
+            _write(path / CONFIG, text.encode())
+        except FileExistsError as error:
+            raise _taken(path, CONFIG) from error
+        store.describe()
+        return store
 
-    def tasks(self) -> tuple[int, ...]:
-        """The stored tasks, in order."""
-        names = (p.stem for p in (self.folder / TASKS).glob("*.safetensors"))
-        return tuple(sorted(int(name) for name in names if name.isdigit()))
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> "Store":
+        """The store in a folder; reads ``config.json`` alone."""
+        path = Path(folder)
+        try:
+            text = (path / CONFIG).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RefusedError(
+                f"a store is a folder with a {CONFIG}; {str(path)!r} is none; make one with save_pretrained(model, folder)"
+            ) from error
+        return cls(path, Config.loads(text, str(path / CONFIG)))
+
+    @staticmethod
+    def exists(folder: str | os.PathLike[str]) -> bool:
+        """Whether a folder is a store."""
+        return (Path(folder) / CONFIG).is_file()
 
     def __len__(self) -> int:
         return len(self.tasks())
 
-    def __contains__(self, task: int) -> bool:
-        return self._file(task).exists()
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, int) and not isinstance(task, bool) and self._path(task).is_file()
 
-    def bytes(self) -> int:
-        """Bytes of all task files."""
-        return sum(self._file(task).stat().st_size for task in self.tasks())
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks in the store now, in order."""
+        try:
+            names = os.listdir(self.folder / TASKS)
+        except FileNotFoundError:
+            return ()
+        return tuple(sorted(int(found[1]) for found in map(TASK.fullmatch, names) if found))
+
+    def bytes_on_disk(self) -> int:
+        """Bytes of all files of the store (their lengths, not the blocks that a file system gives them)."""
+        files = [self.folder / name for name in (CONFIG, CARD, SHARED)] + [self._path(task) for task in self.tasks()]
+        return sum(file.stat().st_size for file in files if file.is_file())
 
     def append(self, model: Modulated, task: int) -> None:
-        """Write a sealed task of a model; no other file is touched."""
-        self._fits(model)
-        row: Row = {}
-        masks, note = [], []
-        for name, modulator in model.named_modulators().items():
-            if task not in modulator.sealed.places:
-                raise RefusedError(f"a store takes sealed tasks; task {task} is live; call model.seal({task}) first")
-            start = _start(modulator, task)
-            for key, value in modulator.sealed.row(task).items():
-                here = value.detach().cpu()
-                if key.endswith(BITS):
-                    code, data = codes.encode(here, start.get(key), self.coding)
-                    masks.append(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-                    note.append([f"{name}/{key}", code, len(data), here.numel()])
-                else:
-                    _refuse_nan(here, f"{name}/{key}", task)
-                    row[f"{name}/{key}"] = here.contiguous()
-        if masks:
-            row[MASKS] = torch.cat(masks)
-        said = {"v": FORMAT, "f": self._fingerprint(), "c": note}
-        said["d"] = _digest(task, said, row)
-        content = save(row, {NOTE: json.dumps(said, separators=(",", ":"))})
-        if not _write(self._file(task), content, once=True):
-            raise RefusedError(f"a task is stored once; task {task} is there already; pick an id that is free")
-
-    def read(self, task: int) -> tuple[Row, list[tuple[str, str, int, int]]]:
-        """A task's tensors as they lie in its file, checked, and (name, code, coded bytes, bytes) of each in ``masks``."""
-        file = self._file(task)
-        if not file.exists():
-            raise RefusedError(f"a task must be stored to be read; task {task} is not; stored are {_few(self.tasks())}")
+        """Write a task that is sealed in ``model``: one new file."""
+        self.check(model)
+        readers = {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
+        if not readers:
+            raise RefusedError(
+                f"a task is stored where a modulator reads it; got task {task} and none does; drop append()"
+            )
+        missing = next((name for name, m in readers.items() if task not in m.sealed.places), None)
+        if missing is not None:
+            raise RefusedError(
+                f"a store holds sealed tasks; task {task} is not sealed in {missing!r}; call model.seal({task}) first"
+            )
+        tensors, metadata = entry.pack(self.config, model, task)
         try:
-            with safe_open(file, "pt") as content:
-                said = json.loads((content.metadata() or {})[NOTE])
-                row = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
-            version, fingerprint, digest, note = said["v"], said["f"], said.pop("d"), said["c"]
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RefusedError(f"{file.name} must be the file of a task; got {error!r}; restore it") from error
-        if not isinstance(version, int) or version > FORMAT:
+            _write(self._path(task), save(tensors, metadata))
+        except FileExistsError as error:
             raise RefusedError(
-                f"this version reads tasks up to format {FORMAT}; {file.name} has {version}; update neuromod"
-            )
-        if fingerprint != self._fingerprint():
-            raise RefusedError(
-                f"a task belongs to the store's target, {self._fingerprint()}; {file.name} is of {fingerprint}; put it back"
-            )
-        if digest != _digest(task, said, row):
-            raise RefusedError(f"{file.name} must hold what was written; its digest differs: it is damaged; restore it")
-        return row, [(name, code, length, size) for name, code, length, size in note]
+                f"a stored task is never overwritten; task {task} is in {str(self.folder)!r}; pick an id that is free"
+            ) from error
 
-    def rows(self, model: Modulated, task: int) -> dict[str, Row]:
-        """The rows of a task by modulator, masks packed, on the CPU."""
-        self._fits(model)
-        held, note = self.read(task)
-        coded = held.pop(MASKS, torch.empty(0, dtype=torch.uint8)).split([length for _, _, length, _ in note])
-        found: dict[str, Row] = {}
-        for name, modulator in model.named_modulators().items():
-            own = f"{name}/"
-            found[name] = {key.removeprefix(own): value for key, value in held.items() if key.startswith(own)}
-            masks = [(one, data) for one, data in zip(note, coded, strict=True) if one[0].startswith(own)]
-            start = _start(modulator, task) if any(one[1].startswith(codes.FLIPS) for one, _ in masks) else {}
-            for (full, code, _, size), data in masks:
-                key = full.removeprefix(own)
-                found[name][key] = codes.decode(code, data, size, start.get(key))
-        return found
+    def read(self, task: int, model: Modulated | None = None) -> dict[str, Row]:
+        """The rows of one task by modulator, checked against their SHA-256; raw masks are mapped from the file.
+
+        Masks that are written as what moved since the task's start need the ``model`` that draws the start.
+        """
+        if model is not None:
+            self.check(model)
+        return self._read(task, model)
 
     def load(self, model: Modulated, tasks: Iterable[int] | None = None) -> None:
-        """Seal stored tasks into a model: all, or those that are named."""
-        for task in self.tasks() if tasks is None else tasks:
-            rows = self.rows(model, task)
-            for name, modulator in model.named_modulators().items():
-                where = modulator.like.device
-                modulator.sealed.seal(task, {key: value.to(where) for key, value in rows[name].items()})
+        """Seal the rows of tasks (all, if None) into ``model``, in order; stops at the first that is refused."""
+        self.check(model)
+        modulators = model.named_modulators()
+        known = {task: name for name, modulator in modulators.items() for task in modulator.tasks()}
+        for task in self.tasks() if tasks is None else tuple(tasks):
+            if task in known:
+                raise RefusedError(
+                    f"a task is loaded once; {known[task]!r} has task {task} already; load into a model without it"
+                )
+            for name, row in self._read(task, model).items():
+                like = modulators[name].like
+                modulators[name].sealed.seal(task, {key: value.to(like.device) for key, value in row.items()})
+                known[task] = name
 
-    def _file(self, task: int) -> Path:
-        return self.folder / TASKS / f"{task:08d}.safetensors"
-
-    def _fingerprint(self) -> str:
-        return str(self.config["target"]["fingerprint"])[:SHORT]
-
-    def _fits(self, model: Modulated) -> None:
-        theirs, ours = self.config["target"]["fingerprint"], model.target.fingerprint()
-        if theirs != ours:
+    def shared(self) -> Row:
+        """What serves all tasks, by ``modulator/key``; {} where every source reads the task or has no state."""
+        if self.config.shared is None:
+            return {}
+        path = self.folder / SHARED
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != self.config.shared:
             raise RefusedError(
-                f"a store belongs to one target; its fingerprint is {theirs[:12]}, this is {ours[:12]}; pass that target"
+                f"{SHARED} is read as it was written; that of {str(self.folder)!r} is damaged; restore it"
             )
-        said = json.loads(json.dumps(describe(model)["modulators"]))
-        plain = [{k: v for k, v in one.items() if k != "source"} for one in said]
-        if plain != [{k: v for k, v in one.items() if k != "source"} for one in self.config["modulators"]]:
+        return load(data)
+
+    def describe(self) -> None:
+        """Write ``README.md`` anew: what is here now, and how to load it."""
+        text = card.text(self.config, self.tasks(), self.bytes_on_disk())
+        _write(self.folder / CARD, text.encode(), replace=True)
+
+    def _read(self, task: int, model: Modulated | None) -> dict[str, Row]:
+        if task not in self:
+            known = self.tasks()
+            shown = f"{list(known[:8])}{' ...' if len(known) > 8 else ''}"
             raise RefusedError(
-                "a store has the modulators of one model; these differ; see config.json, or make a new store"
+                f"a task must be in the store; got {task!r}; it holds {shown if known else 'none'}; append it"
+            )
+        try:
+            with safe_open(self._path(task), framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError, OSError) as error:
+            raise entry.damaged(task, str(error).splitlines()[0]) from error
+        return entry.unpack(self.config, model, task, tensors, metadata)
+
+    def check(self, model: Modulated) -> None:
+        """Refuse a model that this store is not of."""
+        ours, theirs = self.config, _config(model, self.config.coding)
+        ours.target.check(model.target)
+        if ours.modulators != theirs.modulators:
+            told, given = ([f"{m.name}: {m.kind} x {m.source}" for m in c.modulators] for c in (ours, theirs))
+            raise RefusedError(
+                f"a store is of one set of modulators, their sites and seeds included; it has {', '.join(told)}, this model "
+                f"{', '.join(given)}; make the same ones, or another store"
+            )
+        if ours.shared != theirs.shared:
+            raise RefusedError(
+                "what serves all tasks stays as it was when the store was made; in this model it has moved; save it to another "
+                "folder"
             )
 
-
-def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding: str = "smallest") -> Store:
-    """Write the sealed tasks of a model that its store does not hold yet; the store is made where there is none."""
-    live = [task for m in model.named_modulators().values() if m.reads == "task" for task in m.source.tasks()]
-    if live:
-        raise RefusedError(f"a store takes sealed tasks; task {live[0]} is live; call model.seal({live[0]}) first")
-    store = Store.open(folder) if (Path(folder) / CONFIG).exists() else Store.create(folder, model, coding=coding)
-    present = set(store.tasks())
-    for task in (t for t in model.tasks() if t not in present):
-        store.append(model, task)
-    return store
+    def _path(self, task: int) -> Path:
+        return self.folder / TASKS / f"{task}.safetensors"
 
 
-def from_pretrained(
-    folder: str | os.PathLike[str],
-    *,
-    target: Target | None = None,
-    constructor: Callable[..., nn.Module] | None = None,
-    tasks: Iterable[int] | None = None,
-) -> Modulated:
-    """The model of a store with its tasks (all, or those named), sealed.
+def _taken(path: Path, name: str) -> RefusedError:
+    return RefusedError(
+        f"a new store wants a folder of its own; {str(path)!r} has a {name}; open it, or choose another"
+    )
 
-    Its target is passed, or, where it is random, rebuilt from the stored recipe with the ``constructor`` that is passed;
-    its fingerprint must be that of the store. Kinds come from a closed table; nothing that the file names is imported.
+
+def _config(model: Modulated, coding: str) -> Config:
+    modulators = model.named_modulators()
+    state = shared_state(modulators)
+    digest = hashlib.sha256(save(state)).hexdigest() if state else None
+    records = tuple(Record.of(name, modulator) for name, modulator in modulators.items())
+    return Config(coding, TargetRecord.of(model.target), records, digest)
+
+
+def _write(path: Path, content: bytes, *, replace: bool = False) -> None:
+    """Write a file that is whole or absent; FileExistsError where there is one, unless it may be replaced.
+
+    The name is given by a link, which never overwrites and of two writers lets one succeed.
     """
-    store = Store.open(folder)
-    described = store.config["target"]
-    if target is None:
-        recipe = described["recipe"]
-        if recipe is None or constructor is None:
-            made = "is not random" if recipe is None else f"was made by {recipe['constructor']!r}"
-            remedy = "target=" if recipe is None else "constructor= (that function) or target="
-            raise RefusedError(f"a store does not hold its target, which {made}; pass {remedy}")
-        built = Recipe(constructor, **{key: value for key, value in recipe.items() if key != "constructor"})
-        target = Target.from_recipe(built, example(store.config), **described["options"])
-    if target.fingerprint() != described["fingerprint"]:
-        theirs, ours = described["fingerprint"][:12], target.fingerprint()[:12]
-        raise RefusedError(
-            f"a store belongs to one target; its fingerprint is {theirs}, this is {ours}; pass that target"
-        )
-    model = build(store.config, target)
-    store.load(model, tasks)
-    return model.eval()
-
-
-def _start(modulator: Modulator, task: int) -> Row:
-    """The packed masks that the scores of a task start from; none where tasks share a source or nothing is packed."""
-    if not isinstance(modulator.source, Table) or not modulator.kind.learned:
-        return {}
-    raws = by_site(modulator.start(task))
-    frozen = {f"{s.label}/{p}": v for s in modulator.sites for p, v in modulator.kind.freeze(s, raws[s.label]).items()}
-    return {key: value.cpu() for key, value in frozen.items() if key.endswith(BITS)}
-
-
-def _refuse_nan(value: Tensor, key: str, task: int) -> None:
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-        raise RefusedError(f"numbers at rest are finite; {key} of task {task} is not; train or calibrate it again")
-
-
-def _digest(task: int, said: Mapping[str, Any], row: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(f"{task}|{said['v']}|{said['f']}|{said['c']}".encode())
-    for key, value in sorted(row.items()):
-        digest.update(f"{key}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _write(path: Path, content: bytes, *, once: bool = False) -> bool:
-    """Whole or not at all; with ``once``, False where the file is there already, which is then left as it is."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if once:
-            # A link, unlike a rename, never takes the place of a file.
-            os.link(temporary, path)
-        else:
+        if replace:
             os.replace(temporary, path)
-    except FileExistsError:
-        return False
+        else:
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return True
-
-
-def _few(tasks: tuple[int, ...]) -> str:
-    return f"{list(tasks[:8])}{' ...' if len(tasks) > 8 else ''}"
-
-
-def _card(config: Mapping[str, Any]) -> str:
-    kinds = ", ".join(f"{one['kind']['name']} at {len(one['sites'])} sites" for one in config["modulators"])
-    recipe = config["target"]["recipe"]
-    made = (
-        "the network that was passed"
-        if recipe is None
-        else f"a random network, `{recipe['constructor']}`, seed {recipe['seed']}"
-    )
-    how = "target=target" if recipe is None else "constructor=FUNCTION"
-    return f"""# Sealed tasks over one frozen network
-
-{kinds}; over {made}, fingerprint {config["target"]["fingerprint"][:12]}. One file a task in `tasks/`, masks at one bit a weight or
-less (coding: {config["coding"]}).
-
-```python
-from neuromod import from_pretrained
-model = from_pretrained("THIS FOLDER", {how})
-model(x, task=0)
-```
-"""
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,164 @@
+"""``config.json``: what a store says of the target and of the modulators, so that both can be built again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.bank.schema import Record
+from neuromod.errors import RefusedError
+from neuromod.modulated import Modulated
+from neuromod.recipe import Recipe
+from neuromod.sources.base import Row
+from neuromod.target import Target
+
+FORMAT = 1
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
+}
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """The frozen network: which one it is, and for a random one how to draw it again."""
+
+    fingerprint: str
+    norm: Literal["frozen", "batch"]
+    batch_axis: int
+    dropout: bool
+    example: list[list[Any]]
+    """Shape and dtype of each input that the network was probed with."""
+    recipe: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, target: Target) -> "TargetRecord":
+        """The record of a target."""
+        example = [[list(x.shape), str(x.dtype).removeprefix("torch.")] for x in target.example]
+        recipe = target.recipe
+        kept = None if recipe is None else recipe.__dict__ | {"constructor": _path(recipe.constructor)}
+        return cls(target.fingerprint(), target.norm, target.batch_axis, target.dropout, example, kept)
+
+    def build(
+        self, constructor: Callable[..., nn.Module] | None, example: Tensor | tuple[Tensor, ...] | None
+    ) -> Target:
+        """The random network again; the constructor is the user's, for a file must not say what is run."""
+        if self.recipe is None:
+            raise RefusedError(
+                f"a network that is not random can't be drawn again; this store is of target {self.fingerprint[:12]}; "
+                "pass target=Target(net, example)"
+            )
+        path = self.recipe["constructor"]
+        if not callable(constructor):
+            raise RefusedError(
+                f"a random target is drawn by your own constructor; the store names {path!r}; pass constructor= (the function)"
+            )
+        recipe = Recipe(**{**self.recipe, "constructor": constructor})
+        given = tuple(torch.zeros(shape, dtype=DTYPES[dtype]) for shape, dtype in self.example)
+        options = {"norm": self.norm, "batch_axis": self.batch_axis, "dropout": self.dropout}
+        target = Target.from_recipe(recipe, given if example is None else example, **options)
+        # The name stays the one that was saved, whatever the function is called here.
+        target.recipe = replace(recipe, constructor=path)
+        return target
+
+    def check(self, target: Target) -> None:
+        """Refuse another target, or one that runs otherwise."""
+        if target.fingerprint() != self.fingerprint:
+            refuse_target(self.fingerprint, target.fingerprint())
+        for name in ("norm", "batch_axis", "dropout"):
+            ours, theirs = getattr(self, name), getattr(target, name)
+            if ours != theirs:
+                raise RefusedError(
+                    f"a target runs as it was saved, with {name}={ours!r}; got {theirs!r}; pass it to Target"
+                )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The content of ``config.json``; ``shared`` is the SHA-256 of what serves all tasks."""
+
+    coding: str
+    target: TargetRecord
+    modulators: tuple[Record, ...]
+    shared: str | None
+
+    def dumps(self) -> str:
+        """Strict JSON with a SHA-256 of itself, so that a damaged file is told from another one."""
+        records = [record.data() for record in self.modulators]
+        data = {"coding": self.coding, "target": asdict(self.target), "modulators": records, "shared": self.shared}
+        try:
+            same = json.loads(_canonical(data))
+            return json.dumps({"format": FORMAT, "sha256": _digest(same), **same}, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise RefusedError(
+                f"a store says how to build its target and kinds in JSON; this it can't say: {error}; "
+                "use numbers, strings and lists, or make the Target without recipe="
+            ) from error
+
+    @classmethod
+    def loads(cls, text: bytes, where: str) -> "Config":
+        """The config of `dumps`; refuses what is not one, is of a newer format, or was damaged."""
+        try:
+            data = json.loads(text)
+            number = data.pop("format")
+            if number != FORMAT:
+                raise RefusedError(
+                    f"this neuromod reads stores of format {FORMAT}; {where} is {number!r}; install a newer one"
+                )
+            if data.pop("sha256") != _digest(data):
+                raise ValueError("its SHA-256 is another one")
+            target, modulators = TargetRecord(**data.pop("target")), data.pop("modulators")
+            return cls(target=target, modulators=tuple(map(Record.parse, modulators)), **data)
+        except RefusedError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RefusedError(
+                f"a store has a config.json as it was written; {where} is damaged or of another program ({_line(error)}); restore it"
+            ) from error
+
+    def build(self, target: Target, shared: Mapping[str, Tensor]) -> Modulated:
+        """The modulated network without tasks."""
+        try:
+            parts = [record.build(target, _of(record.name, shared)) for record in self.modulators]
+            model = Modulated(target, *parts)
+            for name, modulator in model.named_modulators().items():
+                if modulator.reads != "task":
+                    modulator.source.load_state_dict(_of(name, shared))
+        except RefusedError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RefusedError(
+                f"a store says how its modulators are built; this one does not ({_line(error)}); save it again"
+            ) from error
+        return model
+
+
+def refuse_target(theirs: str, ours: str) -> None:
+    """Say that a store belongs to another network."""
+    raise RefusedError(
+        f"tasks load only on the target they were made for; theirs is {theirs[:12]}, this is {ours[:12]}; pass the same network"
+    )
+
+
+def _of(name: str, shared: Mapping[str, Tensor]) -> Row:
+    return {key.removeprefix(f"{name}/"): value for key, value in shared.items() if key.startswith(f"{name}/")}
+
+
+def _path(constructor: str | Callable[..., nn.Module]) -> str:
+    return constructor if isinstance(constructor, str) else f"{constructor.__module__}:{constructor.__qualname__}"
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(_canonical(data).encode()).hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -1,0 +1,62 @@
+"""`save_pretrained` and `from_pretrained`: a model's sealed tasks to a folder, and a model from one."""
+
+import os
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from neuromod.bank.schema import live
+from neuromod.bank.store import Store
+from neuromod.errors import RefusedError
+from neuromod.modulated import Modulated
+from neuromod.target import Target
+
+
+def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding: str = "smallest") -> Store:
+    """Keep the sealed tasks of ``model`` in a folder: makes the store if there is none, appends what it lacks.
+
+    A source that reads the input or the condition is kept as it is; one that reads the task gave each sealed task its row,
+    and is built anew. ``coding`` is that of a new store, as in `Store.create`.
+    """
+    modulators = model.named_modulators()
+    unsealed = live(modulators)
+    if unsealed:
+        raise RefusedError(
+            f"a store holds sealed tasks; task {unsealed[0]} is live; call model.seal({unsealed[0]}) first"
+        )
+    if Store.exists(folder):
+        store = Store.open(folder)
+        store.check(model)
+    else:
+        store = Store.create(folder, model, coding=coding)
+    there = set(store.tasks())
+    for task in model.tasks():
+        if task not in there:
+            store.append(model, task)
+    store.describe()
+    return store
+
+
+def from_pretrained(
+    folder: str | os.PathLike[str],
+    *,
+    target: Target | None = None,
+    constructor: Callable[..., nn.Module] | None = None,
+    example: Tensor | tuple[Tensor, ...] | None = None,
+    tasks: Iterable[int] | None = None,
+) -> Modulated:
+    """The model of a store with its tasks at rest, all or those named in ``tasks``.
+
+    Nothing that the folder names is imported or run: kinds and sources are neuromod's own, and the frozen network is the
+    ``target`` that is passed, or for a random one what ``constructor`` draws by the recorded recipe, probed with
+    ``example`` or zeros of the recorded shape. Its fingerprint is checked.
+    """
+    store = Store.open(folder)
+    if target is None:
+        target = store.config.target.build(constructor, example)
+    elif constructor is not None or example is not None:
+        raise RefusedError("a target is passed or drawn; got target= beside constructor= or example=; drop one")
+    store.config.target.check(target)
+    model = store.config.build(target, store.shared())
+    store.load(model, tasks)
+    return model
