@@ -24,7 +24,7 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for modulator in model.modulators.values():
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
-            masks = [_masks(modulator, task) for task in range(min(len(stream), SHOWN))]
+            masks = [_masks(modulator, task) for task in modulator.tasks()[:SHOWN]]
             found["overlap"] = _rounded(_overlap(masks))
             found |= {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
     if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):

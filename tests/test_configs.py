@@ -16,14 +16,22 @@ from neuromod.sources import Source
 from tasks import config
 from tasks.config import CONFIGS, experiments, load, options
 from tasks.errors import UserError
-from tasks.experiment import execute, make_learner, make_plan, make_stream, make_target
+from tasks.experiment import GROWING, execute, make_learner, make_plan, make_stream, make_target
 from tasks.files import read_json
 from tasks.seeds import seeds
 from tests.contract.cells import CONFIGS as CONTRACT
 from tests.images import write
 
 SMALL = ["steps=1", "batch=8", "stream.tasks=2", "evaluation.batch=20", "inference.images=4", "inference.group=2"]
-SMALL += ["device=cpu", "log_every=1", "save_every=1"]
+SMALL += [
+    "device=cpu",
+    "log_every=1",
+    "save_every=1",
+    "inference.groups=[]",
+    "inference.at=[2]",
+    "inference.routers.rank=3",
+]
+SMALL += ["allocation.replay=null", "inference.routers.units=20"]
 
 
 def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
@@ -42,11 +50,14 @@ def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: P
     result = read_json(folder / "result.json")
     assert result["title"] == asked["title"]
     assert 0 <= result["accuracy"] <= 1
-    assert len(result["matrix"]) == 2
+    grown = asked["order"] in GROWING
+    assert len(result["matrix"]) == (1 if grown else 2)
+    assert [len(row) for row in result["matrix"]][-1] == 2
     assert set(result.get("inference", {})) == set(asked["inference"]["methods"])
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     trained = sum('"phase": "train"' in line for line in lines)
-    expected = 2 if asked["method"] in ("modulated", "routed", "dense") else 0
+    side_by_side = asked["order"] == "bank" and asked["together"] > 1
+    expected = (1 if side_by_side else 2) if asked["method"] in ("modulated", "routed", "dense") else 0
     assert trained == expected
 
 

@@ -1,0 +1,111 @@
+"""Banks that are filled: sealed tasks equal those of the plain loop, whatever trained beside them and wherever a run was ended."""
+
+import pytest
+import torch
+
+from neuromod import Store
+from tasks import experiment
+from tasks.config import load
+from tasks.errors import UserError
+from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.files import read_json
+from tasks.seeds import seeds
+from tasks.train import train
+from tests.tasks.test_train import data  # noqa: F401 (a fixture)
+
+TINY = [
+    "experiment=supsup/permuted_250",
+    "data=tiny",
+    "stream.tasks=5",
+    "steps=6",
+    "batch=8",
+    "outputs=20",
+    "device=cpu",
+    "log_every=2",
+]
+TINY += ["target.kwargs.hidden=[12]", "optimizer.lr=0.01", "evaluation.batch=50", "allocation.replay=1"]
+TINY += [
+    "inference={methods:[one_shot,verified_margin],images:6,group:2,groups:[3],at:[2,5],routers:{rank:3,units:20}}"
+]
+
+
+def run(root, data, *overrides):  # noqa: F811
+    config = load([*TINY, data, *overrides])
+    return execute(config, root=root, command=["x"], results=root)
+
+
+def rows(folder):
+    store = Store.open(folder / "bank")
+    config = read_json(folder / "config.json")
+    derived = seeds(config["seed"])
+    stream = make_stream(config, derived)
+    model = make_learner(config, make_target(config, stream, derived), stream, derived).model
+    return {task: store.read(task, model)["threshold"] for task in store.tasks()}
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[task][key], b[task][key]) for task in a for key in a[task])
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_a_bank_holds_the_masks_of_the_plain_loop(together, data, tmp_path):  # noqa: F811
+    folder = run(tmp_path, data, f"together={together}")
+    result = read_json(folder / "result.json")
+    config = load([*TINY, data, "order=sequence", "together=1"])
+    derived = seeds(0)
+    stream = make_stream(config, derived)
+    learner = make_learner(config, make_target(config, stream, derived), stream, derived)
+    plain = execute(config, root=tmp_path / "plain", command=["x"], results=tmp_path)
+    experiment.restore(learner, plain)
+    for task in range(5):
+        learner.model.seal(task)
+    expected = {task: learner.model.named_modulators()["threshold"].sealed.row(task) for task in range(5)}
+    same(rows(folder), expected)
+    final = read_json(plain / "result.json")["matrix"][-1]
+    assert result["matrix"] == [final] == [result["learned"]]
+    assert result["forgetting"] == 0
+    assert train is not None
+
+
+def test_an_ended_run_goes_on_with_what_is_not_sealed(data, tmp_path, monkeypatch):  # noqa: F811
+    whole = run(tmp_path / "whole", data)
+    sealed = []
+    append = Store.append
+
+    def ends_after_two(store, model, task):
+        append(store, model, task)
+        sealed.append(task)
+        if len(sealed) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "append", ends_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "ended", data)
+    monkeypatch.setattr(Store, "append", append)
+    (ended,) = (tmp_path / "ended").iterdir()
+    assert Store.open(ended / "bank").tasks() == (0, 1)
+    before = {p: p.stat().st_mtime_ns for p in (ended / "bank" / "tasks").iterdir()}
+    resumed = run(tmp_path / "ended", data)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    same(rows(resumed), rows(whole))
+    drop = ("seconds",)
+    a, b = ({k: v for k, v in read_json(f / "result.json").items() if k not in drop} for f in (whole, resumed))
+    assert a == b
+
+
+def test_inference_at_numbers_of_tasks_and_the_replay(data, tmp_path):  # noqa: F811
+    result = read_json(run(tmp_path, data) / "result.json")
+    found = result["inference"]["one_shot"]
+    assert set(found["at"]) == {"2", "5"}
+    assert found["at"]["5"]["image"] == found["image"]
+    assert set(found["groups"]) == {"2", "3"}
+    assert found["task_and_class"] <= min(found["image"], found["class"])
+    for asked in result["replay"].values():
+        assert asked["tasks"] == 4
+        assert asked["mistakes"] == round(4 * (2 - asked["new"] - asked["known"]))
+
+
+def test_only_modulators_fill_a_bank(data, tmp_path):  # noqa: F811
+    with pytest.raises(UserError, match="order=bank fills a bank of modulations; got method=dense"):
+        run(tmp_path, data, "method=dense")
