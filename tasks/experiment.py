@@ -12,7 +12,7 @@ from torch import nn
 
 from neuromod import Recipe, Target
 from tasks import metrics
-from tasks.baselines import Dense, Nothing, Ridge
+from tasks.baselines import OPTIONS, baseline
 from tasks.build import modulated, regulariser
 from tasks.conditions import conditions
 from tasks.config import load as compose
@@ -32,7 +32,7 @@ from tasks.streams import Stream, held_out
 from tasks.train import Plan, State, train
 
 GROWING = ("bank", "online")
-METHODS = ("modulated", "routed", "dense", "ridge", "nothing")
+METHODS = ("modulated", "routed", *OPTIONS)
 
 
 def execute(
@@ -126,12 +126,9 @@ def make_learner(
             f"a regulariser acts on method=modulated; got method={config['method']}; pass regulariser.beta=0"
         )
     match config["method"]:
-        case "dense":
-            return Dense(target)
-        case "ridge":
-            return Ridge(target, config["outputs"] or stream.classes)
-        case "nothing":
-            return Nothing(target)
+        case name if name in OPTIONS:
+            sizes = {"tasks": len(stream), "classes": stream.classes}
+            return baseline(name, target, config["baseline"], **sizes, seed=derived["source"])
         case "modulated":
             widths, options = [task.classes for task in stream], {"seed": derived["source"], "vmap": config["vmap"]}
             # A bank, and an online run, learn of tasks as they come.

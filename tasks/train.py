@@ -10,11 +10,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from neuromod import OutputRegulariser
 from tasks import metrics
 from tasks.progress import Progress
 from tasks.runs import Run
 from tasks.streams import MixedSampler, Stream, Task, evaluate_batches
+
+
+class Regulariser(Protocol):
+    """What holds earlier tasks while a later one is learned."""
+
+    def backward(self, optimizer: torch.optim.Optimizer) -> float:
+        """Add its gradient to that of the loss; returns the penalty."""
+        ...
 
 
 class Learner(Protocol):
@@ -22,7 +29,7 @@ class Learner(Protocol):
 
     trained: bool
     role: str
-    regulariser: OutputRegulariser | None
+    regulariser: Regulariser | None
 
     def __call__(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs) of inputs whose task, or tasks, are given."""
@@ -50,7 +57,7 @@ class Plan:
     precision: str
     evaluation_batch: int
     unseen: bool
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
 
 
 @dataclass
@@ -73,7 +80,7 @@ def train(learner: Any, stream: Stream, plan: Plan, run: Run, *, seed: int, titl
     while state.phase < len(phases):
         tasks = phases[state.phase]
         if optimizer is None and learner.trained:
-            optimizer = plan.optimizer(p for p in learner.parameters() if p.requires_grad)
+            optimizer = plan.optimizer(moved(learner))
         if optimizer is not None:
             _phase(learner, stream, plan, run, state, optimizer, tasks, steps, seed, progress)
         for t in tasks:
@@ -83,6 +90,11 @@ def train(learner: Any, stream: Stream, plan: Plan, run: Run, *, seed: int, titl
         _save(learner, None, run, state, steps)
     progress.close()
     return state
+
+
+def moved(learner: Any) -> Iterable[Any]:
+    """What an optimiser moves: the ``groups()`` of a learner that has several rates, or all that ask for a gradient."""
+    return learner.groups() if hasattr(learner, "groups") else (p for p in learner.parameters() if p.requires_grad)
 
 
 def _phase(
@@ -191,7 +203,7 @@ def _resume(learner: Any, stream: Stream, plan: Plan, run: Run) -> tuple[State, 
     state.matrix, state.phase, state.step, state.initial = tree["matrix"], tree["phase"], tree["step"], tree["initial"]
     if tree["optimizer"] is None:
         return state, None
-    optimizer = plan.optimizer(p for p in learner.parameters() if p.requires_grad)
+    optimizer = plan.optimizer(moved(learner))
     optimizer.load_state_dict(tree["optimizer"])
     return state, optimizer
 

@@ -14,6 +14,7 @@ from neuromod import RefusedError
 from neuromod.kinds import Kind
 from neuromod.sources import Source
 from tasks import config
+from tasks.baselines import OPTIONS
 from tasks.config import CONFIGS, experiments, load, options
 from tasks.errors import UserError
 from tasks.experiment import GROWING, execute, make_learner, make_plan, make_stream, make_target
@@ -57,7 +58,7 @@ def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: P
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     trained = sum('"phase": "train"' in line for line in lines)
     side_by_side = asked["order"] == "bank" and asked["together"] > 1
-    expected = (1 if side_by_side else 2) if asked["method"] in ("modulated", "routed", "dense") else 0
+    expected = 0 if asked["method"] in ("ridge", "nothing") else 1 if side_by_side else 2
     assert trained == expected
 
 
@@ -115,12 +116,13 @@ def test_every_group_is_named_here() -> None:
 
 def test_the_methods_are_the_learners(tmp_path: Path) -> None:
     roles, base = {}, small(tmp_path, "demo/base")
-    for method in ("modulated", "dense", "ridge", "nothing"):
+    for method in ("modulated", *OPTIONS):
         asked = base | {"method": method}
         stream = make_stream(asked, seeds(0))
         learner = make_learner(asked, make_target(asked, stream, seeds(0)), stream, seeds(0))
         roles[type(learner).__name__] = learner.role
-    assert roles == {"Played": "modulator", "Dense": "bracket", "Ridge": "bracket", "Nothing": "bracket"}
+    brackets = ("Dense", "Separate", "OnlineEwc", "Psp", "BatchEnsemble", "Ridge", "Nothing")
+    assert roles == {"Played": "modulator", **dict.fromkeys(brackets, "bracket")}
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------------

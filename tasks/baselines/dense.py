@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from neuromod import Target
 from neuromod.skeleton import restored
 from tasks.streams import Task
+from tasks.train import Regulariser
 
 
 class Dense(nn.Module):
@@ -12,10 +13,11 @@ class Dense(nn.Module):
 
     trained = True
     role = "bracket"
-    regulariser = None
+    regulariser: Regulariser | None
 
     def __init__(self, target: Target) -> None:
         super().__init__()
+        self.regulariser = None
         self.net = restored(target.pristine)
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
