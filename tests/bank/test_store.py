@@ -42,28 +42,10 @@ from neuromod.bank import config as config_file
 from neuromod.bank import entry
 from neuromod.seeds import generator
 from tasks.networks import conv, mlp
+from tests.bank.models import RECIPE, X, model, target
 from tests.contract.cells import CONFIGS, TASKS, cell, fits
 
-X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
-RECIPE = Recipe("tasks.networks.mlp:mlp", {"shape": [12], "outputs": 5, "hidden": [10, 8], "norm": "layer"}, seed=3)
 LENET = (784, 300, 100, 100)
-
-
-def target(seed: int = 3) -> Target:
-    return Target.from_recipe(Recipe(RECIPE.constructor, RECIPE.kwargs, seed=seed), X)
-
-
-def model(tasks: int = 3, *, sealed: bool = True, seed: int = 3, on: Target | None = None) -> Modulated:
-    t = on or target(seed)
-    masks = Modulator(Threshold(), Table(tasks), t.weights("*"), seed=0)
-    made = Modulated(t, masks, Modulator(Affine(), Table(tasks), t.norms(), seed=0))
-    rng = generator(1, "moved")
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter += torch.randn(parameter.shape, generator=rng) * 0.1
-    for task in range(tasks) if sealed else ():
-        made.seal(task)
-    return made.eval()
 
 
 def lenet_masks(tasks: int) -> Modulated:
@@ -545,7 +527,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from neuromod import RefusedError, Store, save_pretrained
-from tests.bank.test_store import model
+from tests.bank.models import model
 folder, tasks = sys.argv[1], [int(t) for t in sys.argv[2].split(",")]
 made = model(40)
 print("ready", flush=True)
