@@ -55,11 +55,12 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
     assert float((together - model(x, task=torch.tensor([1, 0, 0, 1]))).abs().max()) > 1e-2 * size
 
 
-def test_the_page_on_conditioning() -> None:
-    page = README.parent / "docs/conditioning.md"
+@pytest.mark.parametrize(("name", "lines"), [("conditioning", 20), ("bank", 15)])
+def test_the_pages_of_the_docs(name: str, lines: int) -> None:
+    page = README.parent / f"docs/{name}.md"
     test = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         failed, tried = doctest.DocTestRunner(verbose=False).run(test)
     assert failed == 0
-    assert tried > 20
+    assert tried > lines
