@@ -30,6 +30,7 @@ from tasks.seeds import seeds
 from tasks.selection import chosen
 from tasks.streams import Stream, held_out
 from tasks.train import Plan, State, train
+from tasks.transfer import steps_to
 
 GROWING = ("bank", "online")
 METHODS = ("modulated", "routed", *OPTIONS)
@@ -72,9 +73,13 @@ def execute(
         plan, options = make_plan(config), {"seed": derived["data"], "title": config["title"]}
         if config["order"] == "bank":
             assert isinstance(learner, Played)
-            filled = fill(learner, stream, plan, run, together=config["together"], **options)
+            filled = fill(
+                learner, stream, plan, run, together=config["together"], transfer=config["transfer"], **options
+            )
             outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
             outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
+            if config["together"] == 1:
+                outcome |= {"steps_to_90": steps_to(run.metrics(), 0.9, plan_steps=config["steps"])}
         elif config["order"] == "online":
             assert isinstance(learner, Played)
             found, final = online(learner, stream, plan, run, options=config["allocation"], **options)

@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from neuromod import Modulated
+from neuromod import Modulated, Modulator
 from neuromod.bank import Store
 from neuromod.together import Together
 from tasks.build import add
@@ -17,6 +17,7 @@ from tasks.progress import Progress
 from tasks.runs import Run
 from tasks.streams import MixedSampler, Stream
 from tasks.train import Plan, accuracy, autocast, sample, set_rate
+from tasks.transfer import Transfer
 
 FOLDER = "bank"
 
@@ -44,30 +45,34 @@ def fill(
     together: int,
     seed: int,
     title: str,
-    begin: Callable[[Modulated, int], None] | None = None,
+    transfer: str = "none",
 ) -> Filled:
     """Learn and seal every task that the run's store does not hold yet; what is sealed is never learned again.
 
     Blocks of ``together`` tasks train side by side, each on the batches that it has when it is trained alone. A run that
-    was ended goes on with the first task that is not in the store. ``begin(model, task)`` may change where a task that was
-    just added starts.
+    was ended goes on with the first task that is not in the store. ``transfer`` says where tasks
+    start that come after others (`Transfer`).
     """
     model, store = played.model, _store(played.model, run)
-    learned = _resume(played, stream, plan, run, store)
+    begun = Transfer(transfer)
+    learned = _resume(played, stream, plan, run, store, begun)
     missing = [task for task in range(len(stream)) if task not in learned]
     progress = Progress(title, max(len(stream) * plan.steps, 1), done=len(learned) * plan.steps)
     for block in (missing[i : i + together] for i in range(0, len(missing), together)):
         for task in block:
             add(model, task, stream[task].classes)
-            if begin is not None:
-                begin(model, task)
+            begun.begin(model, task)
         _block(model, stream, plan, run, block, seed, len(learned) * plan.steps, progress)
         for task in block:
             played.finish(task, stream[task], sample(stream[task]))
+            begun.end(model, task)
             model.seal(task)
-            store.append(model, task)
             learned[task] = _sealed(played, stream, plan, run, task, len(learned))
-        run.save({"learned": learned}, len(learned) * plan.steps)
+        # The rows too, so that a process that ends before they are stored loses nothing of what it logged.
+        rows = {task: {name: m.sealed.row(task) for name, m in _readers(model).items()} for task in block}
+        run.save({"learned": learned, "sums": begun.sums, "rows": rows}, len(learned) * plan.steps)
+        for task in block:
+            store.append(model, task)
     progress.close()
     model.eval()
     order = range(len(stream))
@@ -77,21 +82,25 @@ def fill(
 
 def _store(model: Modulated, run: Run) -> Store:
     folder = run.folder / FOLDER
-    return Store.open(folder) if folder.exists() else Store.create(folder, model)
+    return Store.open(folder) if Store.exists(folder) else Store.create(folder, model)
 
 
-def _resume(played: Played, stream: Stream, plan: Plan, run: Run, store: Store) -> dict[int, float]:
+def _resume(played: Played, stream: Stream, plan: Plan, run: Run, store: Store, begun: Transfer) -> dict[int, float]:
     found = run.load()
-    tree, step = ({"learned": {}}, 0) if found is None else found
+    tree, step = ({"learned": {}, "sums": {}, "rows": {}}, 0) if found is None else found
     run.rewind(step)
-    learned: dict[int, float] = dict(tree["learned"])
-    present = sorted(store.tasks())
-    store.load(played.model, present)
-    for task in present:
-        # Sealed between the last checkpoint and the end of the process.
-        if task not in learned:
-            learned[task] = _sealed(played, stream, plan, run, task, len(learned))
-    return learned
+    store.load(played.model, sorted(store.tasks()))
+    for task, rows in tree["rows"].items():
+        if task not in store:
+            for name, modulator in _readers(played.model).items():
+                modulator.sealed.seal(task, {k: v.to(modulator.like.device) for k, v in rows[name].items()})
+            store.append(played.model, task)
+    begun.sums = tree["sums"]
+    return dict(tree["learned"])
+
+
+def _readers(model: Modulated) -> dict[str, Modulator]:
+    return {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
 
 
 def _sealed(played: Played, stream: Stream, plan: Plan, run: Run, task: int, before: int) -> float:
