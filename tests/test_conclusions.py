@@ -35,6 +35,34 @@ def test_routing_is_as_good_as_being_told() -> None:
     assert MEAN["routing-bank-inferred"] < MEAN["routing-mixture"] - 0.02
 
 
+def test_gentle_training_leaves_a_signature_and_tuned_training_does_not() -> None:
+    gentle, tuned = MEAN["supsup-250-one-shot-task"], MEAN["supsup-250-accuracy-one-shot"]
+    assert gentle > 0.99
+    assert tuned < 0.15
+    assert MEAN["supsup-250-accuracy-known"] > MEAN["supsup-250-known"] + 0.015
+    assert MEAN["supsup-250-accuracy-brute"] > MEAN["supsup-250-one-shot"] + 0.015
+
+
+def test_a_pixel_signature_finds_every_permutation() -> None:
+    assert MEAN["supsup-250-signature"] == MEAN["supsup-2500-signature"] == 1
+
+
+def test_the_verified_rule_allocates_a_mask_a_task() -> None:
+    assert MEAN["online-verified-masks"] == 50
+    assert MEAN["online-verified-mistakes"] == 0
+
+
+def test_the_page_on_banks_quotes_the_ledger() -> None:
+    page = " ".join((ROOT / "docs/bank.md").read_text().split())
+    for row, words in (
+        ("supsup-250-one-shot-task", "the task of {} % of single images"),
+        ("supsup-250-one-shot", "both right for {} %"),
+        ("supsup-250-accuracy-known", "masks are better ({} % where"),
+        ("supsup-250-accuracy-brute", "and {} % of task and class"),
+    ):
+        assert words.format(round(100 * MEAN[row], 1)) in page, row
+
+
 def test_the_docs_say_so() -> None:
     page = " ".join((ROOT / "docs/conditioning.md").read_text().split())
     assert "the more it gains from reading the input, more than from being told the task" in page

@@ -10,7 +10,6 @@ from tasks.errors import UserError
 from tasks.experiment import execute, make_learner, make_stream, make_target
 from tasks.files import read_json
 from tasks.seeds import seeds
-from tasks.train import train
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
 
 TINY = [
@@ -65,7 +64,6 @@ def test_a_bank_holds_the_masks_of_the_plain_loop(together, data, tmp_path):  # 
     final = read_json(plain / "result.json")["matrix"][-1]
     assert result["matrix"] == [final] == [result["learned"]]
     assert result["forgetting"] == 0
-    assert train is not None
 
 
 def test_an_ended_run_goes_on_with_what_is_not_sealed(data, tmp_path, monkeypatch):  # noqa: F811

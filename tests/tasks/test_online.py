@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuromod import Bank, Modulated, Modulator, Recipe, Table, Target, Threshold
-from neuromod.inference import Standout, Verified, brute_force, margin, one_shot
+from neuromod.inference import Standout, Verified, brute_force, one_shot
 from neuromod.inference.objectives import objective
 from tasks.allocation import Allocation
 from tasks.config import load
@@ -13,6 +13,7 @@ from tasks.experiment import execute
 from tasks.files import read_json
 from tasks.networks import mlp
 from tasks.online import lengths
+from tasks.runs import Run
 from tasks.streams import permuted
 from tests.tasks.test_train import data, result  # noqa: F401 (a fixture)
 
@@ -63,7 +64,6 @@ def test_verified_asks_the_likely_ones_for_their_margin() -> None:
     for task in range(5):
         played.seal(task)
     assert Verified(4, -100.0, best=2).decide(played, x, range(5), Bank(played, range(5)), always=[5]) == best
-    assert margin is not None
 
 
 # ---- what is counted ---------------------------------------------------------------------------------------------------
@@ -95,8 +95,6 @@ def test_lengths_are_drawn_within_the_jitter(tiny) -> None:
 
 def test_an_ended_run_ends_as_a_whole_one(data, tmp_path, monkeypatch) -> None:  # noqa: F811
     whole = run(tmp_path / "whole", data)
-    from tasks.runs import Run
-
     save = Run.save
 
     def ends(self, tree, step):
