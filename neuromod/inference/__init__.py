@@ -5,6 +5,7 @@ from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
 from neuromod.inference.choose import Choice, choose
 from neuromod.inference.halving import halving
+from neuromod.inference.hopfield import Hopfield, gated, pattern, recall
 from neuromod.inference.infer import Inference, Rule, calibrate_rule, infer
 from neuromod.inference.objectives import OBJECTIVES, energy, entropy, margin, max_logit, max_probability, surplus
 from neuromod.inference.one_shot import one_shot
@@ -13,6 +14,7 @@ __all__ = [
     "OBJECTIVES",
     "Calibration",
     "Choice",
+    "Hopfield",
     "Inference",
     "Rule",
     "Standout",
@@ -22,12 +24,15 @@ __all__ = [
     "choose",
     "energy",
     "entropy",
+    "gated",
     "halving",
     "infer",
     "margin",
     "max_logit",
     "max_probability",
     "one_shot",
+    "pattern",
+    "recall",
     "surplus",
     "verify",
 ]

@@ -22,9 +22,12 @@ class Gate(Kind):
 
     ``"sigmoid"``: ``g = sigmoid(code)``, starts at .5 (ANML, Beaulieu et al. 2020); it has no identity.
     ``"doubled"``: ``g = 2 sigmoid(code)``, starts at 1. ``"hard"``: ``g = 1[code >= 0]``, straight-through, starts open.
+    ``spread`` > 0: codes start uniform in [-spread, spread] instead, drawn for each task, so that every task starts with
+    another half of the units (HopSupSup, Wortsman et al. 2020, section 3.5).
     """
 
     form: Literal["sigmoid", "doubled", "hard"] = "sigmoid"
+    spread: float = 0.0
     roles: ClassVar[tuple[str, ...]] = ("output",)
 
     def __post_init__(self) -> None:
@@ -32,15 +35,22 @@ class Gate(Kind):
             raise RefusedError(
                 f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
             )
+        if not self.spread >= 0:
+            raise RefusedError(f"a gate's spread is 0 or more; got {self.spread}; pass 0 to start all units alike")
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"code": site.shape}
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
-        return {"code": torch.full(site.shape, OPEN if self.form == "hard" else 0.0)}
+        if self.spread:
+            return {"code": self.spread * (2 * torch.rand(site.shape, generator=rng) - 1)}
+        return {"code": self._alike(site)}
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        return None if self.form == "sigmoid" else self.start(site, now, torch.Generator())
+        return None if self.form == "sigmoid" else {"code": self._alike(site)}
+
+    def _alike(self, site: Site) -> Tensor:
+        return torch.full(site.shape, OPEN if self.form == "hard" else 0.0)
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         return write_tap(site, now, self.factor(raw), None)

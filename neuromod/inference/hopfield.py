@@ -1,0 +1,171 @@
+"""Which task are these inputs from, asked of an associative memory (HopSupSup, Wortsman et al. 2020, section 3.5)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError
+from neuromod.inference.objectives import Objective, entropy
+from neuromod.kinds.gates import Gate
+from neuromod.modulated import Modulated
+from neuromod.modulator import Modulator
+from neuromod.sources.table import Table
+
+RATE, GAMMA = 500.0, 1.5e-3  # the published settings
+
+
+class Memory(Protocol):
+    """What recall asks of a memory of patterns."""
+
+    def energy(self, z: Tensor) -> Tensor:
+        """Low at stored patterns."""
+
+    def mean(self) -> Tensor:
+        """The mean of the stored patterns."""
+
+
+class Hopfield:
+    """``E(z) = -z' Psi z / 2``, low at the patterns ``z`` in {-1, 1}^d that were stored.
+
+    Storkey's rule (1997): ``Psi += (z z' - I - z h' - h z') / d`` with ``h = Psi z``. One matrix holds all patterns, so it
+    does not grow with the tasks. The patterns themselves are kept too, one bit a unit, for `nearest`.
+
+    Args:
+        size: d, the units of a pattern.
+        like: a tensor of the dtype and on the device of the matrix.
+
+    """
+
+    def __init__(self, size: int, *, like: Tensor | None = None) -> None:
+        if size < 1:
+            raise RefusedError(f"a pattern has at least one unit; got size={size}; pass the number of gated units")
+        options = {} if like is None else {"dtype": like.dtype, "device": like.device}
+        self.psi = torch.zeros(size, size, **options)  # type: ignore[arg-type]
+        self.patterns = self.psi.new_zeros(0, size)
+        self.tasks: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @classmethod
+    def of(cls, model: Modulated, tasks: Sequence[int] | None = None) -> "Hopfield":
+        """A memory of the gates of these tasks (all by default)."""
+        chosen = model.tasks() if tasks is None else tuple(tasks)
+        gate = gate_of(model)
+        memory = cls(sum(site.shape[0] for site in gate.sites), like=gate.like)
+        for task in chosen:
+            memory.store(pattern(model, task), task=task)
+        return memory
+
+    @torch.no_grad()
+    def store(self, z: Tensor, *, task: int | None = None) -> None:
+        """Store a pattern (d,) of -1 and 1 under a task; by default under the number of patterns so far."""
+        size = len(self.psi)
+        if z.shape != (size,) or not bool((z.abs() == 1).all()):
+            raise RefusedError(
+                f"a memory stores patterns of -1 and 1 of shape ({size},); got {tuple(z.shape)}, values "
+                f"{z.flatten()[:3].tolist()}; pass pattern(model, task)"
+            )
+        name = len(self) if task is None else task
+        if name in self.tasks:
+            raise RefusedError(f"a memory stores a task once; got task {name} again; make a new memory")
+        z = z.to(self.psi)
+        h = self.psi @ z
+        crossed = torch.outer(z, h)
+        self.psi += (torch.outer(z, z) - crossed - crossed.T) / size
+        self.psi.diagonal().sub_(1 / size)
+        self.patterns = torch.cat([self.patterns, z.unsqueeze(0)])
+        self.tasks += (name,)
+
+    def energy(self, z: Tensor) -> Tensor:
+        """``-z' Psi z / 2`` (...,) of states (..., d), differentiable."""
+        return -((z @ self.psi) * z).sum(-1) / 2
+
+    def mean(self) -> Tensor:
+        """The mean (d,) of the stored patterns, where recall starts."""
+        return self._some().mean(0)
+
+    def nearest(self, z: Tensor) -> int:
+        """The task whose pattern agrees with the signs of ``z`` (d,) at most units; the first of equals."""
+        return self.tasks[int(self.agreement(z).argmax())]
+
+    def agreement(self, z: Tensor) -> Tensor:
+        """The share of units (patterns,) on which each pattern agrees with the signs of ``z`` (d,)."""
+        return (self._some() == signs(z)).double().mean(1)
+
+    def bytes(self) -> int:
+        """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit a unit."""
+        size = len(self.psi)
+        return size * (size + 1) // 2 * self.psi.element_size() + len(self) * -(-size // 8)
+
+    def _some(self) -> Tensor:
+        if not len(self):
+            raise RefusedError("a memory recalls what was stored; got none; store a pattern first")
+        return self.patterns
+
+
+def recall(
+    model: Modulated,
+    batches: Sequence[Tensor],
+    memory: Memory,
+    *,
+    rate: float = RATE,
+    gamma: float = GAMMA,
+    start: Tensor | None = None,
+    objective: Objective = entropy,
+) -> Tensor:
+    """The state z (d,) that fits unlabelled ``batches`` of one task, by one step of SGD a batch.
+
+    ``z -= rate * dL/dz``, ``L = H(f(x ; 1[z >= 0])) (1 - t/T) + gamma (t/T) E(z)`` at step t of T: first what the network is
+    sure of, then what the memory knows. H is the mean entropy of a batch; the gate is hard and its gradient
+    straight-through. z starts at ``start``, by default the mean of the patterns.
+    """
+    if not len(batches):
+        raise RefusedError("recall takes a step a batch; got no batch; pass the inputs in batches")
+    z = (memory.mean() if start is None else start).detach().clone()
+    total = len(batches)
+    with torch.inference_mode(False), torch.enable_grad():
+        for step, x in enumerate(batches):
+            state = z.clone().requires_grad_()
+            fit = objective(gated(model, state, x.clone())).mean()
+            loss = fit * (1 - step / total) + gamma * (step / total) * memory.energy(state)
+            z = z - rate * torch.autograd.grad(loss, state)[0]
+    return z
+
+
+def gated(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
+    """Logits of inputs under the gates ``1[z >= 0]`` of a state (d,), whatever the task; differentiable in z."""
+    gate = gate_of(model)
+    widths = [site.shape[0] for site in gate.sites]
+    if z.shape != (sum(widths),):
+        raise RefusedError(f"a state has a number a gated unit, ({sum(widths)},); got {tuple(z.shape)}; correct it")
+    row = {f"{site.label}/code": part for site, part in zip(gate.sites, z.split(widths), strict=True)}
+    logits: Tensor = model.substituted(gate.edits(row, model.tensors()), x)
+    return logits
+
+
+@torch.no_grad()
+def pattern(model: Modulated, task: int) -> Tensor:
+    """The pattern (d,) of a task: 1 where its gate is open, -1 where it is shut, sites one after the other."""
+    gate = gate_of(model)
+    row = gate.stored(task)
+    return torch.cat([signs(row[f"{site.label}/code"]) for site in gate.sites])
+
+
+def signs(z: Tensor) -> Tensor:
+    """1 where a unit's number is 0 or more, else -1."""
+    return torch.where(z >= 0, 1.0, -1.0).to(z)
+
+
+def gate_of(model: Modulated) -> Modulator:
+    """The hard gate of a model that has nothing else; refused otherwise."""
+    found = list(model.named_modulators().values())
+    kind, source = (found[0].kind, found[0].source) if len(found) == 1 else (None, None)
+    if not isinstance(kind, Gate) or kind.form != "hard" or not isinstance(source, Table) or source.reads != "task":
+        raise RefusedError(
+            f"recall reads hard gates of tasks and nothing beside them; the model has {list(model.named_modulators())}; "
+            "use Modulated(target, Modulator(Gate('hard'), Table(...), ...))"
+        )
+    return found[0]
