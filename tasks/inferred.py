@@ -15,7 +15,7 @@ from neuromod.inference import OBJECTIVES, Calibration, Rule, calibrate_rule, in
 from neuromod.inference.infer import METHODS
 from neuromod.inference.routers import Linear, RandomFeatures, Router, Signature, Subspaces, classify, task_scores
 from tasks.errors import UserError, nearest
-from tasks.hopfield import GAMMAS, recalled
+from tasks.hopfield import SETTINGS, recalled
 from tasks.seeds import generator
 from tasks.streams import Stream
 
@@ -44,7 +44,7 @@ class Named:
 
 def check_method(name: str) -> None:
     """Refuse an unknown method: before the training whose end would use it."""
-    if name not in ROUTERS and name not in GAMMAS:
+    if name not in ROUTERS and name not in SETTINGS:
         named(name)
 
 
@@ -56,7 +56,7 @@ def named(name: str) -> Named:
         objective = short.removeprefix(method).removeprefix("_") or "entropy"
         if short.startswith(method) and objective in OBJECTIVES:
             return Named(method, objective, rest != name, short != rest)
-    known = [*METHODS, *ROUTERS, *GAMMAS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
+    known = [*METHODS, *ROUTERS, *SETTINGS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
     raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, known)}")
 
 
@@ -102,14 +102,14 @@ def inferred(
     over the first k tasks alone, under ``at.k``. A method ``router_NAME`` asks no mask: statistics of the training images of
     each task find it (`neuromod.inference.routers`), ``routers`` holds their sizes; ``own_class`` is then the share of images
     that the router classifies right by itself, ``gain_over`` how much more often it finds the task than each other method.
-    ``hopfield`` and ``hopfield_remedy`` ask for the task of a whole test set (`tasks.hopfield`).
+    ``hopfield``, ``hopfield_gamma`` and ``hopfield_remedy`` ask for the task of a whole test set (`tasks.hopfield`).
     """
     model.eval()
     queries = Queries.draw(stream, images, seed)
     found: dict[str, Any] = {}
     hits: dict[str, Tensor] = {}
     for name in methods:
-        if name in GAMMAS:
+        if name in SETTINGS:
             found[name] = recalled(model, stream, name, seed)
             continue
         if name in ROUTERS:

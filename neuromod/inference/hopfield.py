@@ -41,8 +41,7 @@ class Hopfield:
     def __init__(self, size: int, *, like: Tensor | None = None) -> None:
         if size < 1:
             raise RefusedError(f"a pattern has at least one unit; got size={size}; pass the number of gated units")
-        options = {} if like is None else {"dtype": like.dtype, "device": like.device}
-        self.psi = torch.zeros(size, size, **options)  # type: ignore[arg-type]
+        self.psi = (torch.zeros(()) if like is None else like).new_zeros(size, size)
         self.patterns = self.psi.new_zeros(0, size)
         self.tasks: tuple[int, ...] = ()
 
@@ -81,7 +80,8 @@ class Hopfield:
 
     def energy(self, z: Tensor) -> Tensor:
         """``-z' Psi z / 2`` (...,) of states (..., d), differentiable."""
-        return -((z @ self.psi) * z).sum(-1) / 2
+        products: Tensor = (z @ self.psi) * z
+        return -products.sum(-1) / 2
 
     def mean(self) -> Tensor:
         """The mean (d,) of the stored patterns, where recall starts."""
