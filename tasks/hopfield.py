@@ -25,7 +25,13 @@ class Settings(NamedTuple):
 
 
 SETTINGS: Mapping[str, Settings] = MappingProxyType(
-    {"hopfield": Settings(), "hopfield_gamma": Settings(gamma=4e-3), "hopfield_remedy": Settings(2000.0, 4e-3, 3)}
+    {
+        "hopfield": Settings(),
+        "hopfield_gamma": Settings(gamma=4e-3),
+        "hopfield_restarts": Settings(starts=3),
+        # More entropy for each unit of energy: energy alone draws every state to the pattern stored most deeply.
+        "hopfield_remedy": Settings(5000.0, 1.5e-4),
+    }
 )
 
 

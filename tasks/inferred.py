@@ -102,7 +102,7 @@ def inferred(
     over the first k tasks alone, under ``at.k``. A method ``router_NAME`` asks no mask: statistics of the training images of
     each task find it (`neuromod.inference.routers`), ``routers`` holds their sizes; ``own_class`` is then the share of images
     that the router classifies right by itself, ``gain_over`` how much more often it finds the task than each other method.
-    ``hopfield``, ``hopfield_gamma`` and ``hopfield_remedy`` ask for the task of a whole test set (`tasks.hopfield`).
+    Methods ``hopfield...`` ask for the task of a whole test set (`tasks.hopfield`).
     """
     model.eval()
     queries = Queries.draw(stream, images, seed)
