@@ -75,6 +75,9 @@ def _train(options: argparse.Namespace) -> int:
     result = read_json(folder / "result.json")
     print(f"{result['title']}: accuracy {result['accuracy']:.4f}, forgetting {result['forgetting']}")
     for method, found in result.get("inference", {}).items():
+        if "group" not in found:
+            print(f"task inference by {method}: {found['image']:.4f}; class accuracy end to end {found['class']:.4f}")
+            continue
         print(
             f"task inference by {method}: {found['image']:.4f} for one image, {found['group']:.4f} for "
             f"{found['group_size']}; class accuracy end to end {found['class']:.4f}"
