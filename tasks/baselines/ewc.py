@@ -68,11 +68,12 @@ class OnlineEwc(Dense):
     """One network for all tasks, `Springs` between them; labels of the Fisher are drawn from the network, not the data's.
 
     The diagonal of a task is an average over the 10 batches of 128 training images that the loop hands to `finish`.
+    While tasks are learned the springs keep twice as many numbers as there are weights; what is kept for use is the weights.
     """
 
     regulariser: Springs
 
-    def __init__(self, target: Target, *, seed: int, strength: float = 100.0, decay: float = 1.0) -> None:
+    def __init__(self, target: Target, *, seed: int, strength: float = 10.0, decay: float = 1.0) -> None:
         super().__init__(target)
         self.seed = seed
         self.regulariser = Springs(self.net, strength=strength, decay=decay)
