@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from neuromod.bank import packed
 from neuromod.bank.access import Path
+from neuromod.bank.coding import entropy_bound
 from neuromod.bits import unpack
 from neuromod.errors import RefusedError
 from neuromod.kinds.masks import Mask
@@ -149,9 +150,8 @@ class Bank:
         """Mean bytes a task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
         total = 0.0
         for name, (_, site) in self._masks.items():
-            size = math.prod(site.shape)
-            share = (packed.kept(self.bits(name)).double() / size).clamp(1e-12, 1 - 1e-12)
-            total += float((-share * share.log2() - (1 - share) * (1 - share).log2()).mean()) * size / 8
+            masks = [row.numpy().tobytes() for row in self.bits(name).cpu()]
+            total += sum(entropy_bound(mask, math.prod(site.shape)) for mask in masks) / len(masks) / 8
         return total
 
     # ---- inside ----------------------------------------------------------------------------------------------------
