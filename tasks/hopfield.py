@@ -27,10 +27,8 @@ class Settings(NamedTuple):
 SETTINGS: Mapping[str, Settings] = MappingProxyType(
     {
         "hopfield": Settings(),
-        "hopfield_gamma": Settings(gamma=4e-3),
-        "hopfield_restarts": Settings(starts=3),
-        # More entropy for each unit of energy: energy alone draws every state to the pattern stored most deeply.
-        "hopfield_remedy": Settings(5000.0, 1.5e-4),
+        # Energy alone draws every state to the pattern that is stored most deeply: a third of its weight.
+        "hopfield_remedy": Settings(gamma=5e-4, starts=3),
     }
 )
 
@@ -41,12 +39,12 @@ def recalled(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str
     ``image``: share of tasks whose own pattern is nearest to the state that was recalled. ``class``: mean class accuracy of
     the same test sets under that state itself (GNs), ``lowest`` the least. ``known``: with the task told. ``failed``: recalls
     that end at another task's pattern. ``snapped``: class accuracy under the nearest pattern in the place of the state.
-    ``agreement``: the lowest share of units on which a state agrees with its nearest
-    pattern. ``disjoint``: the state is recalled from a random half and scored on the other.
+    ``agreement``: the lowest share of units on which a state agrees with its nearest pattern. ``disjoint`` and
+    ``disjoint_snapped``: the state is recalled from a random half and scored on the other.
     """
     memory = Hopfield.of(model)
     found: list[int] = []
-    whole, disjoint, known, snapped, agreement = [], [], [], [], []
+    whole, disjoint, known, snapped, apart, agreement = [], [], [], [], [], []
     for number, task in enumerate(stream):
         rng = generator("recall", seed, number)
         order = torch.randperm(len(task.test), generator=rng).to(task.test.images.device)
@@ -58,6 +56,7 @@ def recalled(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str
         agreement.append(memory.agreement(z).max().item())
         whole.append(_right(model, z, x, y))
         disjoint.append(_right(model, part, x[half:], y[half:]))
+        apart.append(_right(model, _stored(memory, memory.nearest(part)), x[half:], y[half:]))
         snapped.append(_right(model, _stored(memory, found[-1]), x, y))
         known.append(_right(model, _stored(memory, number), x, y))
     failed = sum(guess != number for number, guess in enumerate(found))
@@ -69,6 +68,7 @@ def recalled(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str
         "snapped": sum(snapped) / count,
         "known": sum(known) / count,
         "disjoint": sum(disjoint) / count,
+        "disjoint_snapped": sum(apart) / count,
         "failed": failed,
         "recalled": found,
         "agreement": min(agreement),

@@ -2,7 +2,7 @@
 
 from tasks.networks.conv import conv
 from tasks.networks.lstm import Lstm
-from tasks.networks.mlp import mlp
+from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet
 
-__all__ = ["Lstm", "ResNet", "conv", "mlp"]
+__all__ = ["BatchAtHand", "Lstm", "ResNet", "conv", "mlp"]

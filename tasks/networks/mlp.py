@@ -3,15 +3,35 @@
 import math
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
-NORMS = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+NORMS = {
+    "none": None,
+    "batch": nn.BatchNorm1d,
+    "batch_at_hand": lambda units: BatchAtHand(),
+    "layer": nn.LayerNorm,
+}
+ACTIVATIONS = {"relu": nn.ReLU, "swish": nn.SiLU}
+
+
+class BatchAtHand(nn.Module):
+    """``(x - mean) / std`` over the batch, in eval mode too: no statistics are kept, and a batch must be of one task."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values (B, units), B at least 2."""
+        return nn.functional.batch_norm(x, None, None, training=True)
 
 
 def mlp(
-    shape: Sequence[int], outputs: int, hidden: Sequence[int] = (300, 100), *, norm: str = "none", bias: bool = False
+    shape: Sequence[int],
+    outputs: int,
+    hidden: Sequence[int] = (300, 100),
+    *,
+    norm: str = "none",
+    activation: str = "relu",
+    bias: bool = False,
 ) -> nn.Sequential:
-    """Images or vectors of ``shape`` to ``outputs`` logits: linear, norm, ReLU for each hidden width.
+    """Images or vectors of ``shape`` to ``outputs`` logits: linear, norm, activation for each hidden width.
 
     The default widths are LeNet-300-100 (LeCun et al. 1998); SupSup's networks have no biases.
     """
@@ -22,6 +42,6 @@ def mlp(
         build = NORMS[norm]
         if build is not None:
             layers.append(build(units))
-        layers.append(nn.ReLU())
+        layers.append(ACTIVATIONS[activation]())
         width = units
     return nn.Sequential(*layers, nn.Linear(width, outputs, bias=bias))
