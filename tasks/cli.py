@@ -47,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         made = command(name, run, text)
         made.add_argument("overrides", **overrides)  # type: ignore[arg-type]
         made.add_argument("--root", type=Path, default=Path("runs"), help="folder of the runs (runs)")
+        if name == "train":
+            made.add_argument(
+                "-m", "--multirun", action="store_true", help="all combinations: seed=0,1 optimizer.lr=0.1,0.3"
+            )
+            made.add_argument(
+                "-j", "--jobs", type=_jobs, default=1, help="processes, for many runs or for one bank (1)"
+            )
     command("list", _list, "list experiments, targets, modulators, streams and optimizers")
     made = command("report", _report, "write one HTML page from finished runs")
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN")
@@ -65,13 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1; got {text!r}")
+    return int(text)
+
+
 def _train(options: argparse.Namespace) -> int:
     from tasks.config import load
     from tasks.experiment import execute
     from tasks.files import read_json
     from tasks.report import write
+    from tasks.sweep import swept
 
-    folder = execute(load(options.overrides), root=options.root, command=_command("train", options.overrides))
+    if options.multirun:
+        return _multirun(options, options.overrides)
+    config = load(options.overrides)
+    if "sweep" in config:
+        return _multirun(options, swept(config, options.overrides))
+    folder = execute(config, root=options.root, command=_command("train", options.overrides), jobs=options.jobs)
     result = read_json(folder / "result.json")
     print(f"{result['title']}: accuracy {result['accuracy']:.4f}, forgetting {result['forgetting']}")
     for method, found in result.get("inference", {}).items():
@@ -90,6 +109,19 @@ def _train(options: argparse.Namespace) -> int:
         write([folder], page, result["title"], [])
     print(f"pictures: {page}")
     print(folder)
+    return 0
+
+
+def _multirun(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from tasks.files import read_json
+    from tasks.report import write
+    from tasks.sweep import sweep
+
+    folders = sweep(overrides, root=options.root, jobs=options.jobs)
+    for folder in folders:
+        result = read_json(folder / "result.json")
+        print(f"{result['title']}: accuracy {result['accuracy']:.4f}  {folder}")
+    print(f"pictures: {write(folders, options.root / 'report.html', 'neuromod', [])}")
     return 0
 
 

@@ -1,7 +1,9 @@
 """From a resolved config to a finished run."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +12,8 @@ import torch
 from hydra.utils import get_class, get_method
 from torch import nn
 
-from neuromod import Recipe, Target
+from neuromod import Modulated, Recipe, Target
+from neuromod.kinds.masks import Mask
 from tasks import metrics
 from tasks.baselines import OPTIONS, baseline
 from tasks.build import modulated, regulariser
@@ -18,8 +21,9 @@ from tasks.conditions import conditions
 from tasks.config import load as compose
 from tasks.data import load
 from tasks.errors import UserError, nearest
-from tasks.fill import fill
-from tasks.inferred import check_method, inferred, scenarios
+from tasks.fill import Learnt, fill, learn
+from tasks.inferred import ROUTERS, asked_by, check_method, confidence, inferred, router, scenarios
+from tasks.mixed import mixed
 from tasks.online import online
 from tasks.pictures import pictures
 from tasks.played import Played
@@ -30,7 +34,7 @@ from tasks.seeds import seeds
 from tasks.selection import chosen
 from tasks.streams import Stream, held_out
 from tasks.train import Plan, State, train
-from tasks.transfer import steps_to
+from tasks.transfer import Transfer, steps_to
 
 GROWING = ("bank", "online")
 METHODS = ("modulated", "routed", *OPTIONS)
@@ -43,10 +47,11 @@ def execute(
     command: Sequence[str],
     held: int | None = None,
     results: Path = Path("results"),
+    jobs: int = 1,
 ) -> Path:
     """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
 
-    ``held`` training images of each task stand in for its test images (for `select`).
+    ``held`` training images of each task stand in for its test images (for `select`). ``jobs`` processes fill a bank.
     """
     torch.set_num_threads(config["threads"])
     device = _device(config["device"])
@@ -73,11 +78,12 @@ def execute(
         plan, options = make_plan(config), {"seed": derived["data"], "title": config["title"]}
         if config["order"] == "bank":
             assert isinstance(learner, Played)
-            filled = fill(
-                learner, stream, plan, run, together=config["together"], transfer=config["transfer"], **options
-            )
+            spread = {"jobs": jobs, "elsewhere": partial(learn_elsewhere, dict(config), held)}
+            asked = {"together": config["together"], "transfer": config["transfer"]}
+            filled = fill(learner, stream, plan, run, **asked, **spread, **options)
             outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
             outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
+            outcome |= {"bits_per_weight": _bits(learner.model, filled.stored)}
             if config["together"] == 1:
                 outcome |= {"steps_to_90": steps_to(run.metrics(), 0.9, plan_steps=config["steps"])}
         elif config["order"] == "online":
@@ -93,6 +99,23 @@ def execute(
             result["selection"] = chosen(config, results)
         run.finish(result | {"seconds": round(time.process_time() - began, 2)})
         return run.folder
+
+
+def learn_elsewhere(
+    config: Mapping[str, Any], held: int | None, blocks: Sequence[Sequence[int]], first: int
+) -> list[list[Learnt]]:
+    """Some blocks of a bank, learned from the config alone: in another process."""
+    torch.set_num_threads(config["threads"])
+    derived, plan = seeds(config["seed"]), make_plan(config)
+    stream = make_stream(config, derived, held).to(_device(config["device"]))
+    learner = make_learner(config, make_target(config, stream, derived), stream, derived)
+    played = learner.to(stream[0].train.images.device)
+    assert isinstance(played, Played)
+    found = []
+    for block in blocks:
+        found.append(learn(played, stream, plan, block, derived["data"], first, Transfer("none")))
+        first += len(block) * plan.steps
+    return found
 
 
 def make_stream(config: Mapping[str, Any], derived: Mapping[str, int], held: int | None = None) -> Stream:
@@ -223,6 +246,7 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, outcome: Ma
         "parameters_per_task": own,
         "bytes_per_task": size,
         "parameters_shared": shared,
+        "bytes_with_shared": size + 4 * shared / len(stream),
         "data": stream.describe(),
         "stream": config["stream"]["_target_"].rpartition(".")[2],
     }
@@ -232,10 +256,37 @@ def _result(config: Mapping[str, Any], learner: Any, stream: Stream, outcome: Ma
         result |= conditions(learner, stream, **options, seed=seeds(config["seed"])["sampling"])
         wanted = config["inference"]
         if wanted["methods"]:
-            result["inference"] = inferred(learner.model, stream, **wanted, seed=seeds(config["seed"])["sampling"])
+            result |= _unlabelled(learner.model, stream, wanted, seeds(config["seed"])["sampling"])
         if config["allocation"]["replay"]:
             every, sampling = config["allocation"]["replay"], seeds(config["seed"])["sampling"]
             result["replay"] = replay(learner.model, stream, every=every, options=config["allocation"], seed=sampling)
         if "brute_force" in wanted["methods"]:
             result["scenarios"] = scenarios(result["inference"]["brute_force"])
     return result
+
+
+def _bits(model: Modulated, stored: float) -> float | None:
+    """Bits on disk for each masked weight of a task; None where nothing is masked."""
+    masked = sum(
+        math.prod(s.shape) for m in model.named_modulators().values() if isinstance(m.kind, Mask) for s in m.sites
+    )
+    return 8 * stored / masked if masked else None
+
+
+def _unlabelled(model: Modulated, stream: Stream, wanted: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What the network makes of images whose task nobody says: every method measured, and one mixed batch shown."""
+    found = inferred(model, stream, **wanted, seed=seed)
+    result: dict[str, Any] = {"inference": found}
+    methods = {name: one["task_and_class"] for name, one in found.items() if "task_and_class" in one}
+    if not methods:
+        return result
+    best = max(methods, key=lambda name: methods[name])
+    by, options = (
+        (router(best, stream, wanted["routers"]), {})
+        if best in ROUTERS
+        else asked_by(model, stream, best, len(stream), seed)
+    )
+    return result | {
+        "confidence": confidence(model, stream, wanted["images"], seed),
+        "mixed": mixed(model, stream, by, options, seed) | {"method": best},
+    }

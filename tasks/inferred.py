@@ -182,6 +182,17 @@ def predicted(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -
     return torch.cat(parts)
 
 
+def asked_by(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[Rule, dict[str, Any]]:
+    """The rule of a name over the first ``count`` tasks, and the options of `infer` that belong to it."""
+    tasks, asked = list(range(count)), named(name)
+    with torch.no_grad():
+        bank = None if asked.method == "brute_force" else Bank(model, tasks)
+    sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
+    rule = Rule(asked.method, asked.objective, sites, max(task.classes for task in stream))
+    calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
+    return rule, {"tasks": tasks, "bank": bank, "calibration": calibration}
+
+
 def _found(
     model: Modulated,
     stream: Stream,
@@ -191,23 +202,50 @@ def _found(
     sizes: Sequence[int],
     seed: int,
 ) -> tuple[dict[str, Any], Tensor]:
-    tasks, asked = list(range(count)), named(name)
-    with torch.no_grad():
-        bank = None if asked.method == "brute_force" else Bank(model, tasks)
-    real = max(task.classes for task in stream)
-    sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
-    rule = Rule(asked.method, asked.objective, sites, real)
-    calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
-    options: dict[str, Any] = {"tasks": tasks, "bank": bank, "calibration": calibration}
+    rule, options = asked_by(model, stream, name, count, seed)
     single = infer(model, queries.x, rule, **options)
     groups = {}
     for size in (s for s in sizes if s <= queries.each):
-        if asked.method in ("brute_force", "one_shot"):
+        if rule.method in ("brute_force", "one_shot"):
             groups[size] = _summed(single.scores, queries, size)
         else:
             whole = queries.x.unflatten(0, (-1, queries.each))[:, : queries.each // size * size].flatten(0, 1)
             groups[size] = infer(model, whole, rule, group=size, **options).task
-    return measure(model, queries, single.task, groups, count), single.task == queries.task
+    result = measure(model, queries, single.task, groups, count) | {"lead": lead(single.scores, queries.task)}
+    return result, single.task == queries.task
+
+
+def lead(scores: Tensor, task: Tensor) -> float | None:
+    """How far the score of the true task stands above the best other, in standard deviations of the others; the mean.
+
+    Scores (B, k), true places (B,). None where a method does not score every task, or there are fewer than three.
+    """
+    if scores.shape[1] < 3 or not bool(torch.isfinite(scores).all()):
+        return None
+    own = scores.gather(1, task[:, None])
+    others = scores.scatter(1, task[:, None], float("nan"))
+    rest = others[~others.isnan()].view(len(scores), -1)
+    return float(((own.squeeze(1) - rest.amax(1)) / rest.std(1).clamp(min=1e-30)).double().mean())
+
+
+@torch.no_grad()
+def confidence(model: Modulated, stream: Stream, images: int, seed: int) -> dict[str, float]:
+    """The largest probability of the output, its mean over test images: under their own task and under the next one."""
+    queries = Queries.draw(stream, images, seed)
+    asked = {"own": queries.task, "other": (queries.task + 1) % len(stream)}
+    found = {}
+    for name, task in asked.items():
+        parts = zip(queries.x.split(10_000), task.split(10_000), strict=True)
+        found[name] = float(torch.cat([torch.softmax(model(x, task=t), 1).amax(1) for x, t in parts]).double().mean())
+    return found
+
+
+def router(name: str, stream: Stream, options: Mapping[str, int]) -> Router:
+    """A router of `ROUTERS` that has learned every task of a stream."""
+    made = ROUTERS[name](**options)
+    for number, task in enumerate(stream):
+        made.learn(number, task.view(task.train.images), task.train.labels)
+    return made
 
 
 def _routed(
@@ -218,15 +256,13 @@ def _routed(
     options: Mapping[str, int],
     sizes: Sequence[int],
 ) -> tuple[dict[str, Any], Tensor]:
-    router = ROUTERS[name](**options)
-    for number, task in enumerate(stream):
-        router.learn(number, task.view(task.train.images), task.train.labels)
-    scores = task_scores(router, queries.x)
+    learned = router(name, stream, options)
+    scores = task_scores(learned, queries.x)
     guess = scores.argmax(1)
     groups = {size: _summed(scores, queries, size) for size in sizes if size <= queries.each}
     result = measure(model, queries, guess, groups, len(stream))
-    task, label = classify(router, queries.x)
-    own, (each, shared) = label == queries.y, router.bytes()
+    task, label = classify(learned, queries.x)
+    own, (each, shared) = label == queries.y, learned.bytes()
     result |= {
         "own_class": float(own.double().mean()),
         "own_both": float((own & (task == queries.task)).double().mean()),

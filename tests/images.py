@@ -24,7 +24,7 @@ def write(
     images, labels = drawn(train, classes, side, channels, 1)
     test_images, test_labels = drawn(train // 2, classes, side, channels, 2)
     tensors = {"train.images": images, "train.labels": labels, "test.images": test_images, "test.labels": test_labels}
-    names = json.dumps([f"class {i}" for i in range(classes)])
+    names = json.dumps([f"{'ab'[i % 2]}/class {i}" for i in range(classes)])
     root.mkdir(parents=True, exist_ok=True)
     save_file(tensors, root / f"{name}.safetensors", metadata={"classes": names})
     return root

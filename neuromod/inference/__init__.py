@@ -9,6 +9,7 @@ from neuromod.inference.hopfield import Hopfield, gated, pattern, recall
 from neuromod.inference.infer import Inference, Rule, calibrate_rule, infer
 from neuromod.inference.objectives import OBJECTIVES, energy, entropy, margin, max_logit, max_probability, surplus
 from neuromod.inference.one_shot import one_shot
+from neuromod.inference.predict import Prediction, predict
 
 __all__ = [
     "OBJECTIVES",
@@ -16,6 +17,7 @@ __all__ = [
     "Choice",
     "Hopfield",
     "Inference",
+    "Prediction",
     "Rule",
     "Standout",
     "Verified",
@@ -32,6 +34,7 @@ __all__ = [
     "max_probability",
     "one_shot",
     "pattern",
+    "predict",
     "recall",
     "surplus",
     "verify",

@@ -39,20 +39,31 @@ def _projection(inputs: int, width: int, stride: int) -> nn.Sequential:
 
 
 class ResNet(nn.Module):
-    """``depth = 6 n + 2``: n blocks at each of three widths, global average pooling, a linear layer."""
+    """``depth = 2 stages n + 2``: n blocks at each of ``stages`` widths, global average pooling, a linear layer.
+
+    Three stages are CIFAR's ResNets; depth 18, width 20, four stages the one of GEM (Lopez-Paz & Ranzato 2017).
+    """
 
     def __init__(
-        self, shape: Sequence[int], outputs: int, depth: int = 20, width: int = 16, *, shortcut: str = "projection"
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        depth: int = 20,
+        width: int = 16,
+        *,
+        stages: int = 3,
+        shortcut: str = "projection",
     ) -> None:
         super().__init__()
-        if (depth - 2) % 6:
-            raise ValueError(f"depth must be 6 n + 2; got {depth}; try {depth - (depth - 2) % 6}")
+        if (depth - 2) % (2 * stages):
+            raise ValueError(f"depth must be {2 * stages} n + 2; got {depth}; try {depth - (depth - 2) % (2 * stages)}")
         self.conv1 = nn.Conv2d(shape[0], width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         inputs = width
-        for stage in range(3):
+        self.stages = stages
+        for stage in range(stages):
             blocks = []
-            for number in range((depth - 2) // 6):
+            for number in range((depth - 2) // (2 * stages)):
                 stride = 2 if stage and not number else 1
                 blocks.append(Block(inputs, width * 2**stage, stride, shortcut))
                 inputs = width * 2**stage
@@ -62,6 +73,7 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, outputs)."""
         h = torch.relu(self.bn1(self.conv1(x)))
-        h = self.layer3(self.layer2(self.layer1(h)))
+        for stage in range(self.stages):
+            h = self.get_submodule(f"layer{stage + 1}")(h)
         logits: Tensor = self.linear(h.mean((2, 3)))
         return logits

@@ -10,6 +10,7 @@ Grid = Sequence[Sequence[float | None]]
 Line = tuple[str, Sequence[float], Sequence[float]]  # label, x, y
 # One hue, from light to dark: the order survives grey print and every kind of colour vision.
 RAMP = "Blues"
+WRONG = "#b3261e"
 MOST_NUMBERS = 10  # a heat map with more columns than this is read by colour alone
 MOST_POINTS = 1500  # points of one panel, all lines together; more cannot be seen
 
@@ -179,8 +180,16 @@ def curves(
     return render(key, label, (3.05, 2.05), draw)
 
 
-def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str], scale: tuple[float, float]) -> str:
-    """Masks as pictures in one row or more: the darker, the larger the value."""
+def pictures(
+    key: str,
+    label: str,
+    images: Sequence[Grid],
+    names: Sequence[str],
+    scale: tuple[float, float],
+    *,
+    marked: Sequence[bool] = (),
+) -> str:
+    """Images or masks in one row or more: the darker, the larger the value; those that are ``marked`` in a heavy frame."""
     across = min(len(images), 8)
     down = math.ceil(len(images) / across)
 
@@ -190,8 +199,38 @@ def pictures(key: str, label: str, images: Sequence[Grid], names: Sequence[str],
             ax.set_axis_off()
             if i < len(images):
                 ax.imshow(images[i], cmap="Greys", vmin=scale[0], vmax=scale[1], interpolation="none")
-                ax.set_title(names[i], fontsize=8, color=INK, pad=3)
+                heavy = i < len(marked) and marked[i]
+                ax.set_title(names[i], fontsize=8, color=WRONG if heavy else INK, pad=3)
                 # A frame shows where a picture ends whose border is white.
-                ax.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], transform=ax.transAxes, color=QUIET, linewidth=0.5)
+                look = {"color": WRONG if heavy else QUIET, "linewidth": 2.0 if heavy else 0.5}
+                ax.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], transform=ax.transAxes, clip_on=False, **look)
 
     return render(key, label, (1.05 * across, 1.25 * down), draw)
+
+
+def scatter(
+    key: str,
+    label: str,
+    points: Sequence[tuple[str, float, float]],
+    looks: Sequence[tuple[str, str]],
+    axes: tuple[str, str],
+) -> str:
+    """Points (name, x, y) in their methods' colours, each named beside it."""
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        ax.set(xlabel=axes[0], ylabel=axes[1])
+        ax.grid(color="#e6e8eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.margins(0.08, 0.12)
+        for (_, x, y), (colour, _) in zip(points, looks, strict=True):
+            ax.plot([x], [y], marker="o", color=colour, markersize=5)
+        low, high = ax.get_ylim()
+        places = _spread([y for _, _, y in points], 0.06 * (high - low), low, high)
+        right = max(x for _, x, _ in points)
+        for (name, x, y), (colour, _), place in zip(points, looks, places, strict=True):
+            ax.plot([x, right], [y, place], color=colour, linewidth=0.5, alpha=0.6)
+            text = _shorten(name)
+            ax.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
+
+    return render(key, label, (7.4, max(2.9, 0.24 * len(points) + 0.9)), draw)

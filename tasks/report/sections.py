@@ -226,6 +226,44 @@ def routing(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     return Section("routing", "Which expert for which task?", caption, tuple(panels)) if panels else None
 
 
+def mixed(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """The first images of a mixed batch, and where they were sent."""
+    panels = []
+    for i, run in enumerate(runs):
+        if not (made := run.result.get("mixed")):
+            continue
+        images = made["images"]
+        rows = list(zip(*(made[key][: len(images)] for key in ("task", "found", "label", "answer")), strict=True))
+        titles = [f"{task + 1} \u2192 {found + 1}: {answer}" for task, found, _, answer in rows]
+        wrong = [task != found or label != answer for task, found, label, answer in rows]
+        label = f"Images of a mixed batch of {names[i]}, the task that was found and the class"
+        svg = figures.pictures(f"mixed-{i}", label, images, titles, (0.0, 255.0), marked=wrong)
+        note = f"By {made['method']}: task and class of {percent(made['right'])} % of {len(made['task'])} images are right."
+        panels.append(Panel(names[i], _looks(runs)[i][0], svg, note))
+    caption = (
+        "The first images of one unlabelled batch from several tasks, routed and classified in one call: the true task, "
+        "the task that was found, the class that was answered. A heavy frame is where one of them is wrong. Images are "
+        "shown as they were before the view of their task."
+    )
+    return Section("mixed", "One batch, many tasks", caption, tuple(panels)) if panels else None
+
+
+def bits(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Accuracy against what a task takes on disk."""
+    shown = [i for i, run in enumerate(runs) if known(run.result.get("bits_per_weight"))]
+    if len(shown) < 2:
+        return None
+    points = [(names[i], runs[i].result["bits_per_weight"], runs[i].result["accuracy"]) for i in shown]
+    label = "Accuracy against bits: " + ", ".join(f"{n} {y:.3f} at {x:.2f}" for n, x, y in points)
+    looks = [_looks(runs)[i] for i in shown]
+    svg = figures.scatter("bits", label, points, looks, ("bits a weight on disk", "accuracy, task known"))
+    caption = (
+        "Mean accuracy against what the store keeps for each masked weight of a task, in bits: raw a mask takes one; coded "
+        "against its seeded start it takes less, the less training moved it."
+    )
+    return Section("bits", "Accuracy against bits", caption, (Panel("", "", svg),))
+
+
 def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
     by_method = styles([str(run.result["method"]) for run in runs])
     return [by_method[str(run.result["method"])] for run in runs]
@@ -233,6 +271,6 @@ def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Every part that these runs have something to show for, in reading order."""
-    drawn = (progress, matrices, learning, masks, overlap, inference, gates, routing)
+    drawn = (progress, matrices, learning, masks, overlap, bits, inference, mixed, gates, routing)
     parts: list[Any] = [part(runs, names) for part in drawn]
     return [part for part in parts if part is not None]

@@ -1,5 +1,6 @@
 """Streams: sequences of tasks made from image sets."""
 
+from tasks.streams.alphabets import alphabets
 from tasks.streams.base import Split, Stream, Task, View, held_out
 from tasks.streams.permuted import permuted
 from tasks.streams.questions import questions
@@ -8,6 +9,7 @@ from tasks.streams.sampler import BatchSampler, MixedSampler, batches, evaluate_
 from tasks.streams.several import several
 from tasks.streams.split import split
 from tasks.streams.views import Normalise, normalisation
+from tasks.streams.which import which
 
 __all__ = [
     "BatchSampler",
@@ -17,6 +19,7 @@ __all__ = [
     "Stream",
     "Task",
     "View",
+    "alphabets",
     "batches",
     "evaluate_batches",
     "held_out",
@@ -26,4 +29,5 @@ __all__ = [
     "rotated",
     "several",
     "split",
+    "which",
 ]

@@ -25,8 +25,8 @@ def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, 
     outputs = total // tasks if relabel else total
     made = []
     for index, group in enumerate(order.chunk(tasks)):
-        train = _only(image_set.train_images, image_set.train_labels, group, total, relabel)
-        test = _only(image_set.test_images, image_set.test_labels, group, total, relabel)
+        train = only(image_set.train_images, image_set.train_labels, group, total, relabel)
+        test = only(image_set.test_images, image_set.test_labels, group, total, relabel)
         if not len(train):
             names = ", ".join(image_set.classes[int(i)] for i in group[:3])
             rule = "every task needs training images"
@@ -35,7 +35,7 @@ def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, 
     return Stream("split", tuple(made), image_set, seed, image_set.shape, outputs)
 
 
-def _only(images: Tensor, labels: Tensor, group: Tensor, total: int, relabel: bool) -> Split:
+def only(images: Tensor, labels: Tensor, group: Tensor, total: int, relabel: bool) -> Split:
     """The images of a group of classes; label c becomes its place in the group where `relabel`."""
     table = torch.full((total,), -1)
     table[group] = torch.arange(len(group)) if relabel else group

@@ -1,5 +1,7 @@
 """Banks that are filled: sealed tasks equal those of the plain loop, whatever trained beside them and wherever a run was ended."""
 
+import json
+
 import pytest
 import torch
 
@@ -107,3 +109,24 @@ def test_inference_at_numbers_of_tasks_and_the_replay(data, tmp_path):  # noqa: 
 def test_only_modulators_fill_a_bank(data, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match="order=bank fills a bank of modulations; got method=dense"):
         run(tmp_path, data, "method=dense")
+
+
+def test_processes_fill_the_bank_of_one(data, tmp_path):  # noqa: F811
+    alone = run(tmp_path / "alone", data, "together=2")
+    config = load([*TINY, data, "together=2"])
+    spread = execute(config, root=tmp_path / "two", command=["x"], results=tmp_path, jobs=2)
+    same(rows(alone), rows(spread))
+    lines = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (alone, spread)]
+    a, b = ([{k: v for k, v in line.items() if k != "clock"} for line in part] for part in lines)
+    assert a == b
+    one, two = (read_json(f / "result.json") | {"seconds": 0} for f in (alone, spread))
+    assert one == two
+    assert {p.name: p.read_bytes() for p in (alone / "bank" / "tasks").iterdir()} == {
+        p.name: p.read_bytes() for p in (spread / "bank" / "tasks").iterdir()
+    }
+
+
+def test_a_task_that_waits_for_others_is_not_spread(data, tmp_path):  # noqa: F811
+    config = load([*TINY, data, "transfer=masks"])
+    with pytest.raises(UserError, match="2 processes"):
+        execute(config, root=tmp_path, command=["x"], results=tmp_path, jobs=2)

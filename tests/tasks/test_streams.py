@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,13 @@ from tasks.data import ImageSet
 from tasks.errors import UserError
 from tasks.seeds import derive, seeds
 from tasks.streams import (
+    alphabets,
     held_out,
     normalisation,
     permuted,
     rotated,
     split,
+    which,
 )
 from tasks.streams.permuted import permutation
 
@@ -250,3 +253,36 @@ def test_a_picture_of_a_permuted_task_puts_pixels_back(image_set):
     plain = permuted(images, 1, seed=3, first_identity=True)[0].view(images.train_images[:1])[0, 0]
     assert not torch.equal(seen, plain)
     assert torch.equal(view.picture(seen), plain)
+
+
+# Alphabets
+
+
+def test_an_alphabet_is_a_task_with_every_fifth_drawing_held_for_the_test(image_set):
+    names = ("b/x", "a/y", "b/z", "a/w")
+    some = image_set(train=40, classes=4)
+    labelled = replace(some, classes=names, train_labels=torch.arange(40) % 4)
+    stream = alphabets(labelled, 2, 0)
+    assert [task.name for task in stream] == ["alphabets-0-a", "alphabets-1-b"]
+    assert [task.classes for task in stream] == [2, 2]
+    # Class 1 is label 0 of a; its images are 1, 5, 9, ...: of ten every fifth is a test image.
+    assert torch.equal(stream[0].test.images[stream[0].test.labels == 0], some.train_images[[17, 37]])
+    assert len(stream[0].train) == 16
+    assert len(stream[0].test) == 4
+    with pytest.raises(UserError, match="3 tasks for 2"):
+        alphabets(labelled, 3, 0)
+    with pytest.raises(UserError, match="GROUP/CLASS"):
+        alphabets(replace(labelled, classes=("a/x", "plain", "a/z", "a/w")), 1, 0)
+
+
+# Which
+
+
+def test_the_label_of_an_image_is_its_task(tiny):
+    plain, stream = rotated(tiny, 3, 30, 0), which(tiny, 3, 0, of="rotated", degrees=30)
+    assert [task.classes for task in stream] == [3, 3, 3]
+    for number, (task, other) in enumerate(zip(stream, plain, strict=True)):
+        assert set(task.train.labels.tolist()) == set(task.test.labels.tolist()) == {number}
+        assert torch.equal(task.view(task.test.images), other.view(other.test.images))
+    with pytest.raises(UserError, match="nearest: 'rotated'"):
+        which(tiny, 3, 0, of="rotate")

@@ -1,0 +1,37 @@
+"""`predict`: unlabelled inputs of several tasks, each routed and classified."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.inference.infer import Rule, infer
+from neuromod.inference.routers import Router, task_scores
+from neuromod.modulated import Modulated
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """``logits`` (B, outputs) of each input under the task (B,) that was found for it."""
+
+    logits: Tensor
+    task: Tensor
+
+
+def predict(model: Modulated, x: Tensor, by: Rule | Router, **options: Any) -> Prediction:
+    """Route every input of a mixed batch (B, ...) by a rule or a router, and run each under its task in one forward.
+
+    ``options`` are those of `infer`, for a rule; a group of inputs that share a task then counts for all of them, and a
+    rest that fills no group is left out. A router takes none.
+    """
+    if isinstance(by, Rule):
+        size = options.get("group", 1)
+        task = infer(model, x, by, **options).task.repeat_interleave(size)
+    else:
+        if options:
+            raise TypeError(f"a router takes no options; got {sorted(options)}; drop them")
+        ids = torch.tensor(by.tasks(), device=x.device)
+        task = ids[task_scores(by, x).argmax(1)]
+    asked = x.narrow(model.target.batch_axis, 0, len(task))
+    return Prediction(model(asked, task=task), task)
