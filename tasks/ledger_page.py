@@ -9,7 +9,7 @@ HEADER = ("row", "ours", "seeds", "bar", "verdict", "published", "source", "comm
 
 
 def render(ledger: Sequence[Row], bars: Mapping[str, Entry]) -> str:
-    """The page: one line for each row of the bars, run or not, then what is wrong with the ledger.
+    """The page: a table an experiment, a line for each row of the bars, run or not, then what is wrong with the ledger.
 
     A row that a check refuses shows no number: it would stand beside a bar that it was not held to.
     """
@@ -22,13 +22,15 @@ def render(ledger: Sequence[Row], bars: Mapping[str, Entry]) -> str:
         "Generated from ledger.json and bars.yaml; ours is the mean over the seeds +- their spread.",
         "",
     ]
-    lines += [_line(HEADER), _line(["---"] * len(HEADER))]
-    lines += [_line(_cells(entry, rows.get(name))) for name, entry in bars.items()]
+    for experiment in dict.fromkeys(entry.experiment for entry in bars.values()):
+        lines += [f"## {experiment}", "", _line(HEADER), _line(["---"] * len(HEADER))]
+        lines += [_line(_cells(e, rows.get(name))) for name, e in bars.items() if e.experiment == experiment]
+        lines.append("")
     notes = [f"- {entry.title}: {text}" for name, entry in bars.items() for text in _notes(entry, rows.get(name))]
     for title, items in (("Notes", notes), ("Wrong with this ledger", [f"- {problem}" for problem in wrong])):
         if items:
-            lines += ["", f"## {title}", "", *items]
-    return "\n".join(lines) + "\n"
+            lines += [f"## {title}", "", *items, ""]
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def _cells(entry: Entry, row: Row | None) -> list[str]:

@@ -11,6 +11,7 @@ from tasks.files import write_atomic
 from tasks.ledger import Row, load_ledger, record
 from tasks.ledger import check as problems_of
 from tasks.ledger_page import render
+from tasks.report.tradeoff import tradeoff
 
 
 def run(names: Sequence[str], *, root: Path, results: Path) -> None:
@@ -23,7 +24,16 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
             )
         row = record(name, _runs(bars[name], root, results), bars, results / "ledger.json")
         print(line(row), flush=True)
-        write_atomic(results / "README.md", render(load_ledger(results / "ledger.json"), bars))
+        write_pages(results)
+
+
+def write_pages(results: Path) -> None:
+    """The pages that are generated from the ledger: README.md, and tradeoff.svg where it has those rows."""
+    bars, rows = load_bars(results / "bars.yaml"), load_ledger(results / "ledger.json")
+    picture = tradeoff(rows)
+    if picture is not None:
+        write_atomic(results / "tradeoff.svg", picture)
+    write_atomic(results / "README.md", render(rows, bars))
 
 
 def show(results: Path, *, check: bool, missed: bool) -> int:
@@ -32,7 +42,7 @@ def show(results: Path, *, check: bool, missed: bool) -> int:
     for row in rows:
         print(line(row))
     if not check:
-        write_atomic(results / "README.md", render(rows, bars))
+        write_pages(results)
         return 0
     problems = problems_of(rows, bars, missed=missed)
     for problem in problems:
