@@ -17,6 +17,7 @@ from neuromod.kinds import (
     LowRankDelta,
     Rank1,
     Statistics,
+    Subset,
     Threshold,
     TopK,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Source",
     "Statistics",
     "Store",
+    "Subset",
     "Table",
     "Target",
     "Threshold",

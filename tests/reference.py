@@ -120,6 +120,14 @@ def low_rank(W: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     return W + scale * (b @ a).reshape(W.shape)
 
 
+def subset(W: Tensor, values: Tensor, places: Tensor) -> Tensor:
+    """W with the numbers at some places of the flat weight exchanged, one after the other."""
+    flat = list(W.flatten())
+    for place, value in zip(places.tolist(), values, strict=True):
+        flat[place] = value
+    return torch.stack(flat).reshape(W.shape)
+
+
 def rank1(W: Tensor, r: Tensor, s: Tensor) -> Tensor:
     """W * (s r^T) (BatchEnsemble, Wen et al. 2020); W (out, in, *kernel), s (out,), r (in,)."""
     return W * along(s, 0, W.dim()) * along(r, 1, W.dim())

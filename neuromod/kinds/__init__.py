@@ -7,6 +7,7 @@ from neuromod.kinds.gates import Gate
 from neuromod.kinds.generated import Generated, Head
 from neuromod.kinds.masks import Bernoulli, Threshold, TopK
 from neuromod.kinds.statistics import Statistics
+from neuromod.kinds.subset import Subset
 
 __all__ = [
     "Affine",
@@ -18,6 +19,7 @@ __all__ = [
     "LowRankDelta",
     "Rank1",
     "Statistics",
+    "Subset",
     "Threshold",
     "TopK",
 ]

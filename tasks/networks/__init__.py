@@ -4,5 +4,6 @@ from tasks.networks.conv import conv
 from tasks.networks.lstm import Lstm
 from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet
+from tasks.networks.vgg import vgg
 
-__all__ = ["BatchAtHand", "Lstm", "ResNet", "conv", "mlp"]
+__all__ = ["BatchAtHand", "Lstm", "ResNet", "conv", "mlp", "vgg"]

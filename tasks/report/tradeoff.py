@@ -87,8 +87,12 @@ def _panel(ax: Any, label: str, curves: Sequence[Curve], means: Mapping[str, flo
             markersize=5,
             linewidth=0.9,
         )
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(0.0, low), high + 0.06 * (high - min(0.0, low)))
     ax.set_ylabel(label)
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(color="#e6e8eb", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.legend(fontsize=7.5, frameon=False, loc="center left")

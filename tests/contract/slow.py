@@ -5,13 +5,25 @@ from typing import Any
 from torch import Tensor
 
 from neuromod import Modulated, Modulator
-from neuromod.kinds import Affine, Bernoulli, Gate, Generated, Head, LowRankDelta, Rank1, Statistics, Threshold, TopK
+from neuromod.kinds import (
+    Affine,
+    Bernoulli,
+    Gate,
+    Generated,
+    Head,
+    LowRankDelta,
+    Rank1,
+    Statistics,
+    Subset,
+    Threshold,
+    TopK,
+)
 from neuromod.modulator import by_site
 from neuromod.taps import BIAS, GAIN
 from tests import reference
 
 
-def weight(kind: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
+def weight(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
     """The effective weight by the equation of the kind; None for a kind that the reference does not know."""
     match kind:
         case TopK():
@@ -24,6 +36,9 @@ def weight(kind: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
             return reference.generated(w, raw["weight"])
         case LowRankDelta():
             return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
+        case Subset():
+            # Its places are a hash of site and seed; which they are is checked in tests/test_analysis.py.
+            return reference.subset(w, raw["values"], kind.places(site))
         case Rank1():
             return reference.rank1(
                 w, *(reference.gate_value(raw[p], "hard") if kind.form == "hard" else raw[p] for p in "rs")
@@ -63,7 +78,7 @@ def _add(
                 weights |= {f"{site.module}.{part}": value for part, value in raw.items()}
             case _:
                 now = base | weights
-                made = weight(kind, now[site.name], raw)
+                made = weight(kind, site, now[site.name], raw)
                 edits = kind.edits(site, raw, now) if made is None else {site.name: made}
                 for name, value in edits.items():
                     prefix, _, leaf = name.rpartition(".")

@@ -1,0 +1,52 @@
+"""A few weights of the target, chosen at random, that are learned: the control of every modulation that is small."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError
+from neuromod.kinds.base import Edits, Kind, Now, Raw
+from neuromod.seeds import generator
+from neuromod.sites import Site
+
+
+@dataclass(frozen=True)
+class Subset(Kind):
+    """``W'_i = v_i`` at ``round(per_output * outputs)`` places i of each weight, drawn from ``seed``; the rest is W.
+
+    Raw part: ``values`` (n,), starting at the target's own numbers, which is the identity. With ``per_output=2`` it learns
+    as many numbers as gain and bias of a norm behind the layer: the control of Frankle et al. 2021 (section 4), whose point
+    is that BatchNorm's numbers do more than as many others.
+    """
+
+    per_output: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.per_output > 0:
+            raise RefusedError(
+                f"a subset has at least one weight; got per_output={self.per_output}; pass a number above 0"
+            )
+
+    def places(self, site: Site) -> Tensor:
+        """The places (n,) in the flat weight, each once, in their order."""
+        count = min(max(1, round(self.per_output * site.shape[0])), math.prod(site.shape))
+        drawn = torch.randperm(math.prod(site.shape), generator=generator(self.seed, "subset", site.label))
+        return drawn[:count].sort().values
+
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        return {"values": (len(self.places(site)),)}
+
+    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+        weight = now[site.name].detach()
+        return {"values": weight.flatten()[self.places(site).to(weight.device)].clone()}
+
+    def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
+        return self.start(site, now, torch.Generator())
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        weight = now[site.name]
+        moved = weight.flatten().scatter(0, self.places(site).to(weight.device), raw["values"].to(weight.dtype))
+        return {site.name: moved.view(site.shape)}
