@@ -23,6 +23,19 @@ def kaiming_normal(weight: Tensor, rng: torch.Generator) -> Tensor:
     return torch.randn(weight.shape, generator=rng) * math.sqrt(2 / fan_in(weight))
 
 
+def glorot_normal(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """``w ~ N(0, 2 / (fan_in + fan_out))`` (Glorot & Bengio 2010, eq. 12); the start of Zhou et al. 2019."""
+    fan_out = weight.shape[0] * math.prod(weight.shape[2:])
+    return torch.randn(weight.shape, generator=rng) * math.sqrt(2 / (fan_in(weight) + fan_out))
+
+
+def signed_glorot_constant(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """``w = +-sqrt(2 / (fan_in + fan_out))``, signs by a fair coin: Zhou's signed constant (2019, section 4.1)."""
+    fan_out = weight.shape[0] * math.prod(weight.shape[2:])
+    signs = torch.randint(0, 2, weight.shape, generator=rng) * 2.0 - 1.0
+    return signs * math.sqrt(2 / (fan_in(weight) + fan_out))
+
+
 def signed_kaiming_constant(weight: Tensor, rng: torch.Generator) -> Tensor:
     """``w = +-sqrt(2 / fan_in)``, signs by a fair coin (Ramanujan et al. 2020, section 4.3)."""
     signs = torch.randint(0, 2, weight.shape, generator=rng) * 2.0 - 1.0
@@ -32,6 +45,8 @@ def signed_kaiming_constant(weight: Tensor, rng: torch.Generator) -> Tensor:
 INITIALISATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "signed_kaiming_constant": signed_kaiming_constant,
     "kaiming_normal": kaiming_normal,
+    "glorot_normal": glorot_normal,
+    "signed_glorot_constant": signed_glorot_constant,
     "pytorch": None,
 }
 

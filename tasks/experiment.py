@@ -15,11 +15,12 @@ from torch import nn
 from neuromod import Modulated, Recipe, Target
 from neuromod.kinds.masks import Mask
 from tasks import metrics
+from tasks.analysed import analysed
 from tasks.baselines import OPTIONS, baseline
 from tasks.build import modulated, regulariser
 from tasks.conditions import conditions
 from tasks.config import load as compose
-from tasks.data import load
+from tasks.data import halved_set, load
 from tasks.errors import UserError, nearest
 from tasks.fill import Learnt, fill, learn
 from tasks.inferred import ROUTERS, asked_by, check_method, confidence, inferred, router, scenarios
@@ -95,6 +96,7 @@ def execute(
             outcome = _outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
         learner.eval()
         result = _result(config, learner, stream, outcome)
+        result |= analysed(learner, target.tensors(), stream, config["analysis"], derived["sampling"])
         if held is None:
             result["selection"] = chosen(config, results)
         run.finish(result | {"seconds": round(time.process_time() - began, 2)})
@@ -122,6 +124,8 @@ def make_stream(config: Mapping[str, Any], derived: Mapping[str, int], held: int
     """The stream of tasks, its test images held out of the training images if asked for."""
     data = config["data"]
     images = load(data["name"], root=data["root"], download=data["download"])
+    if data["halve"]:
+        images = halved_set(images)
     options = dict(config["stream"])
     # Called and not instantiated: hydra would turn the image set, a dataclass, into a config.
     stream: Stream = get_method(options.pop("_target_"))(images, seed=derived["data"], **options)

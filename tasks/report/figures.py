@@ -118,13 +118,13 @@ def progress(
         lowest = min(min(y) for _, _, y in lines)
         low, high = max(0.0, lowest - 0.05), 1.0
         ax.set(ylim=(low, high + 0.01), xlabel=axes[0], ylabel=axes[1])
-        last = max(x[-1] for _, x, _ in lines)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        first, last = min(x[0] for _, x, _ in lines), max(x[-1] for _, x, _ in lines)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=last > 1))
         ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
         ax.set_axisbelow(True)
         gap = (high - low) * 0.07
         places = _spread([y[-1] for _, _, y in lines], gap, low + gap / 2, high)
-        width = max(last - 1, 1)
+        width = max(last - first, 1 if last > 1 else 0.1)
         for (name, x, y), (colour, dash), place in zip(lines, looks, places, strict=True):
             ax.plot(x, y, color=colour, linestyle=dash, marker="o" if last <= 20 else "", markersize=2.6)
             ax.plot(
@@ -135,7 +135,7 @@ def progress(
                 clip_on=False,
             )
             ax.text(last + 0.07 * width, place, _shorten(name), va="center", color=INK, fontsize=8)
-        ax.set_xlim(1 - 0.02 * width, last + 0.02 * width)
+        ax.set_xlim(first - 0.02 * width, last + 0.02 * width)
 
     return render(key, label, (7.4, max(2.9, 0.22 * len(lines) + 0.9)), draw)
 
@@ -234,3 +234,34 @@ def scatter(
             ax.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
 
     return render(key, label, (7.4, max(2.9, 0.24 * len(points) + 0.9)), draw)
+
+
+def by_layer(key: str, label: str, lines: Sequence[Line], looks: Sequence[tuple[str, str]], measure: str) -> str:
+    """A measure over the layers of networks, a line each."""
+
+    def draw(figure: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        ax = figure.add_subplot()
+        ax.set(xlabel="layer", ylabel=measure)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        for (name, x, y), (colour, dash) in zip(lines, looks, strict=True):
+            ax.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=3, label=_shorten(name))
+        top = max(max(y) for _, _, y in lines)
+        ax.set_ylim(0, 1.05 * top if top > 0 else 1)
+        ax.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+    return render(key, label, (7.4, max(2.2, 0.2 * len(lines) + 0.9)), draw)
+
+
+def histogram(key: str, label: str, values: Sequence[float], colour: str, axis: str) -> str:
+    """How often values occur."""
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        ax.set(xlabel=axis, yticks=[])
+        ax.hist(values, bins=60, color=colour)
+
+    return render(key, label, (3.05, 1.9), draw)

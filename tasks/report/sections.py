@@ -264,6 +264,77 @@ def bits(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     return Section("bits", "Accuracy against bits", caption, (Panel("", "", svg),))
 
 
+MEASURES = {
+    "density": "share of weights kept",
+    "sign_agreement": "share of signs as at the start",
+    "distance": "distance from the start, lengths of the start",
+    "near_zero": "share of gains below .01",
+}
+
+
+def layers(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """What training did to each layer."""
+    panels = []
+    for key, measure in MEASURES.items():
+        shown = [i for i, run in enumerate(runs) if (run.result.get("analysis") or {}).get(key)]
+        if not shown:
+            continue
+        lines, looks = [], []
+        for i in shown:
+            values = list(runs[i].result["analysis"][key].values())
+            lines.append((names[i], list(range(1, len(values) + 1)), values))
+            looks.append(_looks(runs)[i])
+        label = f"{measure[0].upper()}{measure[1:]}, layer by layer: " + ", ".join(names[i] for i in shown)
+        panels.append(Panel(measure, "", figures.by_layer(f"layers-{key}", label, lines, looks, measure)))
+    caption = (
+        "Layer by layer, from the input to the output: what masks keep, how many weights have the sign that they started "
+        "with, how far each layer moved, how many gains of norms are switched off."
+    )
+    return Section("layers", "What training did, layer by layer", caption, tuple(panels)) if panels else None
+
+
+def gammas(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Histograms of the gains of norms."""
+    panels = []
+    for i, run in enumerate(runs):
+        found = run.result.get("analysis") or {}
+        if not found.get("gammas"):
+            continue
+        values = [g for layer in found["gammas"].values() for g in layer]
+        svg = figures.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}", values, _looks(runs)[i][0], "gain")
+        note = (
+            f"{percent(found['near_zero_share'])} % below .01; setting them to zero costs {100 * found['zeroed_cost']:.2f} "
+            f"points, as many others {100 * found['random_zeroed_cost']:.2f}."
+        )
+        panels.append(Panel(names[i], _looks(runs)[i][0], svg, note))
+    caption = "The gains of all norms after training: a peak at zero is units that were switched off."
+    return Section("gammas", "Gains of the norms", caption, tuple(panels)) if panels else None
+
+
+def criteria(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Accuracy of masks over untrained weights, by criterion and density."""
+    panels = []
+    for i, run in enumerate(runs):
+        if not (found := run.result.get("criteria")):
+            continue
+        for start, of in (("init", "the start itself"), ("constant", "the signs of the start, one size a layer")):
+            lines = [
+                (name, [share for share, _ in one[start]["curve"]], [value for _, value in one[start]["curve"]])
+                for name, one in found.items()
+            ]
+            label = f"Accuracy of masks over {of} of {names[i]}: " + ", ".join(f"{n} {max(y):.3f}" for n, _, y in lines)
+            looks = list(styles([name for name, _, _ in lines]).values())
+            svg = figures.progress(
+                f"criteria-{start}-{i}", label, lines, looks, ("share kept", "accuracy, no weight trained")
+            )
+            panels.append(Panel(f"{names[i]}, {of}", _looks(runs)[i][0], svg))
+    caption = (
+        "Masks by criteria of training, laid over weights that were never trained (Zhou et al. 2019): what the choice of "
+        "weights alone is worth."
+    )
+    return Section("criteria", "Masks at iteration 0", caption, tuple(panels)) if panels else None
+
+
 def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
     by_method = styles([str(run.result["method"]) for run in runs])
     return [by_method[str(run.result["method"])] for run in runs]
@@ -271,6 +342,9 @@ def _looks(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Every part that these runs have something to show for, in reading order."""
-    drawn = (progress, matrices, learning, masks, overlap, bits, inference, mixed, gates, routing)
+    drawn = (
+        *(progress, matrices, learning, masks, overlap, bits, layers, gammas, criteria),
+        *(inference, mixed, gates, routing),
+    )
     parts: list[Any] = [part(runs, names) for part in drawn]
     return [part for part in parts if part is not None]

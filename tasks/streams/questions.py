@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tasks.data import ImageSet
+from tasks.data import ImageSet, halved
 from tasks.errors import UserError, nearest
 from tasks.seeds import generator
 from tasks.streams.base import Split, Stream, Task, count_of_tasks
@@ -69,14 +69,3 @@ def _pairs(images: Tensor, labels: Tensor, seed: int, part: str, halve: bool) ->
     left, right = order[:count], order[count : 2 * count]
     small = halved(images) if halve else images
     return torch.cat([small[left], small[right]], 3), (labels[left], labels[right])
-
-
-def halved(images: Tensor) -> Tensor:
-    """Images uint8 (N, C, H, W) to (N, C, H / 2, W / 2): the mean of each square of 2 x 2 pixels, a half rounded up."""
-    height, width = images.shape[2:]
-    if height % 2 or width % 2:
-        raise UserError(f"halve needs images of even sides; got {height} x {width}; leave halve at false")
-    # Integers: a float mean may round differently on another device.
-    wide = images.to(torch.int16)
-    rows = wide[:, :, ::2] + wide[:, :, 1::2]
-    return ((rows[..., ::2] + rows[..., 1::2] + 2) // 4).to(torch.uint8)

@@ -1,0 +1,147 @@
+"""What training did: how far it moved, and what of it is left when the network is reduced to a mask or to its signs."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuromod import Affine, Modulated, Modulator, Table
+from neuromod.analysis import (
+    density,
+    distance,
+    masked,
+    masks,
+    near_zero,
+    pruned_gammas,
+    random_gammas,
+    sign_agreement,
+    signed_constant,
+)
+from neuromod.kinds.masks import Mask
+from neuromod.modulator import by_site
+from neuromod.sources import Context
+from tasks.baselines.dense import Dense
+from tasks.played import told
+from tasks.seeds import generator
+from tasks.streams import Split, Stream, evaluate_batches
+
+CHOSEN_ON = 5000  # training images that the density of a criterion is chosen on
+BELOW = 0.01  # gains of norms below it count as switched off (Frankle et al. 2021, section 5)
+DRAWS = 5  # random choices of as many gains, the control
+
+
+def analysed(
+    learner: Any, start: Mapping[str, Tensor], stream: Stream, config: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """``analysis`` and ``criteria`` as the report reads them, as far as they make sense for what was trained.
+
+    ``start`` holds the target's weights, with which a dense network started.
+    """
+    if isinstance(learner, Dense):
+        return _dense(learner.net, start, stream, config)
+    model = getattr(learner, "model", None)
+    return _modulated(model, stream, seed) if isinstance(model, Modulated) else {}
+
+
+def _dense(net: nn.Module, start: Mapping[str, Tensor], stream: Stream, config: Mapping[str, Any]) -> dict[str, Any]:
+    final = {name: p.detach() for name, p in net.named_parameters() if p.ndim > 1}
+    initial = {name: start[name].to(value) for name, value in final.items()}
+    found: dict[str, Any] = {
+        "distance": _rounded(distance(initial, final)),
+        "sign_agreement": _rounded(sign_agreement(initial, final)),
+    }
+    result: dict[str, Any] = {"analysis": found}
+    if config["criteria"]:
+        constant = signed_constant(initial)
+        starts = {"init": initial, "constant": constant}
+        pairs = {name: {} for name in config["criteria"]}
+        for name in pairs:
+            made = {share: masks(initial, final, name, share) for share in config["densities"]}
+            for label, weights in starts.items():
+                pairs[name][label] = _best(net, {share: masked(weights, m) for share, m in made.items()}, stream)
+        result["criteria"] = pairs
+        # The signs alone: trained signs, and the start's, on weights of one size a layer.
+        signs = {"final_signs": signed_constant(final), "initial_signs": constant}
+        result["reduced"] = {label: accuracy_with(net, weights, stream) for label, weights in signs.items()}
+    return result
+
+
+def _best(net: nn.Module, candidates: Mapping[float, Mapping[str, Tensor]], stream: Stream) -> dict[str, Any]:
+    """The density that is best on training images, and the accuracy on test images at every density."""
+    chosen_on = {share: accuracy_with(net, weights, stream, train=True) for share, weights in candidates.items()}
+    tested = {share: accuracy_with(net, weights, stream) for share, weights in candidates.items()}
+    best = max(chosen_on, key=lambda share: chosen_on[share])
+    return {"density": best, "accuracy": tested[best], "curve": [[share, value] for share, value in tested.items()]}
+
+
+@torch.no_grad()
+def accuracy_with(net: nn.Module, weights: Mapping[str, Tensor], stream: Stream, *, train: bool = False) -> float:
+    """Accuracy of a copy of a network with other weights, the mean over tasks; on training images if asked."""
+    copy = deepcopy(net).eval()
+    own = dict(copy.named_parameters())
+    for name, value in weights.items():
+        own[name].copy_(value)
+    return _accuracy(lambda x, task: copy(x), stream, train=train)
+
+
+def _accuracy(call: Callable[[Tensor, int], Tensor], stream: Stream, *, train: bool = False) -> float:
+    values = []
+    for number, task in enumerate(stream):
+        split = Split(task.train.images[:CHOSEN_ON], task.train.labels[:CHOSEN_ON]) if train else task.test
+        parts = evaluate_batches(split, 1000)
+        right = sum(int((call(task.view(images), number).argmax(1) == labels).sum()) for images, labels in parts)
+        values.append(right / len(split))
+    return sum(values) / len(values)
+
+
+def _modulated(model: Modulated, stream: Stream, seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for modulator in model.named_modulators().values():
+        if modulator.reads != "task":
+            continue
+        raws = by_site(modulator(Context((), 0, tasks=(modulator.tasks()[0],))).one())
+        if isinstance(modulator.kind, Mask):
+            now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
+            kept = {s.name: modulator.kind.blend(s, raws[s.label], now)["factor"] for s in modulator.sites}
+            found["density"] = _rounded(density(kept))
+        if isinstance(modulator.kind, Affine) and isinstance(modulator.source, Table):
+            found |= _gammas(model, modulator, stream, seed)
+    return {"analysis": found} if found else {}
+
+
+@torch.no_grad()
+def _gammas(model: Modulated, modulator: Modulator, stream: Stream, seed: int) -> dict[str, Any]:
+    """How many gains are near zero, and what it costs to set them to zero, or as many others."""
+    own = {task: modulator.source.own(task) for task in modulator.source.tasks()}
+    live = {f"{task}:{key}": value for task, row in own.items() for key, value in row.items() if key.endswith("/gain")}
+    if not live:
+        return {}
+    kept = {key: value.clone() for key, value in live.items()}
+
+    def after(gains: Mapping[str, Tensor]) -> float:
+        for key, value in gains.items():
+            live[key].copy_(value)
+        found = _accuracy(lambda x, task: model(x, **told(model, task)), stream)
+        for key, value in kept.items():
+            live[key].copy_(value)
+        return found
+
+    shares = near_zero(kept, BELOW)
+    count = sum(int((gains.abs() < BELOW).sum()) for gains in kept.values())
+    whole = after(kept)
+    drawn = [after(random_gammas(kept, count, generator("gammas", seed, i))) for i in range(DRAWS if count else 0)]
+    return {
+        "near_zero": _rounded(shares),
+        "near_zero_share": count / sum(gains.numel() for gains in kept.values()),
+        "zeroed_cost": whole - after(pruned_gammas(kept, BELOW)),
+        "random_zeroed_cost": whole - sum(drawn) / len(drawn) if drawn else 0.0,
+        "gammas": {
+            key.partition(":")[2]: [round(g, 4) for g in value.flatten().tolist()] for key, value in kept.items()
+        },
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
