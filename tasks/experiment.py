@@ -33,7 +33,7 @@ from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.selection import chosen
-from tasks.streams import Stream, held_out
+from tasks.streams import AUGMENT, Stream, held_out
 from tasks.train import Plan, State, train
 from tasks.transfer import Transfer, steps_to
 
@@ -187,6 +187,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     _known(config, "order", ("sequence", "joint", *GROWING))
     _known(config, "schedule", ("constant", "cosine"))
     _known(config, "precision", ("float32", "bfloat16"))
+    if config["augment"] is not None:
+        _known(config, "augment", tuple(AUGMENT))
     options = dict(config["optimizer"])
     build = get_class(options.pop("_target_"))
     return Plan(
@@ -199,6 +201,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         config["precision"],
         config["evaluation"]["batch"],
         config["evaluation"]["unseen"],
+        config["augment"],
+        config["channels_last"],
         lambda parameters: build(parameters, **options),
     )
 

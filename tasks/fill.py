@@ -16,7 +16,7 @@ from tasks.errors import UserError
 from tasks.played import Played
 from tasks.progress import Progress
 from tasks.runs import Run
-from tasks.streams import MixedSampler, Stream
+from tasks.streams import Stream
 from tasks.train import Plan, accuracy, autocast, sample, set_rate
 from tasks.transfer import Transfer
 
@@ -187,7 +187,7 @@ def _block(
     model.train()
     lines: list[dict[str, Any]] = []
     side = Together(model, tasks)
-    optimizer, sampler = plan.optimizer(side.parameters()), MixedSampler(stream, plan.batch, seed)
+    optimizer, sampler = plan.optimizer(side.parameters()), plan.sampler(stream, seed)
     began = time.process_time()
     for step in range(plan.steps):
         x, y = sampler.draw_apart(step, tasks)

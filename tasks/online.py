@@ -16,7 +16,7 @@ from tasks.played import Played
 from tasks.progress import Progress
 from tasks.runs import Run
 from tasks.seeds import generator
-from tasks.streams import MixedSampler, Stream
+from tasks.streams import Stream
 from tasks.train import Plan, accuracy
 
 RULES = ("standout", "verified")
@@ -53,7 +53,7 @@ def online(
         raise UserError(f"allocation.rule must be one of {RULES}; got {rule!r}; nearest: {nearest(str(rule), RULES)}")
     learner = _Online(played, stream, plan, options)
     counts = lengths(stream, plan.steps, options["jitter"], seed)
-    sampler, progress = MixedSampler(stream, plan.batch, seed), Progress(title, sum(counts))
+    sampler, progress = plan.sampler(stream, seed), Progress(title, sum(counts))
     learner.resume(run)
     place = 0
     for task, count in enumerate(counts):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tasks import metrics
 from tasks.progress import Progress
 from tasks.runs import Run
-from tasks.streams import MixedSampler, Stream, Task, evaluate_batches
+from tasks.streams import AUGMENT, MixedSampler, Stream, Task, evaluate_batches
 
 
 class Regulariser(Protocol):
@@ -57,7 +57,14 @@ class Plan:
     precision: str
     evaluation_batch: int
     unseen: bool
+    augment: str | None
+    channels_last: bool
     optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
+
+    def sampler(self, stream: Stream, seed: int) -> MixedSampler:
+        """Batches of this plan."""
+        augment = None if self.augment is None else AUGMENT[self.augment]
+        return MixedSampler(stream, self.batch, seed, augment=augment, channels_last=self.channels_last)
 
 
 @dataclass
@@ -109,7 +116,7 @@ def _phase(
     seed: int,
     progress: Progress,
 ) -> None:
-    sampler = MixedSampler(stream, plan.batch, seed)
+    sampler = plan.sampler(stream, seed)
     began = time.process_time()
     learner.train()
     while state.step < steps:

@@ -1,6 +1,7 @@
 """Streams: sequences of tasks made from image sets."""
 
 from tasks.streams.alphabets import alphabets
+from tasks.streams.augment import AUGMENT
 from tasks.streams.base import Split, Stream, Task, View, held_out
 from tasks.streams.permuted import permuted
 from tasks.streams.questions import questions
@@ -12,6 +13,7 @@ from tasks.streams.views import Normalise, normalisation
 from tasks.streams.which import which
 
 __all__ = [
+    "AUGMENT",
     "BatchSampler",
     "MixedSampler",
     "Normalise",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tasks.errors import UserError
 from tasks.seeds import derive, generator
+from tasks.streams.augment import Augment
 from tasks.streams.base import Split, Stream, Task
 from tasks.streams.permuted import side_by_side
 
@@ -53,7 +54,8 @@ class MixedSampler:
     """Batches that mix tasks, grouped by task in the order asked for; a batch is a pure function of its number.
 
     Groups are equal, the remainder going to the first, or follow `balance`, one weight for each task of the stream
-    (largest remainders). With `tasks_per_batch` each batch draws at most that many of the tasks.
+    (largest remainders). With `tasks_per_batch` each batch draws at most that many of the tasks. `augment` changes the
+    images of a batch before the view of their task; `channels_last` lays inputs of four axes out so.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class MixedSampler:
         seed: int,
         tasks_per_batch: int | None = None,
         balance: Sequence[float] | None = None,
+        *,
+        augment: Augment | None = None,
+        channels_last: bool = False,
     ) -> None:
         if tasks_per_batch is not None and not 1 <= tasks_per_batch <= batch:
             raise UserError(f"tasks_per_batch must be in 1..{batch} (the batch); got {tasks_per_batch}; correct it")
@@ -74,6 +79,7 @@ class MixedSampler:
             )
         self.stream, self.batch, self.seed = stream, batch, seed
         self.tasks_per_batch, self.balance = tasks_per_batch, balance
+        self.augment, self.channels_last = augment, channels_last
         self._samplers: dict[int, BatchSampler] = {}
 
     def draw(self, step: int, tasks: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +87,7 @@ class MixedSampler:
         chosen = self._choose(step, tasks)
         inputs, labels, ids = [], [], []
         for task, size in zip(chosen, self._sizes(chosen), strict=True):
-            x, y = _gather(self.stream[task], self._sampler(task).span(step * size, size))
+            x, y = self._gather(task, step, self._sampler(task).span(step * size, size))
             inputs.append(x)
             labels.append(y)
             ids.append(torch.full_like(y, task))
@@ -92,11 +98,20 @@ class MixedSampler:
         index = torch.stack([self._sampler(task).span(step * self.batch, self.batch) for task in tasks])
         chosen = [self.stream[task] for task in tasks]
         first = chosen[0].train
-        if any(task.train is not first for task in chosen):
-            parts = [_gather(task, row) for task, row in zip(chosen, index, strict=True)]
+        if self.augment is not None or self.channels_last or any(task.train is not first for task in chosen):
+            parts = [self._gather(task, step, row) for task, row in zip(tasks, index, strict=True)]
             return torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts])
         index = index.to(first.images.device)
         return side_by_side([task.view for task in chosen], first.images[index]), first.labels[index]
+
+    def _gather(self, number: int, step: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        task = self.stream[number]
+        index = index.to(task.train.labels.device)
+        images, labels = task.train.images.index_select(0, index), task.train.labels.index_select(0, index)
+        if self.augment is not None:
+            images = self.augment(images, generator("augment", self.seed, number, step))
+        x = task.view(images)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x, labels
 
     def _choose(self, step: int, tasks: Sequence[int]) -> list[int]:
         chosen = list(tasks)

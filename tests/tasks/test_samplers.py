@@ -3,6 +3,7 @@ import torch
 
 from tasks.errors import UserError
 from tasks.streams import BatchSampler, MixedSampler, batches, evaluate_batches, permuted, split
+from tasks.streams.augment import flip_crop
 
 
 @pytest.mark.parametrize(("length", "batch"), [(10, 4), (12, 4), (3, 8), (7, 7), (1, 2)])
@@ -143,3 +144,44 @@ def test_a_mixed_batch_refuses_what_it_cannot_draw(tiny):
         sampler.draw(0, [0, 1, 2, 3])
     with pytest.raises(UserError, match=r"must be in 1\.\.3"):
         MixedSampler(stream, 3, 0, tasks_per_batch=4)
+
+
+# Augmentation
+
+
+def test_an_image_is_mirrored_and_shifted_as_a_loop_would(image_set):
+    images = image_set(train=40, channels=2).train_images
+    made = flip_crop(images, generator(1), pad=2)
+    rng = generator(1)
+    flips = torch.randint(0, 2, (40,), generator=rng).tolist()
+    downs, rights = torch.randint(0, 5, (2, 40), generator=rng).tolist()
+    side = images.shape[-1]
+    for i, image in enumerate(images):
+        padded = torch.zeros(2, side + 4, side + 4, dtype=torch.uint8)
+        padded[:, 2:-2, 2:-2] = image
+        cut = padded[:, downs[i] : downs[i] + side, rights[i] : rights[i] + side]
+        assert torch.equal(made[i], cut.flip(-1) if flips[i] else cut)
+    assert 0 < sum(flips) < 40
+
+
+def test_a_batch_is_augmented_by_seed_task_and_step_and_only_in_training(tiny):
+    stream = permuted(tiny, 2, 0)
+    plain, moved = MixedSampler(stream, 6, 1), MixedSampler(stream, 6, 1, augment=flip_crop)
+    (x, y, _), (a, b, _) = plain.draw(3, [0, 1]), moved.draw(3, [0, 1])
+    assert torch.equal(y, b)
+    assert not torch.equal(x, a)
+    assert torch.equal(a, MixedSampler(stream, 6, 1, augment=flip_crop).draw(3, [0, 1])[0])
+    assert not torch.equal(a, moved.draw(4, [0, 1])[0])
+    apart, labels = moved.draw_apart(2, [0, 1])
+    for task in (0, 1):
+        alone, own, _ = MixedSampler(stream, 6, 1, augment=flip_crop).draw(2, [task])
+        assert torch.equal(apart[task], alone)
+        assert torch.equal(labels[task], own)
+
+
+def test_a_layout_changes_no_number(image_set):
+    stream = permuted(image_set(channels=3), 1, 0)
+    x, _, _ = MixedSampler(stream, 4, 0).draw(0, [0])
+    a, _, _ = MixedSampler(stream, 4, 0, channels_last=True).draw(0, [0])
+    assert torch.equal(x, a)
+    assert a.is_contiguous(memory_format=torch.channels_last)
