@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.errors import UserError, nearest
 from tasks.files import file_digest, write_atomic
@@ -91,7 +91,7 @@ def load(name: str, *, root: str | os.PathLike[str] | None = None, download: boo
         raise UserError(
             f"a data set is a plain name or {FOLDER}PATH; got {name!r}; write {FOLDER}PATH for a folder of images"
         )
-    base = _root(root, download)
+    base = root_of(root, download)
     if base is not None:
         file = base / f"{name}.safetensors"
         if not file.exists() and name in TORCHVISION and (download or (base / TORCHVISION[name].raw).is_dir()):
@@ -152,27 +152,10 @@ def divided(image_set: ImageSet) -> ImageSet:
     )
 
 
-def halved(images: Tensor) -> Tensor:
-    """Images uint8 (N, C, H, W) to (N, C, H / 2, W / 2): the mean of each square of 2 x 2 pixels, a half rounded up."""
-    height, width = images.shape[2:]
-    if height % 2 or width % 2:
-        raise UserError(f"halve needs images of even sides; got {height} x {width}; leave halve at false")
-    # Integers: a float mean may round differently on another device.
-    wide = images.to(torch.int16)
-    rows = wide[:, :, ::2] + wide[:, :, 1::2]
-    return ((rows[..., ::2] + rows[..., 1::2] + 2) // 4).to(torch.uint8)
-
-
-def halved_set(image_set: ImageSet) -> ImageSet:
-    """The set with every image averaged to half its height and width (`halved`)."""
-    train, test = (halved(images) for _, images, _ in image_set.parts())
-    return replace(image_set, train_images=train, test_images=test)
-
-
 def every_fifth(labels: Tensor) -> Tensor:
     """A mask (N,) that picks every fifth image of each class, in their order."""
     # The place of each image among those of its own class.
-    place = torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    place = nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
     return place % TEST_EVERY == TEST_EVERY - 1
 
 
@@ -185,7 +168,8 @@ def tensor_digest(*tensors: Tensor) -> str:
     return total.hexdigest()
 
 
-def _root(root: str | os.PathLike[str] | None, download: bool) -> Path | None:
+def root_of(root: str | os.PathLike[str] | None, download: bool = False) -> Path | None:
+    """The data root: ``root``, else $NEUROMOD_DATA; None where neither is given. UserError where it is no folder."""
     given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     if given is None:
         if download:

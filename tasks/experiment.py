@@ -20,7 +20,7 @@ from tasks.baselines import OPTIONS, baseline
 from tasks.build import modulated, regulariser
 from tasks.conditions import conditions
 from tasks.config import load as compose
-from tasks.data import halved_set, load
+from tasks.data import load
 from tasks.errors import UserError, nearest
 from tasks.fill import Learnt, fill, learn
 from tasks.inferred import ROUTERS, asked_by, check_method, confidence, inferred, router, scenarios
@@ -28,6 +28,7 @@ from tasks.mixed import mixed
 from tasks.online import online
 from tasks.pictures import pictures
 from tasks.played import Played
+from tasks.prepare import prepared
 from tasks.replay import replay
 from tasks.routed import bank_config, restore, routed, routing
 from tasks.runs import Run
@@ -35,6 +36,7 @@ from tasks.seeds import seeds
 from tasks.selection import chosen
 from tasks.streams import AUGMENT, Stream, held_out
 from tasks.train import Plan, State, train
+from tasks.trained import trained
 from tasks.transfer import Transfer, steps_to
 
 GROWING = ("bank", "online")
@@ -123,9 +125,7 @@ def learn_elsewhere(
 def make_stream(config: Mapping[str, Any], derived: Mapping[str, int], held: int | None = None) -> Stream:
     """The stream of tasks, its test images held out of the training images if asked for."""
     data = config["data"]
-    images = load(data["name"], root=data["root"], download=data["download"])
-    if data["halve"]:
-        images = halved_set(images)
+    images = prepared(load(data["name"], root=data["root"], download=data["download"]), data)
     options = dict(config["stream"])
     # Called and not instantiated: hydra would turn the image set, a dataclass, into a config.
     stream: Stream = get_method(options.pop("_target_"))(images, seed=derived["data"], **options)
@@ -133,12 +133,15 @@ def make_stream(config: Mapping[str, Any], derived: Mapping[str, int], held: int
 
 
 def make_target(config: Mapping[str, Any], stream: Stream, derived: Mapping[str, int]) -> Target:
-    """The frozen network of the config's recipe."""
+    """The frozen network: drawn by the config's recipe, or with trained ``weights`` from the data root."""
     options = dict(config["target"])
-    norm = options.pop("norm")
+    norm, weights = options.pop("norm"), options.pop("weights", None)
     outputs = config["outputs"] or stream.classes
     options["kwargs"] = {**options["kwargs"], "shape": list(stream.shape), "outputs": outputs}
     example = stream[0].view((stream[0].train.images if len(stream[0].train) else stream[0].test.images)[:2])
+    if weights is not None:
+        net = trained(options["constructor"], options["kwargs"], weights, config["data"]["root"])
+        return Target(net, example.cpu(), norm=norm)
     return Target.from_recipe(Recipe(**options, seed=derived["target"]), example.cpu(), norm=norm)
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tasks.data import ImageSet, halved
+from tasks.data import ImageSet
 from tasks.errors import UserError, nearest
+from tasks.prepare import halved
 from tasks.seeds import generator
 from tasks.streams.base import Split, Stream, Task, count_of_tasks
 from tasks.streams.views import normalisation

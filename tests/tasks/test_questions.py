@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tasks.errors import UserError
+from tasks.prepare import halved
 from tasks.streams import held_out, questions
-from tasks.streams.questions import QUESTIONS, halved
+from tasks.streams.questions import QUESTIONS
 
 SLOW = {
     "left": lambda a, b, n: a,

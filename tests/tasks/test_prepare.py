@@ -1,0 +1,72 @@
+"""What is done to images before they become a stream, and trained networks that are frozen."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tasks.config import load
+from tasks.errors import UserError
+from tasks.experiment import make_target
+from tasks.networks import mlp
+from tasks.prepare import prepared, rgb
+from tasks.seeds import seeds
+from tasks.streams import permuted
+from tasks.trained import trained
+
+PLAIN = {"divide": False, "halve": False, "turn": 0, "rgb": None}
+
+
+def test_nothing_is_done_that_is_not_asked(tiny):
+    made = prepared(tiny, PLAIN)
+    assert torch.equal(made.train_images, tiny.train_images)
+    assert made.substitute == tiny.substitute
+
+
+def test_a_quarter_turn_is_counter_clockwise(tiny):
+    made = prepared(tiny, PLAIN | {"turn": 1})
+    assert torch.equal(made.test_images[0, 0, -1], tiny.test_images[0, 0, :, 0])
+
+
+def test_grey_images_are_repeated_and_padded_evenly(tiny):
+    made = rgb(tiny.train_images, 9)
+    assert made.shape == (len(tiny.train_images), 3, 9, 9)
+    assert torch.equal(made[:, 0], made[:, 2])
+    assert torch.equal(made[:, 1, 1:7, 1:7], tiny.train_images[:, 0])
+    assert int(made.sum()) == 3 * int(tiny.train_images.sum())
+    with pytest.raises(UserError, match="rgb=4"):
+        rgb(tiny.train_images, 4)
+
+
+def test_a_set_with_one_part_is_divided_if_asked(image_set):
+    one = image_set(test=0)
+    made = prepared(one, PLAIN | {"divide": True})
+    assert len(made.test_images) * 4 == len(made.train_images)
+    assert "cut from the train part" in made.substitute
+
+
+def network(root: Path, **kwargs: object):
+    return trained("tasks.networks:mlp", {"shape": [1, 6, 6], "outputs": 4, "hidden": [5], **kwargs}, "net", root)
+
+
+def test_a_trained_network_is_frozen_as_its_file_has_it(tmp_path, tiny):
+    net = mlp((1, 6, 6), 4, (5,))
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    assert torch.equal(network(tmp_path)[1].weight, net[1].weight)
+    config = load(["experiment=piggyback/probe", "outputs=4", f"data.root='{tmp_path}'"])
+    config["target"] = {"constructor": "tasks.networks:mlp", "kwargs": {"hidden": [5]}, "weights": "net"}
+    config["target"] |= {"norm": "frozen", "init": "pytorch", "density": None}
+    target = make_target(config, permuted(tiny, 1, 0), seeds(0))
+    assert torch.equal(target.tensors()["1.weight"], net[1].weight)
+
+
+def test_weights_that_are_missing_or_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"net\.safetensors does not exist"):
+        network(tmp_path)
+    (tmp_path / "net.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="must hold the weights"):
+        network(tmp_path)
+    save_file(mlp((1, 6, 6), 4, (7,)).state_dict(), tmp_path / "net.safetensors")
+    with pytest.raises(UserError, match="size mismatch"):
+        network(tmp_path)
