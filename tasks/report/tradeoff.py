@@ -95,7 +95,7 @@ def _panel(ax: Any, label: str, curves: Sequence[Curve], means: Mapping[str, flo
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(color="#e6e8eb", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(fontsize=7.5, frameon=False, loc="center left")
+    ax.legend(fontsize=7.5, frameon=False, loc="best")
 
 
 def _name(stem: str) -> str:
