@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
 
@@ -47,6 +49,20 @@ def test_a_pixel_signature_finds_every_permutation() -> None:
     assert MEAN["supsup-250-signature"] == MEAN["supsup-2500-signature"] == 1
 
 
+def test_one_recipe_of_the_trade_off_holds_both_and_the_lead_says_which_do_not() -> None:
+    assert MEAN["tradeoff-rmsprop-0.0006-known"] >= 0.96
+    assert MEAN["tradeoff-rmsprop-0.0006-one-shot"] >= 0.99
+    assert MEAN["tradeoff-sgd-1-one-shot"] < 0.5 < MEAN["tradeoff-sgd-1-margin"]
+    assert MEAN["tradeoff-sgd-1-lead"] < 0 < MEAN["tradeoff-rmsprop-0.0001-lead"]
+    assert MEAN["tradeoff-rmsprop-0.0006-flipped"] > MEAN["tradeoff-sgd-1-flipped"]
+    assert MEAN["tradeoff-sgd-1-sure-other"] > 2.5 * MEAN["tradeoff-rmsprop-0.0001-sure-other"]
+
+
+def test_a_memory_of_gates_recalls_every_task_with_less_energy() -> None:
+    assert MEAN["hopfield-failed"] == pytest.approx(1.2)
+    assert MEAN["hopfield-remedy-failed"] == 0
+
+
 def test_the_verified_rule_allocates_a_mask_a_task() -> None:
     assert MEAN["online-verified-masks"] == 50
     assert MEAN["online-verified-mistakes"] == 0
@@ -59,6 +75,22 @@ def test_the_page_on_banks_quotes_the_ledger() -> None:
         ("supsup-250-one-shot", "both right for {} %"),
         ("supsup-250-accuracy-known", "masks are better ({} % where"),
         ("supsup-250-accuracy-brute", "and {} % of task and class"),
+        ("rotated-36-ceiling", "trained on all 36 tasks at once, finds {} %"),
+        ("rotated-36-task-subspaces-16", "class subspaces find {} % of groups"),
+        ("hopfield-remedy", "25 of 25 recalls are right, {} % of classes"),
+        ("hopfield-remedy-disjoint-snapped", "did not adapt to, {} %"),
+        ("baseline-separate", "a network a task {} %"),
+        ("supsup-accuracy-known", "masks {} % (accuracy recipe)"),
+        ("supsup-inference-known", "or {} % (inference recipe)"),
+        ("baseline-psp", "parameter superposition {} %"),
+        ("baseline-ewc", "task not needed, {} %"),
+        ("baseline-ridge", "readout of the random network {} %"),
+        ("baseline-film-heads", "with a classifier a task {} %"),
+        ("baseline-bn-only-heads", "with a classifier a task {} %"),
+        ("baseline-batch-ensemble", "BatchEnsemble {} %"),
+        ("baseline-bn-only-bank", "norms alone {} %"),
+        ("baseline-dense", "fine-tuning in sequence {} %"),
+        ("baseline-film-bank", "FiLM alone {} %"),
     ):
         assert words.format(round(100 * MEAN[row], 1)) in page, row
 

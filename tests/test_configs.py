@@ -18,8 +18,9 @@ from tasks import config
 from tasks.baselines import OPTIONS
 from tasks.config import CONFIGS, experiments, load, options
 from tasks.errors import UserError
-from tasks.experiment import GROWING, execute, make_learner, make_plan, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import GROWING, make_learner, make_plan, make_stream, make_target
 from tasks.seeds import seeds
 from tests.contract.cells import CONFIGS as CONTRACT
 from tests.images import write

@@ -10,8 +10,10 @@ from neuromod.analysis import kept
 from tasks.analysed import analysed
 from tasks.checkpoint import from_file
 from tasks.config import load
-from tasks.experiment import execute, make_learner, make_stream, make_target, restore
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
+from tasks.routed import restore
 from tasks.seeds import seeds
 from tests.images import write
 from tests.test_configs import SMALL

@@ -13,8 +13,9 @@ from tasks.baselines import OPTIONS, BatchEnsemble, Dense, OnlineEwc, Psp, Separ
 from tasks.baselines.ewc import fisher_diagonal
 from tasks.config import load
 from tasks.errors import UserError
-from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
 from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.train import moved, sample

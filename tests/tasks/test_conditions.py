@@ -11,8 +11,9 @@ from torch import Tensor
 from tasks.cli import main
 from tasks.conditions import conditions
 from tasks.config import load
-from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
 from tasks.seeds import seeds
 from tasks.streams import Stream, questions
 from tests.images import write

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from neuromod import Store
-from tasks import experiment
 from tasks.config import load
 from tasks.errors import UserError
-from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
+from tasks.routed import restore
 from tasks.seeds import seeds
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
 
@@ -58,7 +59,7 @@ def test_a_bank_holds_the_masks_of_the_plain_loop(together, data, tmp_path):  # 
     stream = make_stream(config, derived)
     learner = make_learner(config, make_target(config, stream, derived), stream, derived)
     plain = execute(config, root=tmp_path / "plain", command=["x"], results=tmp_path)
-    experiment.restore(learner, plain)
+    restore(learner, plain)
     for task in range(5):
         learner.model.seal(task)
     expected = {task: learner.model.named_modulators()["threshold"].sealed.row(task) for task in range(5)}

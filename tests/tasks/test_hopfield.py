@@ -8,9 +8,9 @@ import torch
 from neuromod.inference import Hopfield, entropy, gated, pattern, recall
 from tasks.config import load
 from tasks.errors import UserError
-from tasks.experiment import make_learner, make_stream, make_target
 from tasks.hopfield import BATCH, SETTINGS, Settings, _recall
 from tasks.inferred import check_method, inferred
+from tasks.make import make_learner, make_stream, make_target
 from tasks.played import Played
 from tasks.seeds import generator, seeds
 from tasks.streams import Stream

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from tasks.config import load
 from tasks.errors import UserError
-from tasks.experiment import make_target
+from tasks.make import make_target
 from tasks.networks import mlp
 from tasks.prepare import prepared, rgb
 from tasks.seeds import seeds

@@ -9,8 +9,9 @@ import torch
 from neuromod import Mixture
 from tasks.config import load
 from tasks.errors import UserError
-from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
 from tasks.report import write
 from tasks.routed import bank_config, restore, routed
 from tasks.seeds import seeds

@@ -11,8 +11,9 @@ from tasks.checkpoint import from_file
 from tasks.config import load
 from tasks.data import divided
 from tasks.errors import UserError
-from tasks.experiment import execute, make_learner, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_stream, make_target
 from tasks.seeds import seeds
 from tasks.streams import normalisation, several
 from tasks.train import sum_over_tasks

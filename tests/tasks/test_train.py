@@ -21,8 +21,9 @@ from tasks.baselines.ridge import GRID
 from tasks.checkpoint import from_file
 from tasks.cli import main
 from tasks.config import load
-from tasks.experiment import execute, make_learner, make_plan, make_stream, make_target
+from tasks.experiment import execute
 from tasks.files import read_json
+from tasks.make import make_learner, make_plan, make_stream, make_target
 from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.train import train
