@@ -21,6 +21,7 @@ from tasks.routed import bank_config
 from tasks.runs import Run
 from tasks.seeds import seeds
 from tasks.selection import chosen
+from tasks.streams import Stream
 from tasks.train import train
 from tasks.transfer import Transfer, steps_to
 
@@ -60,24 +61,7 @@ def execute(
             )
         began = time.process_time()
         learner = make_learner(config, target, stream, derived, bank).to(device)
-        plan, options = make_plan(config), {"seed": derived["data"], "title": config["title"]}
-        if config["order"] == "bank":
-            assert isinstance(learner, Played)
-            spread = {"jobs": jobs, "elsewhere": partial(learn_elsewhere, dict(config), held)}
-            asked = {"together": config["together"], "transfer": config["transfer"]}
-            filled = fill(learner, stream, plan, run, **asked, **spread, **options)
-            outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
-            outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
-            outcome |= {"bits_per_weight": bits_per_weight(learner.model, filled.stored)}
-            if config["together"] == 1:
-                outcome |= {"steps_to_90": steps_to(run.metrics(), 0.9, plan_steps=config["steps"])}
-        elif config["order"] == "online":
-            assert isinstance(learner, Played)
-            found, final = online(learner, stream, plan, run, options=config["allocation"], **options)
-            outcome = {"accuracy": fmean(final), "forgetting": None, "matrix": [final]}
-            outcome |= {"allocation": found.summary(range(len(stream)))}
-        else:
-            outcome = trained_outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
+        outcome = _train(config, learner, stream, run, derived["data"], jobs, held)
         learner.eval()
         result = result_of(config, learner, stream, outcome)
         result |= analysed(learner, target.tensors(), stream, config["analysis"], derived["sampling"])
@@ -85,6 +69,38 @@ def execute(
             result["selection"] = chosen(config, results)
         run.finish(result | {"seconds": round(time.process_time() - began, 2)})
         return run.folder
+
+
+def _train(
+    config: Mapping[str, Any],
+    learner: Any,
+    stream: Stream,
+    run: Run,
+    seed: int,
+    jobs: int,
+    held: int | None,
+) -> dict[str, Any]:
+    """Train in the order of the config; what the loop itself measured."""
+    plan, options = make_plan(config), {"seed": seed, "title": config["title"]}
+    if config["order"] == "bank":
+        spread = {"jobs": jobs, "elsewhere": partial(learn_elsewhere, dict(config), held)}
+        asked = {"together": config["together"], "transfer": config["transfer"]}
+        filled = fill(learner, stream, plan, run, **asked, **spread, **options)
+        outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
+        outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
+        outcome |= {"bits_per_weight": bits_per_weight(learner.model, filled.stored)}
+        if config["together"] == 1:
+            outcome |= {"steps_to_90": steps_to(run.metrics(), 0.9, plan_steps=config["steps"])}
+        return outcome
+    if config["order"] == "online":
+        found, final = online(learner, stream, plan, run, options=config["allocation"], **options)
+        return {
+            "accuracy": fmean(final),
+            "forgetting": None,
+            "matrix": [final],
+            "allocation": found.summary(range(len(stream))),
+        }
+    return trained_outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
 
 
 def learn_elsewhere(
