@@ -98,3 +98,21 @@ def test_the_page_on_banks_quotes_the_ledger() -> None:
 def test_the_docs_say_so() -> None:
     page = " ".join((ROOT / "docs/conditioning.md").read_text().split())
     assert "the more it gains from reading the input, more than from being told the task" in page
+
+
+COLUMNS = {
+    "SplitMNIST, 5 tasks": ("split-routed", "one-shot", "entropy", "margin", "task", "lda"),
+    "RotatedMNIST, 36 tasks": ("rotated-36", "one-shot", "task-entropy", "task-margin", "task-subspaces", "task-lda"),
+    "Omniglot, 20 alphabets": ("alphabets", "one-shot", "entropy", "calibrated-margin", "subspaces", "lda"),
+    "split CIFAR-10, 5 tasks": ("split-cifar10", "one-shot", "entropy", "calibrated-margin", "subspaces", "lda"),
+}
+
+
+@pytest.mark.parametrize("stream", COLUMNS)
+def test_the_table_of_routers_and_objectives_is_the_ledgers(stream: str) -> None:
+    prefix, *columns = COLUMNS[stream]
+    (line,) = [line for line in (ROOT / "docs/bank.md").read_text().splitlines() if line.startswith(f"| {stream} |")]
+    expected = [f"{100 * MEAN[f'{prefix}-{column}']:.1f}" for column in columns]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == expected
+    # On streams that share their pixels statistics of the images find more tasks than any objective.
+    assert max(map(float, expected[3:])) > max(map(float, expected[:3]))
