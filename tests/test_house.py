@@ -18,6 +18,7 @@ from neuromod import inference
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "seeds", "bits", "modes"),
+    ("analysis",),
     ("sites",),
     ("taps",),
     ("skeleton", "probe", "recipe"),

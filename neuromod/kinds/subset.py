@@ -32,9 +32,10 @@ class Subset(Kind):
 
     def places(self, site: Site) -> Tensor:
         """The places (n,) in the flat weight, each once, in their order."""
-        count = min(max(1, round(self.per_output * site.shape[0])), math.prod(site.shape))
-        drawn = torch.randperm(math.prod(site.shape), generator=generator(self.seed, "subset", site.label))
-        return drawn[:count].sort().values
+        total = math.prod(site.shape)
+        count = min(max(1, round(self.per_output * site.shape[0])), total)
+        places: Tensor = drawn(self.seed, site.label, count, total)
+        return places
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"values": (len(self.places(site)),)}
@@ -50,3 +51,10 @@ class Subset(Kind):
         weight = now[site.name]
         moved = weight.flatten().scatter(0, self.places(site).to(weight.device), raw["values"].to(weight.dtype))
         return {site.name: moved.view(site.shape)}
+
+
+# A generator can't be made inside a compiled graph; what it draws here is the same at every call.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def drawn(seed: int, label: str, count: int, total: int) -> Tensor:
+    """``count`` of ``total`` places, in their order."""
+    return torch.randperm(total, generator=generator(seed, "subset", label))[:count].sort().values
