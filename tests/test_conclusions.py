@@ -91,6 +91,9 @@ def test_the_page_on_banks_quotes_the_ledger() -> None:
         ("baseline-bn-only-bank", "norms alone {} %"),
         ("baseline-dense", "fine-tuning in sequence {} %"),
         ("baseline-film-bank", "FiLM alone {} %"),
+        ("baseline-50-psp", "superposition falls to {} %"),
+        ("baseline-50-ewc", "EWC to {} %"),
+        ("baseline-50-dense", "fine-tuning to {} %"),
     ):
         assert words.format(round(100 * MEAN[row], 1)) in page, row
 
@@ -116,3 +119,37 @@ def test_the_table_of_routers_and_objectives_is_the_ledgers(stream: str) -> None
     assert [cell.strip() for cell in line.split("|")[2:-1]] == expected
     # On streams that share their pixels statistics of the images find more tasks than any objective.
     assert max(map(float, expected[3:])) > max(map(float, expected[:3]))
+
+
+CELLS = {
+    "masks, a table (first layer)": "masks-table",
+    "masks, a hypernetwork of the task": "masks-hypernet",
+    "FiLM in three places and a classifier, a table": "film-table",
+    "FiLM, a hypernetwork of the task": "film-hypernet",
+    "low-rank deltas, a table": "lora-table",
+    "FiLM of the input": "film-input",
+    "gates of the input": "gate-input",
+    "low-rank deltas of the input": "lora-input",
+}
+
+
+def untold(stream: str, cell: str) -> float:
+    return MEAN[f"matrix-{stream}-{cell}" + ("" if cell.endswith("input") else "-inferred")]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_matrix_of_kinds_and_sources_is_the_ledgers(name: str) -> None:
+    cell, expected = CELLS[name], []
+    for stream in ("permuted", "split"):
+        told = "\N{EM DASH}" if cell.endswith("input") else f"{100 * MEAN[f'matrix-{stream}-{cell}']:.1f}"
+        expected += [told, f"{100 * untold(stream, cell):.1f}"]
+    (line,) = [line for line in (ROOT / "docs/bank.md").read_text().splitlines() if line.startswith(f"| {name} |")]
+    assert [part.strip() for part in line.split("|")[2:-1]] == expected
+
+
+@pytest.mark.parametrize("stream", ["permuted", "split"])
+def test_masks_win_where_the_task_is_told_and_the_input_where_it_is_not(stream: str) -> None:
+    told = {cell: MEAN[f"matrix-{stream}-{cell}"] for cell in CELLS.values() if not cell.endswith("input")}
+    assert max(told, key=lambda cell: told[cell]) == "masks-table"
+    every = {cell: untold(stream, cell) for cell in CELLS.values()}
+    assert max(every, key=lambda cell: every[cell]).endswith("input")
