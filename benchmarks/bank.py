@@ -70,15 +70,26 @@ def _sizes(folder: Path, count: int) -> list[Bar]:
     ]
 
 
-READ = """
-import json, resource, sys, time
+# A child's ru_maxrss begins at its parent's, so the mark of the highest resident set is reset (Linux, proc(5)) and read.
+PEAK = """
+def reset():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+"""
+READ = f"""
+import json, sys, time
 from neuromod import Store
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+{PEAK}
+reset()
+before = peak()
 start = time.process_time()
 rows = Store.open(sys.argv[1]).read(int(sys.argv[2]))
 taken = time.process_time() - start
 assert rows
-print(json.dumps([taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+print(json.dumps([taken, peak() - before]))
 """
 
 
@@ -99,15 +110,17 @@ def _reading(folder: Path, count: int) -> list[Bar]:
     ]
 
 
-GROW = """
-import resource, sys
+GROW = f"""
+import sys
 from benchmarks.bank import model, seal
 from neuromod import Bank
+{PEAK}
+reset()
 played = model()
 for task in range(int(sys.argv[1])):
     seal(played, task)
 Bank(played).mean()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak())
 """
 
 
