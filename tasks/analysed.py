@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from neuromod.sources import Context
 from tasks.baselines.dense import Dense
 from tasks.played import told
 from tasks.seeds import generator
-from tasks.streams import Split, Stream, evaluate_batches
+from tasks.streams import Split, Stream
+from tasks.train import accuracy
 
 CHOSEN_ON = 5000  # training images that the density of a criterion is chosen on
 BELOW = 0.01  # gains of norms below it count as switched off (Frankle et al. 2021, section 5)
@@ -89,10 +91,8 @@ def accuracy_with(net: nn.Module, weights: Mapping[str, Tensor], stream: Stream,
 def _accuracy(call: Callable[[Tensor, int], Tensor], stream: Stream, *, train: bool = False) -> float:
     values = []
     for number, task in enumerate(stream):
-        split = Split(task.train.images[:CHOSEN_ON], task.train.labels[:CHOSEN_ON]) if train else task.test
-        parts = evaluate_batches(split, 1000)
-        right = sum(int((call(task.view(images), number).argmax(1) == labels).sum()) for images, labels in parts)
-        values.append(right / len(split))
+        seen = Split(task.train.images[:CHOSEN_ON], task.train.labels[:CHOSEN_ON]) if train else task.test
+        values.append(accuracy(call, replace(task, test=seen), number, 1000))
     return sum(values) / len(values)
 
 

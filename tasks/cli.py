@@ -14,7 +14,7 @@ RESULTS = Path("results")
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command; a user's mistake is one line on stderr and exit status 2."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
@@ -28,6 +28,17 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments; overrides may stand on both sides of an option, where argparse alone takes those before it."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (hasattr(options, "overrides") and all("=" in item and item[0] != "-" for item in rest)):
+        parser.error(f"unknown arguments: {' '.join(rest)}; python -m tasks COMMAND --help lists those that are known")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,3 +50,11 @@ def test_a_mistake_in_the_last_run_is_told_before_the_first(tmp_path: Path, caps
     assert main(["train", "-m", "experiment=demo/film", "stream=permuted,spilt", "--root", str(tmp_path)]) == 2
     assert "nearest: 'split'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_overrides_stand_on_both_sides_of_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=demo/film", "--root", str(tmp_path), "stream=spilt"]) == 2
+    assert "nearest: 'split'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "experiment=demo/film", "--root", str(tmp_path), "--job", "2", "--colour", "red"])
+    assert "unknown arguments: --colour red" in capsys.readouterr().err
