@@ -42,11 +42,17 @@ def signed_kaiming_constant(weight: Tensor, rng: torch.Generator) -> Tensor:
     return signs * math.sqrt(2 / fan_in(weight))
 
 
+def orthogonal(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """Rows, or columns where there are fewer, are orthonormal times ``sqrt(2)`` (Saxe et al. 2014)."""
+    return nn.init.orthogonal_(torch.empty(weight.shape), gain=math.sqrt(2), generator=rng)
+
+
 INITIALISATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "signed_kaiming_constant": signed_kaiming_constant,
     "kaiming_normal": kaiming_normal,
     "glorot_normal": glorot_normal,
     "signed_glorot_constant": signed_glorot_constant,
+    "orthogonal": orthogonal,
     "pytorch": None,
 }
 
@@ -56,8 +62,8 @@ class Recipe:
     """A random network as data.
 
     ``constructor`` is a callable or its dotted path ``"package.module:name"``, called with ``kwargs``. ``init`` is
-    ``"pytorch"`` (the layers' own), ``"kaiming_normal"`` or ``"signed_kaiming_constant"``; the last two draw every
-    weight of two axes or more and set the biases of those layers to zero. ``density`` in (0, 1] scales them by
+    ``"pytorch"`` (the layers' own) or one of `INITIALISATIONS`, which draw every weight of two axes or more and set the
+    biases of those layers to zero. ``density`` in (0, 1] scales them by
     ``sqrt(1 / density)`` for masks that keep that share (Ramanujan et al. 2020, section 4.3, "scaled").
     """
 

@@ -21,9 +21,8 @@ from neuromod.analysis import (
     signed_constant,
 )
 from neuromod.kinds.masks import Mask
-from neuromod.modulator import by_site
-from neuromod.sources import Context
 from tasks.baselines.dense import Dense
+from tasks.pictures import masks_of
 from tasks.played import told
 from tasks.seeds import generator
 from tasks.streams import Split, Stream
@@ -31,6 +30,7 @@ from tasks.train import accuracy
 
 CHOSEN_ON = 5000  # training images that the density of a criterion is chosen on
 BELOW = 0.01  # gains of norms below it count as switched off (Frankle et al. 2021, section 5)
+SAMPLES = 10  # masks that Zhou et al. 2019 draw at test time
 DRAWS = 5  # random choices of as many gains, the control
 
 
@@ -44,7 +44,7 @@ def analysed(
     if isinstance(learner, Dense):
         return _dense(learner.net, start, stream, config)
     model = getattr(learner, "model", None)
-    return _modulated(model, stream, seed) if isinstance(model, Modulated) else {}
+    return _modulated(model, stream, seed) | _sampled(model, stream) if isinstance(model, Modulated) else {}
 
 
 def _dense(net: nn.Module, start: Mapping[str, Tensor], stream: Stream, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,14 +101,22 @@ def _modulated(model: Modulated, stream: Stream, seed: int) -> dict[str, Any]:
     for modulator in model.named_modulators().values():
         if modulator.reads != "task":
             continue
-        raws = by_site(modulator(Context((), 0, tasks=(modulator.tasks()[0],))).one())
         if isinstance(modulator.kind, Mask):
-            now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
-            kept = {s.name: modulator.kind.blend(s, raws[s.label], now)["factor"] for s in modulator.sites}
-            found["density"] = _rounded(density(kept))
+            found["density"] = _rounded(density(masks_of(modulator, modulator.tasks()[0])))
         if isinstance(modulator.kind, Affine) and isinstance(modulator.source, Table):
             found |= _gammas(model, modulator, stream, seed)
     return {"analysis": found} if found else {}
+
+
+@torch.no_grad()
+def _sampled(model: Modulated, stream: Stream) -> dict[str, Any]:
+    """``sampled``: the mean accuracy of drawn masks, where a kind draws them; Zhou et al. 2019 report this and not the rounded."""
+    if not any(
+        modulator.kind.noise(site) for modulator in model.named_modulators().values() for site in modulator.sites
+    ):
+        return {}
+    draws = [_accuracy(lambda x, task, i=i: model(x, draw=i, **told(model, task)), stream) for i in range(SAMPLES)]
+    return {"sampled": sum(draws) / len(draws)}
 
 
 @torch.no_grad()

@@ -1,11 +1,14 @@
 """What a report shows of a model: masks of the first layer, their overlap, the activity of gates."""
 
+import itertools
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuromod import Gate, Modulated, Table
+from neuromod import Gate, Modulated, Modulator, Table
+from neuromod.analysis import chance_overlap, overlap
 from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
 from neuromod.penalties import gates
@@ -24,41 +27,48 @@ def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for modulator in model.modulators.values():
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
-            masks = [_masks(modulator, task) for task in modulator.tasks()[:SHOWN]]
-            found["overlap"] = _rounded(_overlap(masks))
-            found |= {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
+            masks = [masks_of(modulator, task) for task in modulator.tasks()[:SHOWN]]
+            found |= _overlap(masks) | {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
     if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):
         found |= _gates(model, stream)
     return found
 
 
-def _masks(modulator: Any, task: int) -> list[Tensor]:
+@torch.no_grad()
+def masks_of(modulator: Modulator, task: int) -> dict[str, Tensor]:
+    """The masks of a task by their sites' names, bool, of live and of sealed tasks alike."""
     raws = by_site(modulator(Context((), 0, tasks=(task,))).one())
-    # The factor of a blend is the mask, of live and of sealed tasks alike.
+    # The factor of a blend is the mask, however it is kept, and at whatever scale.
     now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
-    return [modulator.kind.blend(site, raws[site.label], now)["factor"] for site in modulator.sites]
+    return {site.name: modulator.kind.blend(site, raws[site.label], now)["factor"] != 0 for site in modulator.sites}
 
 
-def _overlap(masks: list[list[Tensor]]) -> Tensor:
-    """Intersection over union of every pair of tasks, over all sites."""
-    flat = torch.stack([torch.cat([m.flatten() for m in task]) for task in masks]).float()
-    both = flat @ flat.T
-    kept = flat.sum(1)
-    return both / (kept[:, None] + kept[None, :] - both).clamp(min=1)
+def _overlap(masks: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Intersection over union of every pair of tasks; its mean over pairs, beside that of masks which share nothing."""
+    table = torch.eye(len(masks), dtype=torch.float64)
+    pairs = list(itertools.combinations(range(len(masks)), 2))
+    for i, j in pairs:
+        table[i, j] = table[j, i] = overlap(masks[i], masks[j])
+    found: dict[str, Any] = {"overlap": _rounded(table)}
+    if pairs:
+        found["overlap_mean"] = fmean(float(table[pair]) for pair in pairs)
+        found["overlap_chance"] = fmean(chance_overlap(masks[i], masks[j]) for i, j in pairs)
+    return found
 
 
-def _flipped(modulator: Any, masks: list[list[Tensor]]) -> float:
+def _flipped(modulator: Any, masks: list[dict[str, Tensor]]) -> float:
     """The share of all bits that training changed."""
     changed, count = 0, 0
     for number, mask in enumerate(masks):
         row = by_site(modulator.start(number if isinstance(modulator.source, Table) else "offset"))
-        for site, kept in zip(modulator.sites, mask, strict=True):
-            changed += int((kept != modulator.kind.mask(site, row[site.label])).sum())
+        for site in modulator.sites:
+            kept = mask[site.name]
+            changed += int((kept != (modulator.kind.mask(site, row[site.label]) != 0)).sum())
             count += kept.numel()
     return changed / count
 
 
-def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[str, Any]:
+def _changed(modulator: Any, masks: list[dict[str, Tensor]], stream: Stream) -> dict[str, Any]:
     """The share of first-layer bits that training changed, at each pixel of the image, where that layer sees all pixels.
 
     The masks themselves look like noise, for most of their bits are still those of the random start.
@@ -70,8 +80,8 @@ def _changed(modulator: Any, masks: list[list[Tensor]], stream: Stream) -> dict[
     pictures = []
     for number, (task, mask) in enumerate(zip(stream.tasks, masks, strict=False)):
         row = modulator.start(number if isinstance(modulator.source, Table) else "offset")
-        start = modulator.kind.mask(site, by_site(row)[site.label])
-        share = (mask[0] != start).float().mean(0).reshape(channels, height, width).mean(0)
+        start = modulator.kind.mask(site, by_site(row)[site.label]) != 0
+        share = (mask[site.name] != start).float().mean(0).reshape(channels, height, width).mean(0)
         pictures.append(_rounded(task.view.picture(share)))
     return {"masks": pictures}
 

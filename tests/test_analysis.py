@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from neuromod import RefusedError, Target
 from neuromod.analysis import (
+    chance_overlap,
     criterion,
     density,
     distance,
@@ -82,6 +83,18 @@ def test_distance_and_signs_are_those_of_each_tensor() -> None:
     assert sign_agreement({"a": INITIAL}, {"a": FINAL}) == {"a": 0.75}
     with pytest.raises(RefusedError, match="'a' is missing"):
         distance({"a": INITIAL}, {"a": FINAL[:2]})
+
+
+def test_independent_masks_overlap_as_their_densities_say() -> None:
+    half, quarter = torch.tensor([1.0, 1, 0, 0]), torch.tensor([[0.0, 0, 1, 0]])
+    assert chance_overlap({"a": half}, {"a": half}) == pytest.approx(1 / 3)
+    # sum n d e = 4 (.25) + 4 (.0625); sum n (d + e - d e) = 4 (.75) + 4 (.4375)
+    both = {"a": half, "b": quarter}
+    assert chance_overlap(both, both) == pytest.approx(1.25 / 4.75)
+    assert chance_overlap({"a": half * 0}, {"a": half * 0}) == 1.0
+    one, other = torch.rand(2, 100_000, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.3], [0.6]])
+    drawn = overlap({"a": one}, {"a": other})
+    assert chance_overlap({"a": one}, {"a": other}) == pytest.approx(drawn, abs=0.005)
 
 
 def test_a_signed_constant_has_the_deviation_of_the_weights() -> None:

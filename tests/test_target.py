@@ -53,7 +53,7 @@ def test_axes_of_an_output_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize("init", ["signed_kaiming_constant", "kaiming_normal", "pytorch"])
+@pytest.mark.parametrize("init", ["signed_kaiming_constant", "orthogonal", "pytorch"])
 def test_a_recipe_rebuilds_its_target_bit_for_bit(init: str) -> None:
     options = {"shape": (2, 8, 8), "outputs": 5}
     state = torch.get_rng_state()
@@ -73,6 +73,13 @@ def test_initialisations_have_the_scale_of_their_papers() -> None:
     weight = normal.layer2[0].conv2.weight.detach()
     assert abs(float(weight.std()) / math.sqrt(2 / (9 * 32)) - 1) < 0.05
     assert not normal.linear.bias.detach().any()
+    glorot = math.sqrt(2 / (9 * 32 + 9 * 32))
+    constant = Recipe(ResNet, options, "signed_glorot_constant").build().layer2[0].conv2.weight.detach()
+    assert torch.allclose(constant.abs(), torch.full_like(constant, glorot))
+    drawn = Recipe(ResNet, options, "glorot_normal").build().layer2[0].conv2.weight.detach()
+    assert abs(float(drawn.std()) / glorot - 1) < 0.05
+    rows = Recipe(ResNet, options, "orthogonal").build().layer2[0].conv2.weight.detach().flatten(1).double()
+    assert torch.allclose(rows @ rows.T, 2 * torch.eye(32, dtype=torch.float64), atol=1e-5)
     assert bool((normal.bn1.weight == 1).all())
 
 

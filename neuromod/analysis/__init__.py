@@ -2,6 +2,7 @@
 
 from neuromod.analysis.criteria import CRITERIA, criterion, kept, masks
 from neuromod.analysis.weights import (
+    chance_overlap,
     density,
     distance,
     masked,
@@ -15,6 +16,7 @@ from neuromod.analysis.weights import (
 
 __all__ = [
     "CRITERIA",
+    "chance_overlap",
     "criterion",
     "density",
     "distance",

@@ -23,7 +23,7 @@ def sign_agreement(initial: Weights, final: Weights) -> dict[str, float]:
 
 def density(masks: Weights) -> dict[str, float]:
     """The share that each mask keeps."""
-    return {name: float((mask != 0).double().mean()) for name, mask in masks.items()}
+    return {name: _share(mask) for name, mask in masks.items()}
 
 
 def overlap(one: Weights, other: Weights) -> float:
@@ -31,6 +31,17 @@ def overlap(one: Weights, other: Weights) -> float:
     both = sum(int(((a != 0) & (b != 0)).sum()) for _, a, b in _pairs(one, other))
     either = sum(int(((a != 0) | (b != 0)).sum()) for _, a, b in _pairs(one, other))
     return both / either if either else 1.0
+
+
+def chance_overlap(one: Weights, other: Weights) -> float:
+    """The overlap to expect of independent masks as dense as these, tensor by tensor.
+
+    ``sum n d e / sum n (d + e - d e)``, the expected intersection over the expected union, for densities ``d`` and ``e``
+    of tensors of ``n`` weights.
+    """
+    shares = [(a.numel(), _share(a), _share(b)) for _, a, b in _pairs(one, other)]
+    either = sum(n * (d + e - d * e) for n, d, e in shares)
+    return sum(n * d * e for n, d, e in shares) / either if either else 1.0
 
 
 def masked(initial: Weights, masks: Weights) -> dict[str, Tensor]:
@@ -74,3 +85,7 @@ def random_gammas(gammas: Weights, count: int, rng: torch.Generator) -> dict[str
 def near_zero(gammas: Weights, below: float = 0.01) -> dict[str, float]:
     """The share of each norm's gains with ``|gamma| < below``."""
     return {name: float((g.abs() < below).double().mean()) for name, g in gammas.items()}
+
+
+def _share(mask: Tensor) -> float:
+    return float((mask != 0).double().mean())

@@ -5,6 +5,7 @@ from tasks.streams.augment import AUGMENT
 from tasks.streams.base import Split, Stream, Task, View, held_out
 from tasks.streams.permuted import permuted
 from tasks.streams.questions import questions
+from tasks.streams.repeated import repeated
 from tasks.streams.rotated import rotated
 from tasks.streams.sampler import BatchSampler, MixedSampler, batches, evaluate_batches
 from tasks.streams.several import several
@@ -28,6 +29,7 @@ __all__ = [
     "normalisation",
     "permuted",
     "questions",
+    "repeated",
     "rotated",
     "several",
     "split",

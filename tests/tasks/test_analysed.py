@@ -69,6 +69,31 @@ def accuracy(net: nn.Module, weights: dict[str, torch.Tensor], stream: object) -
     return float((x.argmax(1) == task.test.labels).double().mean())
 
 
+def test_drawn_masks_are_measured_beside_the_rounded_one(tmp_path: Path) -> None:
+    few = ["stream.tasks=1", "target.kwargs.hidden=[12,6]", "steps=3", "batch=8", "device=cpu", "optimizer.lr=0.1"]
+    folder = run(tmp_path, "supermask/bernoulli", *few)
+    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    stream = make_stream(config, seeds(0))
+    learner = make_learner(config, make_target(config, stream, seeds(0)), stream, seeds(0))
+    restore(learner, folder)
+    learner.eval()
+    (task,) = stream
+    x = task.view(task.test.images)
+    with torch.no_grad():
+        right = [(learner.model(x, task=0, draw=i).argmax(1) == task.test.labels).double().mean() for i in range(10)]
+    assert len({float(value) for value in right}) > 1
+    assert result["sampled"] == pytest.approx(float(sum(right)) / 10)
+    assert "sampled" not in read_json(run(tmp_path, "supermask/threshold", *few) / "result.json")
+
+
+def test_masks_of_two_starts_overlap_as_they_say(tmp_path: Path) -> None:
+    few = ["stream.tasks=2", "target.kwargs.hidden=[12,6]", "steps=3", "batch=8", "device=cpu"]
+    folder = run(tmp_path, "supermask/starts", *few)
+    result = read_json(folder / "result.json")
+    assert result["overlap"][0][1] == pytest.approx(result["overlap_mean"], abs=1e-4)
+    assert result["overlap_chance"] == pytest.approx(1 / 3, abs=0.01)
+
+
 def test_gains_near_zero_are_counted_set_to_zero_and_put_back(tmp_path: Path) -> None:
     small = ["target.kwargs.depth=8", "target.kwargs.width=4", "stream.tasks=1", "steps=6", "batch=8", "device=cpu"]
     folder = run(tmp_path, "bn_only/mnist_8", *small, "log_every=1", "save_every=1")

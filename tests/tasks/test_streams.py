@@ -9,10 +9,12 @@ from tasks.data import ImageSet
 from tasks.errors import UserError
 from tasks.seeds import derive, seeds
 from tasks.streams import (
+    MixedSampler,
     alphabets,
     held_out,
     normalisation,
     permuted,
+    repeated,
     rotated,
     split,
     which,
@@ -276,6 +278,17 @@ def test_an_alphabet_is_a_task_with_every_fifth_drawing_held_for_the_test(image_
 
 
 # Which
+
+
+def test_a_repeated_task_is_one_task_in_several_orders(tiny):
+    stream = repeated(tiny, tasks=3, seed=1)
+    assert len({id(task.train) for task in stream}) == 1
+    assert torch.equal(
+        stream[0].view(tiny.test_images), permuted(tiny, 1, 0, first_identity=True)[0].view(tiny.test_images)
+    )
+    sampler = MixedSampler(stream, 8, seed=0)
+    first, second = (sampler.draw(0, [task])[1].tolist() for task in (0, 1))
+    assert first != second
 
 
 def test_the_label_of_an_image_is_its_task(tiny):
