@@ -141,11 +141,14 @@ def test_wide_resnets_have_the_published_numbers_of_batchnorm_parameters(width: 
 
 
 def test_the_small_vggs_have_the_published_sizes() -> None:
-    def size(depth: int) -> int:
+    def size(depth: int, width: int = 64) -> int:
         with torch.device("meta"):
-            return sum(p.numel() for p in vgg((3, 32, 32), 10, depth).parameters())
+            return sum(p.numel() for p in vgg((3, 32, 32), 10, depth, width).parameters())
 
     assert [round(size(depth) / 1e6, 1) for depth in (2, 4, 6)] == [4.3, 2.4, 2.3]
+    # Half the width has, of Conv-2, as many weights as a mask of density .5 keeps, to 1.2 %.
+    assert size(2, 32) == 2_175_328
+    assert abs(size(2, 32) / (size(2) / 2) - 1) < 0.012
     with pytest.raises(ValueError, match="got 3"):
         vgg((3, 32, 32), 10, 3)
 

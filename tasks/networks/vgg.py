@@ -4,26 +4,29 @@ from collections.abc import Sequence
 
 from torch import nn
 
-WIDTHS = (64, 128, 256, 512)
+TIMES = (1, 2, 4, 8)  # the width of each pair, in widths of the first
 
 
-def vgg(shape: Sequence[int], outputs: int, depth: int = 2, hidden: int = 256, *, bias: bool = False) -> nn.Sequential:
+def vgg(
+    shape: Sequence[int], outputs: int, depth: int = 2, width: int = 64, hidden: int = 256, *, bias: bool = False
+) -> nn.Sequential:
     """Images (C, H, W) to logits: ``depth`` 3x3 convolutions, pooled by 2 after each pair, two layers of ``hidden`` units.
 
-    Widths 64, 128, 256, 512 a pair (Frankle & Carbin 2019, figure 2; Zhou et al. 2019); ReLU, no norm. Depth 2, 4, 6 or 8.
+    Channels ``width`` times 1, 2, 4, 8 a pair, 64 in the papers (Frankle & Carbin 2019, figure 2; Zhou et al. 2019); ReLU, no
+    norm. ``depth`` 2, 4, 6 or 8.
     """
     if depth not in (2, 4, 6, 8):
         raise ValueError(f"depth must be 2, 4, 6 or 8; got {depth}; take one of these")
     layers: list[nn.Module] = []
-    channels, height, width = shape
+    channels, rows, columns = shape
     for pair in range(depth // 2):
         for _ in range(2):
-            layers += [nn.Conv2d(channels, WIDTHS[pair], 3, padding=1, bias=bias), nn.ReLU()]
-            channels = WIDTHS[pair]
+            layers += [nn.Conv2d(channels, width * TIMES[pair], 3, padding=1, bias=bias), nn.ReLU()]
+            channels = width * TIMES[pair]
         layers.append(nn.MaxPool2d(2))
-        height, width = height // 2, width // 2
+        rows, columns = rows // 2, columns // 2
     layers.append(nn.Flatten())
-    features = channels * height * width
+    features = channels * rows * columns
     for units in (hidden, hidden):
         layers += [nn.Linear(features, units, bias=bias), nn.ReLU()]
         features = units
