@@ -19,6 +19,8 @@ ROOT_VARIABLE = "NEUROMOD_DATA"
 FOLDER = "folder:"
 TEST_EVERY = 5
 
+SCALINGS = ("standard", "unit")
+
 
 @dataclass(frozen=True)
 class RawSet:
@@ -43,7 +45,9 @@ class ImageSet:
     """Images of one size with their classes: images uint8 (N, C, H, W), labels int64 (N,) in [0, len(classes)).
 
     `sha256` is of the file, or of the tensors where there is no file. `substitute` is None, or a sentence that says
-    what stands in for what: a run on a substitute never carries a published value. Either part may be empty, not both.
+    what stands in for what: a run on a substitute never carries a published value. `scaling` is how streams hand pixels to
+    a network: ``standard``, with mean 0 and deviation 1 a channel, or ``unit``, from 0 to 1. Either part may be empty, not
+    both.
     UserError where the tensors do not fit one another.
     """
 
@@ -55,8 +59,11 @@ class ImageSet:
     classes: tuple[str, ...]
     sha256: str
     substitute: str | None = None
+    scaling: str = "standard"
 
     def __post_init__(self) -> None:
+        if self.scaling not in SCALINGS:
+            raise UserError(f"scaling must be one of {SCALINGS}; got {self.scaling!r}; take one of these")
         for part, images, labels in self.parts():
             _check_part(f"{self.name}: {part}", images, labels, len(self.classes))
         if self.train_images.shape[1:] != self.test_images.shape[1:]:

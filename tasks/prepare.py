@@ -14,7 +14,7 @@ from tasks.errors import UserError
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:
     """The set as the ``data`` of a config asks: ``divide`` its one part, ``halve``, ``turn`` so many quarters, make ``rgb``.
 
-    In this order; ``rgb`` is the side of the images, or null.
+    In this order; ``rgb`` is the side of the images, or null. ``scaling`` is left to the stream.
     """
     made = divided(image_set) if options["divide"] else image_set
     parts = [images for _, images, _ in made.parts()]
@@ -24,7 +24,7 @@ def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:
         parts = [torch.rot90(images, options["turn"], (2, 3)).contiguous() for images in parts]
     if options["rgb"] is not None:
         parts = [rgb(images, options["rgb"]) for images in parts]
-    return replace(made, train_images=parts[0], test_images=parts[1])
+    return replace(made, train_images=parts[0], test_images=parts[1], scaling=options["scaling"])
 
 
 def halved(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one normalisation that all streams share: (x / 255 - mean) / std per channel."""
+"""The one normalisation that all streams share: (x / 255 - mean) / std per channel, or x / 255."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -35,9 +35,13 @@ class Normalise:
 def normalisation(image_set: ImageSet) -> Normalise:
     """Mean and std per channel of the training images, of every pixel; a constant channel is only centred.
 
+    0 and 1 where the set asks the ``unit`` scaling, under which a black background says nothing.
     UserError where the set has no training images: statistics of test images would leak into training.
     """
     images = image_set.train_images
+    if image_set.scaling == "unit":
+        channels = images.new_zeros(images.shape[1], 1, 1, dtype=torch.float32)
+        return Normalise(channels, channels + 1)
     if not len(images):
         rule = "a stream takes mean and std from the training images"
         raise UserError(f"{rule}; {image_set.name} has test images only; use a set with a train part")

@@ -91,7 +91,7 @@ def test_masks_of_two_starts_overlap_as_they_say(tmp_path: Path) -> None:
     folder = run(tmp_path, "supermask/starts", *few)
     result = read_json(folder / "result.json")
     assert result["overlap"][0][1] == pytest.approx(result["overlap_mean"], abs=1e-4)
-    assert result["overlap_chance"] == pytest.approx(1 / 3, abs=0.01)
+    assert result["overlap_chance"] == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_gains_near_zero_are_counted_set_to_zero_and_put_back(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.seeds import seeds
 from tasks.streams import permuted
 from tasks.trained import trained
 
-PLAIN = {"divide": False, "halve": False, "turn": 0, "rgb": None}
+PLAIN = {"divide": False, "halve": False, "turn": 0, "rgb": None, "scaling": "standard"}
 
 
 def test_nothing_is_done_that_is_not_asked(tiny):
@@ -27,6 +27,14 @@ def test_nothing_is_done_that_is_not_asked(tiny):
 def test_a_quarter_turn_is_counter_clockwise(tiny):
     made = prepared(tiny, PLAIN | {"turn": 1})
     assert torch.equal(made.test_images[0, 0, -1], tiny.test_images[0, 0, :, 0])
+
+
+def test_unit_scaling_leaves_pixels_between_black_and_white(tiny):
+    made = prepared(tiny, PLAIN | {"scaling": "unit"})
+    seen = permuted(made, 1, 0, first_identity=True)[0].view(made.test_images)
+    assert torch.equal(seen, made.test_images.float() / 255)
+    with pytest.raises(UserError, match="'unitt'"):
+        prepared(tiny, PLAIN | {"scaling": "unitt"})
 
 
 def test_grey_images_are_repeated_and_padded_evenly(tiny):
