@@ -17,7 +17,7 @@ from tasks.played import Played
 from tasks.prepare import prepared
 from tasks.routed import restore, routed
 from tasks.streams import AUGMENT, Stream, held_out
-from tasks.train import Plan
+from tasks.train import SCHEDULES, Plan
 from tasks.trained import trained
 
 GROWING = ("bank", "online")
@@ -90,7 +90,7 @@ def make_learner(
 def make_plan(config: Mapping[str, Any]) -> Plan:
     """The numbers of the loop; a word that is not known is answered with the nearest."""
     _known(config, "order", ("sequence", "joint", *GROWING))
-    _known(config, "schedule", ("constant", "cosine"))
+    _known(config, "schedule", tuple(SCHEDULES))
     _known(config, "precision", ("float32", "bfloat16"))
     if config["augment"] is not None:
         _known(config, "augment", tuple(AUGMENT))

@@ -175,7 +175,7 @@ class Recording(torch.optim.SGD):
         super().step(closure)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "drops"])
 def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path) -> None:
     config = load([*TINY, data, f"schedule={schedule}"])
     stream, rates = make_stream(config, seeds(0)), []
@@ -189,9 +189,13 @@ def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path) -> 
     plan = dataclasses.replace(make_plan(config), optimizer=build)
     with Run.open(tmp_path, "rates", config, target.fingerprint(), []) as opened:
         train(make_learner(config, target, stream, seeds(0)), stream, plan, opened, seed=0, title="rates")
-    expected = [0.5] * 20 if schedule == "constant" else [0.25 * (1 + np.cos(np.pi * i / 20)) for i in range(20)]
+    expected = {
+        "constant": [0.5] * 20,
+        "cosine": [0.25 * (1 + np.cos(np.pi * i / 20)) for i in range(20)],
+        "drops": [0.5] * 10 + [0.05] * 5 + [0.005] * 5,
+    }[schedule]
     np.testing.assert_allclose(rates, expected * 2, rtol=1e-12)
-    assert schedule == "constant" or rates[-1] < 0.01 * rates[0]
+    assert schedule == "constant" or rates[-1] <= 0.0101 * rates[0]
 
 
 def test_a_loss_that_diverges_is_one_line(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
