@@ -140,11 +140,15 @@ def _gammas(model: Modulated, modulator: Modulator, stream: Stream, seed: int) -
     count = sum(int((gains.abs() < BELOW).sum()) for gains in kept.values())
     whole = after(kept)
     drawn = [after(random_gammas(kept, count, generator("gammas", seed, i))) for i in range(DRAWS if count else 0)]
+    cost, others = whole - after(pruned_gammas(kept, BELOW)), whole - sum(drawn) / len(drawn) if drawn else 0.0
+    # What costs less than one test image can't be told from nothing.
+    image = 1 / sum(len(task.test) for task in stream)
     return {
         "near_zero": _rounded(shares),
         "near_zero_share": count / sum(gains.numel() for gains in kept.values()),
-        "zeroed_cost": whole - after(pruned_gammas(kept, BELOW)),
-        "random_zeroed_cost": whole - sum(drawn) / len(drawn) if drawn else 0.0,
+        "zeroed_cost": cost,
+        "random_zeroed_cost": others,
+        "random_over_zeroed": others / max(cost, image),
         "gammas": {
             key.partition(":")[2]: [round(g, 4) for g in value.flatten().tolist()] for key, value in kept.items()
         },
