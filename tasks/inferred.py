@@ -93,14 +93,14 @@ def inferred(
     group: int,
     groups: Sequence[int] = (),
     at: Sequence[int] = (),
-    routers: Mapping[str, int] = MappingProxyType({}),
+    routers: Mapping[str, Router] = MappingProxyType({}),
     seed: int = 0,
 ) -> dict[str, Any]:
     """What every method finds (`measure`) on ``images`` random test images a task, a query an image.
 
     ``groups`` are more sizes of groups that share a task. ``at`` lists numbers of tasks k: each method is measured as well
     over the first k tasks alone, under ``at.k``. A method ``router_NAME`` asks no mask: statistics of the training images of
-    each task find it (`neuromod.inference.routers`), ``routers`` holds their sizes; ``own_class`` is then the share of images
+    each task find it (`neuromod.inference.routers`), and ``routers`` holds it as it learned them (`router`); ``own_class`` is then the share of images
     that the router classifies right by itself, ``gain_over`` how much more often it finds the task than each other method.
     Methods ``hopfield...`` ask for the task of a whole test set (`tasks.hopfield`).
     """
@@ -113,7 +113,7 @@ def inferred(
             found[name] = recalled(model, stream, name, seed)
             continue
         if name in ROUTERS:
-            found[name], hits[name] = _routed(model, stream, queries, name, routers, (group, *groups))
+            found[name], hits[name] = _routed(model, stream, queries, routers[name], (group, *groups))
             continue
         found[name], hits[name] = _found(model, stream, queries, name, len(stream), (group, *groups), seed)
         for count in at:
@@ -252,11 +252,9 @@ def _routed(
     model: Modulated,
     stream: Stream,
     queries: Queries,
-    name: str,
-    options: Mapping[str, int],
+    learned: Router,
     sizes: Sequence[int],
 ) -> tuple[dict[str, Any], Tensor]:
-    learned = router(name, stream, options)
     scores = task_scores(learned, queries.x)
     guess = scores.argmax(1)
     groups = {size: _summed(scores, queries, size) for size in sizes if size <= queries.each}

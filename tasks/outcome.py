@@ -82,17 +82,14 @@ def bits_per_weight(model: Modulated, stored: float) -> float | None:
 
 def _unlabelled(model: Modulated, stream: Stream, wanted: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """What the network makes of images whose task nobody says: every method measured, and one mixed batch shown."""
-    found = inferred(model, stream, **wanted, seed=seed)
+    routers = {name: router(name, stream, wanted["routers"]) for name in wanted["methods"] if name in ROUTERS}
+    found = inferred(model, stream, **{**wanted, "routers": routers}, seed=seed)
     result: dict[str, Any] = {"inference": found}
     methods = {name: one["task_and_class"] for name, one in found.items() if "task_and_class" in one}
     if not methods:
         return result
     best = max(methods, key=lambda name: methods[name])
-    by, options = (
-        (router(best, stream, wanted["routers"]), {})
-        if best in ROUTERS
-        else asked_by(model, stream, best, len(stream), seed)
-    )
+    by, options = (routers[best], {}) if best in routers else asked_by(model, stream, best, len(stream), seed)
     return result | {
         "confidence": confidence(model, stream, wanted["images"], seed),
         "mixed": mixed(model, stream, by, options, seed) | {"method": best},
