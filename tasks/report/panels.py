@@ -1,0 +1,59 @@
+"""What a part of the report is made of: panels under a heading, with a caption."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tasks.report import figures
+from tasks.report.read import Run
+from tasks.report.svg import styles
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: the run or thing it shows, that method's colour, and the SVG."""
+
+    title: str
+    colour: str
+    svg: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, the panels under it and the caption that says how to read them."""
+
+    key: str
+    heading: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def looks_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """The colour and the dash of every run; runs of one method look alike."""
+    by_method = styles([str(run.result["method"]) for run in runs])
+    return [by_method[str(run.result["method"])] for run in runs]
+
+
+def grids(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    name: str,
+    found: Callable[[Run], list[tuple[str, figures.Grid, str]]],
+    axes: tuple[str, str],
+    scale: tuple[float, float],
+    tasks: tuple[bool, bool] = (True, True),
+) -> list[Panel]:
+    """A heat map for every grid that ``found`` has of a run, as (what stands behind the run's name, grid, note), and their scale."""
+    panels = []
+    key = name.replace(" ", "-")
+    for i, run in enumerate(runs):
+        for j, (extra, grid, note) in enumerate(found(run)):
+            title = f"{names[i]}{extra}"
+            size = None if tasks[1] else (6.6, max(1.2, 0.24 * len(grid) + 0.6))
+            label = f"{name[0].upper()}{name[1:]} of {title}"
+            svg = figures.heat(f"{key}-{i}-{j}", label, grid, scale, axes, size=size, tasks=tasks)
+            panels.append(Panel(title, looks_of(runs)[i][0], svg, note))
+    if panels:
+        bar = figures.scale_bar(f"{key}-scale", f"Colour scale of {name}", scale, name)
+        panels.append(Panel("Colour scale", "", bar))
+    return panels
