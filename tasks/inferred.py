@@ -101,7 +101,8 @@ def inferred(
     ``groups`` are more sizes of groups that share a task. ``at`` lists numbers of tasks k: each method is measured as well
     over the first k tasks alone, under ``at.k``. A method ``router_NAME`` asks no mask: statistics of the training images of
     each task find it (`neuromod.inference.routers`), and ``routers`` holds it as it learned them (`router`); ``own_class`` is
-    then the share of images that the router classifies right by itself, ``gain_over`` how much more often it finds the task than each other method.
+    then the share of images that the router classifies right by itself, ``gain_over`` how much more often it finds the task
+    than each other method.
     Methods ``hopfield...`` ask for the task of a whole test set (`tasks.hopfield`).
     """
     model.eval()
