@@ -11,6 +11,7 @@ from tasks.files import write_atomic
 from tasks.ledger import Row, load_ledger, record
 from tasks.ledger import check as problems_of
 from tasks.ledger_page import render
+from tasks.report.hidden import hidden
 from tasks.report.tradeoff import tradeoff
 
 
@@ -28,11 +29,11 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
 
 
 def write_pages(results: Path) -> None:
-    """The pages that are generated from the ledger: README.md, and tradeoff.svg where it has those rows."""
+    """The pages that are generated from the ledger: README.md, and the pictures whose rows it has."""
     bars, rows = load_bars(results / "bars.yaml"), load_ledger(results / "ledger.json")
-    picture = tradeoff(rows)
-    if picture is not None:
-        write_atomic(results / "tradeoff.svg", picture)
+    for name, drawn in {"tradeoff": tradeoff(rows), "hidden": hidden(rows)}.items():
+        if drawn is not None:
+            write_atomic(results / f"{name}.svg", drawn)
     write_atomic(results / "README.md", render(rows, bars))
 
 

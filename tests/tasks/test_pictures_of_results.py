@@ -1,8 +1,10 @@
-"""The picture of the trade-off: drawn from rows of the ledger, and the one in the results is theirs."""
+"""The pictures of the results: drawn from rows of the ledger, and theirs."""
 
 import json
 from pathlib import Path
 
+from tasks.bars import load_bars
+from tasks.report.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
 from tasks.report.tradeoff import recipes, tradeoff
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -35,3 +37,22 @@ def test_the_picture_in_the_results_shows_every_recipe_of_the_ledger() -> None:
     shown = (RESULTS / "tradeoff.svg").read_text()
     assert len(recipes(ledger)) >= 6
     assert all(name in shown for name in recipes(ledger).values())
+
+
+def test_a_picture_of_what_is_hidden_needs_two_rows_and_draws_what_is_there() -> None:
+    found = [{"row": name, "mean": 0.1 * i, "spread": None} for i, (name, _, _) in enumerate(CHOICES)]
+    assert hidden(found[:1]) is None
+    drawn = hidden(found[:3])
+    assert drawn is not None
+    assert CHOICES[2][1] in drawn
+    assert CHOICES[3][1] not in drawn
+    assert drawn != hidden(found)
+    swept = found + [{"row": name, "mean": 0.5, "spread": 0.1} for name in (*DENSITIES.values(), *DEPTHS.values())]
+    assert hidden(swept) != hidden(found)
+
+
+def test_the_picture_of_what_is_hidden_names_rows_that_are_written_down() -> None:
+    bars = load_bars(RESULTS / "bars.yaml")
+    assert {*(name for name, _, _ in CHOICES), *DENSITIES.values(), *DEPTHS.values(), *RANDOM.values()} <= set(bars)
+    ledger = json.loads((RESULTS / "ledger.json").read_text())
+    assert (RESULTS / "hidden.svg").read_text() == hidden(ledger)
