@@ -43,9 +43,9 @@ def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...]
     return functional_call(net, fold(net, edits, known.folds), inputs, tie_weights=known.tied)
 
 
-def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
+def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
     """The output of a module with other parameters, by name, in the place of its own (a source at weights that were kept)."""
-    return functional_call(module, dict(parameters), inputs)
+    return functional_call(module, dict(parameters), inputs, options)
 
 
 def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:

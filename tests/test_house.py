@@ -32,6 +32,7 @@ FLOORS = (
     ("context", "modulated"),
     ("calibrate", "bake", "regularise", "together", "bank"),
     ("inference", "penalties"),
+    ("meta",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MUTATORS = {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "setdefault", "add", "discard"}

@@ -1,0 +1,37 @@
+"""Meta-learning: inner loops over dicts of tensors that are exact at second order, and the algorithms that stand on them."""
+
+from neuromod.meta import dual, sequential
+from neuromod.meta.closed import StreamingLDA, class_means, ridge
+from neuromod.meta.dual import Head
+from neuromod.meta.functional import Functional
+from neuromod.meta.inner import adapt, backward
+from neuromod.meta.maml import Episodes, cavia, maml, reptile
+from neuromod.meta.norms import BatchNorm, InstanceNorm, LayerNorm, check_exact, exact
+from neuromod.meta.online import online, online_head, reset_row
+from neuromod.meta.rules import SGD, Adam
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "BatchNorm",
+    "Episodes",
+    "Functional",
+    "Head",
+    "InstanceNorm",
+    "LayerNorm",
+    "StreamingLDA",
+    "adapt",
+    "backward",
+    "cavia",
+    "check_exact",
+    "class_means",
+    "dual",
+    "exact",
+    "maml",
+    "online",
+    "online_head",
+    "reptile",
+    "reset_row",
+    "ridge",
+    "sequential",
+]

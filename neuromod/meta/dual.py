@@ -1,0 +1,65 @@
+"""A linear softmax head trained by SGD, one sample a step, in dual form: exact, and never unrolled.
+
+A step moves the weights by ``-rate d_t f_t^T`` and the bias by ``-rate d_t``, with ``d_t = softmax(z_t) - onehot(y_t)``, so after
+K steps ``W = W_0 - rate D^T F`` and all that is needed on the way are the products of features:
+
+    z_t = W_0 f_t + b_0 - rate sum_{i<t} (f_i . f_t + 1) d_i
+
+Features are computed once for all images, gradients flow through them (the encoder, a gate) as they would through the loop.
+Exact for plain SGD; Adam has no such form.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuromod.errors import RefusedError
+
+
+class Head(NamedTuple):
+    """A linear classifier: ``weight`` (C, D), ``bias`` (C,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def errors(features: Tensor, labels: Tensor, head: Head, rate: float, *, order: int = 2) -> Tensor:
+    """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps over features (K, D) in their order.
+
+    With ``order=1`` the steps count as constants, as in FOMAML: no gradient flows through the errors.
+    """
+    _check(features, labels, head)
+    if order == 1:
+        features, head = features.detach(), Head(head.weight.detach(), head.bias.detach())
+    start = F.linear(features, head.weight, head.bias)
+    gram = rate * (features @ features.T + 1)
+    wanted = F.one_hot(labels, len(head.bias)).to(start)
+    made: list[Tensor] = []
+    for t in range(len(features)):
+        z = start[t] - gram[t, :t] @ torch.stack(made) if made else start[t]
+        made.append(torch.softmax(z, -1) - wanted[t])
+    return torch.stack(made) if made else start
+
+
+def moved(features: Tensor, found: Tensor, head: Head, rate: float) -> Head:
+    """The head after the steps whose ``errors`` were ``found``."""
+    return Head(head.weight - rate * found.T @ features, head.bias - rate * found.sum(0))
+
+
+def outputs(query: Tensor, features: Tensor, found: Tensor, head: Head, rate: float, *, order: int = 2) -> Tensor:
+    """Logits (Q, C) of query features (Q, D) by the head after its steps, without building that head."""
+    if order == 1:
+        features = features.detach()
+    return F.linear(query, head.weight, head.bias) - rate * (query @ features.T + 1) @ found
+
+
+def _check(features: Tensor, labels: Tensor, head: Head) -> None:
+    if features.ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
+        raise RefusedError(
+            f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(head.bias):
+        got = f"{int(labels.min())}..{int(labels.max())} for {len(head.bias)} outputs"
+        raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head")

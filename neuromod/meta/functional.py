@@ -1,0 +1,59 @@
+"""A module as a function of some of its tensors, under three declared sets: fast, slow, plastic."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError, nearest
+from neuromod.meta.norms import check_exact
+from neuromod.substitute import call_with
+
+
+class Functional:
+    """A network, plain or modulated, as a function of its fast tensors.
+
+    - *fast*: moved by the inner loop; passed to every call.
+    - *slow*: all other parameters; moved by the outer loop, which is an ordinary optimiser over ``net.parameters()``.
+    - *plastic*: what learns when the network is deployed, at meta-test; by default what is fast.
+
+    Sets are given as names or patterns (``"head.*"``). RefusedError for a pattern that names nothing, and for norms that would
+    be wrong at second order.
+    """
+
+    def __init__(
+        self, net: nn.Module, fast: str | Sequence[str], *, plastic: str | Sequence[str] | None = None
+    ) -> None:
+        check_exact(net)
+        self.net = net
+        self.fast = _names(net, fast)
+        self.slow = tuple(name for name, _ in net.named_parameters() if name not in self.fast)
+        self.plastic = self.fast if plastic is None else _names(net, plastic)
+
+    def start(self) -> dict[str, Tensor]:
+        """The fast tensors as they are before the first inner step: the module's own parameters."""
+        own = dict(self.net.named_parameters())
+        return {name: own[name] for name in self.fast}
+
+    def __call__(self, fast: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
+        """The output with these in the place of the fast tensors. RefusedError for other names than those that were declared."""
+        if fast.keys() != set(self.fast):
+            wrong = next((n for n in fast if n not in self.fast), None)
+            missing = next((n for n in self.fast if n not in fast), None)
+            got = f"{wrong!r}, which is none" if wrong is not None else f"all but {missing!r}"
+            raise RefusedError(f"a call is given the fast tensors, all of them; got {got}; pass what start() names")
+        return call_with(self.net, fast, *inputs, **options)
+
+
+def _names(net: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
+    known = [name for name, _ in net.named_parameters()]
+    found: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matched = [name for name in known if fnmatchcase(name, pattern)]
+        if not matched:
+            raise RefusedError(
+                f"a set names parameters of the network; got {pattern!r}; nearest: {nearest(pattern, known)}"
+            )
+        found |= dict.fromkeys(matched)
+    return tuple(name for name in known if name in found)

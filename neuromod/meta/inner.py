@@ -1,0 +1,118 @@
+"""The inner loop: a few steps of an optimiser on a dict of tensors, through which the outer gradient flows.
+
+A loss is a function of the *fast* tensors and a batch; whatever else it uses (the slow tensors, a frozen network) it brings
+along itself, so gradients are taken for the fast tensors and for nothing else. With ``order=2`` the outer gradient is exact,
+``prod_k (I - rate H_k) dL_query/dw_K`` for SGD (Finn et al. 2017, eq. 1); with ``order=1`` the inner gradients count as
+constants (FOMAML), and the outer gradient is that of the query loss at the tensors after the last step.
+
+Two engines compute the same. ``func`` (`torch.func`) can be mapped over tasks by `torch.vmap`; ``autograd`` stops at a loss that
+is not finite and can recompute its steps in the backward pass, so that memory does not grow with their activations.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+from torch.utils.checkpoint import checkpoint
+
+from neuromod.errors import RefusedError
+from neuromod.meta.rules import Rule, Tensors
+
+Loss = Callable[[Tensors, Any], Tensor]
+"""Fast tensors and a batch to a scalar."""
+Engine = Literal["autograd", "func"]
+
+
+def adapt(
+    loss: Loss,
+    fast: Tensors,
+    batches: Iterable[Any],
+    rule: Rule,
+    *,
+    order: int,
+    engine: Engine = "autograd",
+    recompute: bool = False,
+) -> dict[str, Tensor]:
+    """The fast tensors after one step of ``rule`` on each batch.
+
+    ``recompute`` keeps of each step its tensors alone and computes the rest again in the backward pass. RefusedError for an
+    order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine ``autograd``, a loss that is not finite.
+    """
+    _check(order, engine, recompute)
+    moved, memory = dict(fast), rule.start(fast)
+    if engine == "autograd":
+        moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
+    for number, batch in enumerate(batches):
+        moved, memory = _step(loss, moved, batch, rule, memory, number, order, engine, recompute)
+    return moved
+
+
+def _step(
+    loss: Loss,
+    fast: dict[str, Tensor],
+    batch: Any,
+    rule: Rule,
+    memory: Any,
+    number: int,
+    order: int,
+    engine: Engine,
+    recompute: bool,
+) -> tuple[dict[str, Tensor], Any]:
+    def step(fast: dict[str, Tensor], memory: Any) -> tuple[dict[str, Tensor], Any]:
+        if engine == "func":
+            gradients, _ = grad_and_value(loss)(fast, batch)
+        else:
+            value = loss(fast, batch)
+            _check_finite(value, number, rule)
+            taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, materialize_grads=True)
+            gradients = dict(zip(fast, taken, strict=True))
+        if order == 1:
+            gradients = {name: g.detach() for name, g in gradients.items()}
+        return rule.step(fast, gradients, memory)
+
+    if recompute and order == 2:
+        return checkpoint(step, fast, memory, use_reentrant=False)
+    return step(fast, memory)
+
+
+def backward(loss: Tensor) -> None:
+    """The outer gradient, added to ``.grad`` of whatever the loss was computed from.
+
+    RefusedError where the second order goes through an operation that can't be differentiated twice.
+    """
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        text = str(error)
+        if "is not implemented" not in text and "backward through" not in text:
+            raise
+        first = text.splitlines()[0]
+        raise RefusedError(
+            f"order=2 needs operations with a second derivative; got: {first}; take another operation, or order=1"
+        ) from error
+
+
+def _check(order: int, engine: str, recompute: bool) -> None:
+    if order not in (1, 2):
+        raise RefusedError(f"order must be 1 or 2; got {order}; pass 1 for first-order gradients, 2 for exact ones")
+    if engine not in ("autograd", "func"):
+        raise RefusedError(f"engine must be 'autograd' or 'func'; got {engine!r}; take one of these")
+    if recompute and engine == "func":
+        raise RefusedError(
+            "recompute=True needs saved tensors, which torch.func forbids; got engine='func'; take 'autograd'"
+        )
+    if order == 2 and torch.compiler.is_compiling():
+        raise RefusedError(
+            "order=2 differentiates a gradient, which torch.compile can't; got both; compile the network alone"
+        )
+
+
+def _check_finite(value: Tensor, number: int, rule: Rule) -> None:
+    if not math.isfinite(float(value.detach())):
+        rate = rule.rate if isinstance(rule.rate, float) else "learned rates"
+        raise RefusedError(
+            f"the inner loss must stay finite; got {float(value.detach())} at step {number} with rate {rate}; lower the rate"
+        )

@@ -1,0 +1,97 @@
+"""Learning to adapt from a few examples: MAML, FOMAML, ANIL, CAVIA and Reptile as compositions of the inner loop.
+
+| | fast set | order |
+|---|---|---|
+| MAML (Finn et al. 2017) | every parameter | 2 |
+| FOMAML (same, section 5.2) | every parameter | 1 |
+| ANIL (Raghu et al. 2020) | the head | 2 |
+| CAVIA (Zintgraf et al. 2019) | a context, zero at the start of each task | 2 |
+
+The fast set is what the loss takes (`neuromod.meta.Functional` declares it); all else is slow.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from neuromod.errors import RefusedError
+from neuromod.meta.inner import Engine, Loss, adapt
+from neuromod.meta.rules import Rule, Tensors
+
+
+class Episodes(NamedTuple):
+    """Tasks side by side: trees of tensors whose first axis counts the T tasks. ``support`` adapts, ``query`` judges."""
+
+    support: Any
+    query: Any
+
+
+def maml(
+    loss: Loss,
+    fast: Tensors,
+    episodes: Episodes,
+    rule: Rule,
+    *,
+    steps: int = 1,
+    order: int,
+    engine: Engine = "func",
+    recompute: bool = False,
+) -> Tensor:
+    """Query losses (T,) after ``steps`` steps on the support set of each task, every task from the same ``fast`` tensors.
+
+    Their mean is the outer loss. By the engine ``func`` all tasks run in one call; by ``autograd`` one after the other.
+    """
+    _check(steps)
+
+    def task(episode: Episodes) -> Tensor:
+        batches = [episode.support] * steps
+        adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
+        return loss(adapted, episode.query)
+
+    if engine == "func" and not recompute:
+        return torch.vmap(task, randomness="different")(episodes)
+    return torch.stack([task(episode) for episode in _apart(episodes)])
+
+
+def cavia(
+    loss: Loss,
+    size: int,
+    episodes: Episodes,
+    rule: Rule,
+    *,
+    steps: int = 1,
+    order: int,
+    like: Tensor,
+    engine: Engine = "func",
+) -> Tensor:
+    """Query losses (T,) where each task moves a context of ``size`` numbers from zero, ``loss({"context": c}, batch)``.
+
+    No weight is copied for a task, so all tasks share every product with the slow weights. ``like`` gives dtype and device.
+    """
+    start = {"context": like.new_zeros(size)}
+    return maml(loss, start, episodes, rule, steps=steps, order=order, engine=engine)
+
+
+def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int) -> dict[str, Tensor]:
+    """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018): the direction in which the outer step moves ``fast``."""
+    _check(steps)
+    start = {name: w.detach() for name, w in fast.items()}
+
+    def task(support: Any) -> dict[str, Tensor]:
+        return adapt(loss, start, [support] * steps, rule, order=1, engine="func")
+
+    ends: Mapping[str, Tensor] = torch.vmap(task, randomness="different")(supports)
+    return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
+
+
+def _apart(episodes: Episodes) -> list[Episodes]:
+    leaves, structure = pytree.tree_flatten(episodes)
+    return [pytree.tree_unflatten([leaf[i] for leaf in leaves], structure) for i in range(len(leaves[0]))]
+
+
+def _check(steps: int) -> None:
+    if steps < 0:
+        raise RefusedError(f"steps counts inner steps, 0 or more; got {steps}; correct it")

@@ -1,0 +1,82 @@
+"""Inner optimisers as functions: a step takes tensors to new tensors, and everything in it can be differentiated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError, nearest
+
+Tensors = Mapping[str, Tensor]
+"""Tensors by name."""
+Rate = float | Tensors
+"""One rate for all, or one tensor a name, a number or as large as what it moves: rates that are learned (Li et al. 2017)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SGD:
+    """``w <- w - rate g``; with momentum ``v <- momentum v + g`` and ``w <- w - rate v``, ``v`` from 0."""
+
+    rate: Rate
+    momentum: float = 0.0
+
+    def start(self, fast: Tensors) -> Any:
+        """What the optimiser remembers before its first step."""
+        _check(self.rate, fast)
+        return {name: torch.zeros_like(w) for name, w in fast.items()} if self.momentum else None
+
+    def step(self, fast: Tensors, gradients: Tensors, memory: Any) -> tuple[dict[str, Tensor], Any]:
+        """The tensors after a step along their gradients, and what is remembered of it."""
+        if self.momentum:
+            gradients = memory = {name: self.momentum * memory[name] + g for name, g in gradients.items()}
+        return {name: w - _of(self.rate, name) * gradients[name] for name, w in fast.items()}, memory
+
+
+@dataclass(frozen=True, eq=False)
+class Adam:
+    """``w <- w - rate m / sqrt(v + eps^2)`` of bias-corrected moments (Kingma & Ba 2015).
+
+    ``eps`` stands inside the root: outside of it, the derivative of the step is not finite where a gradient is exactly zero,
+    as it is for every unit that a ReLU has shut.
+    """
+
+    rate: Rate
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def start(self, fast: Tensors) -> Any:
+        """What the optimiser remembers before its first step."""
+        _check(self.rate, fast)
+        zeros = {name: torch.zeros_like(w) for name, w in fast.items()}
+        return 0, zeros, zeros
+
+    def step(self, fast: Tensors, gradients: Tensors, memory: Any) -> tuple[dict[str, Tensor], Any]:
+        """The tensors after a step along their gradients, and what is remembered of it."""
+        (one, two), (count, first, second) = self.betas, memory
+        count += 1
+        first = {name: one * first[name] + (1 - one) * g for name, g in gradients.items()}
+        second = {name: two * second[name] + (1 - two) * g.square() for name, g in gradients.items()}
+        moved = {}
+        for name, w in fast.items():
+            size = (second[name] / (1 - two**count) + self.eps**2).sqrt()
+            moved[name] = w - _of(self.rate, name) * (first[name] / (1 - one**count)) / size
+        return moved, (count, first, second)
+
+
+Rule = SGD | Adam
+
+
+def _of(rate: Rate, name: str) -> Any:
+    return rate[name] if isinstance(rate, Mapping) else rate
+
+
+def _check(rate: Rate, fast: Tensors) -> None:
+    if not isinstance(rate, Mapping):
+        return
+    for name in fast:
+        if name not in rate:
+            raise RefusedError(
+                f"learned rates need one for every fast tensor; {name!r} has none; nearest: {nearest(name, rate)}"
+            )
