@@ -7,10 +7,12 @@ public code of ANML does not (order 1): say which.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import Head, errors, outputs
@@ -21,17 +23,24 @@ from neuromod.meta.rules import Rule, Tensors
 def online(
     loss: Loss,
     fast: Tensors,
-    trajectory: tuple[Tensor, Tensor],
-    outer: tuple[Tensor, Tensor],
+    trajectory: Any,
+    outer: Any,
     rule: Rule,
     *,
     order: int,
     engine: Engine = "autograd",
     recompute: bool = False,
 ) -> Tensor:
-    """The outer loss after one step on each image of ``trajectory`` (K, ...), (K,); all ``outer`` images in one batch."""
-    images, labels = trajectory
-    batches = zip(images.split(1), labels.split(1), strict=True)
+    """The outer loss after one step on each sample of ``trajectory``; all ``outer`` samples in one batch.
+
+    Both are what the loss takes for a batch, trees of tensors whose first axis counts samples: images and labels, and beside them
+    whatever does not depend on the fast tensors, computed once for all (ANML's gates).
+    """
+    leaves, structure = pytree.tree_flatten(trajectory)
+    batches = (
+        pytree.tree_unflatten(list(parts), structure)
+        for parts in zip(*(t.split(1) if len(t) else () for t in leaves), strict=True)
+    )
     adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
     return loss(adapted, outer)
 

@@ -102,6 +102,17 @@ def test_anml_and_oml_are_their_equations(order: int, fast: str | list[str]) -> 
     assert order == 2 or not net.head.weight.grad[3].any()
 
 
+def test_no_step_is_the_plain_loss() -> None:
+    net = filled(Gated())
+    declared, x, y = Functional(net, "*"), draw(3, 4), torch.tensor([0, 1, 2])
+    loss = online(
+        lambda tensors, batch: cross_entropy(declared(tensors, batch[0]), batch[1]),
+        *(declared.start(), (x[:0], y[:0]), (x, y), SGD(0.4)),
+        order=2,
+    )
+    assert torch.equal(loss, cross_entropy(net(x), y))
+
+
 def test_a_gate_of_one_is_no_gate() -> None:
     features, labels = FEATURES[:8], LABELS[:8]
     plain, gated = (

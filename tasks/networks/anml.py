@@ -1,0 +1,74 @@
+"""The networks of OML and ANML for sequential learning: an encoder, a gate that reads the same image, a linear head."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.meta import Head, InstanceNorm
+
+GateForm = Literal["learned", "none", "random", "static"]
+"""A network of its own (ANML), no gate, such a network with frozen random weights, or one learned vector for all images."""
+
+
+def blocks(channels: int, width: int) -> nn.Sequential:
+    """Three 3x3 convolutions without padding, each with instance norm and ReLU, the first two pooled by 2: 28 to 3 pixels."""
+    layers: list[nn.Module] = []
+    for block in range(3):
+        layers += [nn.Conv2d(channels if block == 0 else width, width, 3), InstanceNorm(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if block < 2 else [nn.Flatten()]
+    return nn.Sequential(*layers)
+
+
+class ANML(nn.Module):
+    """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2), images (B, C, 28, 28) to logits.
+
+    Width 256 and 112 as published; norms are of each image, as the public code has them, which calls its batch norm image by
+    image. Weights by Kaiming normal, biases 0. ``gate`` chooses the control.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        outputs: int = 1000,
+        width: int = 256,
+        gate_width: int = 112,
+        gate: GateForm = "learned",
+    ) -> None:
+        super().__init__()
+        self.pn = blocks(shape[0], width)
+        size = self.pn(torch.zeros(1, *shape)).shape[1]
+        self.nm: nn.Module | None = None
+        self.static: nn.Parameter | None = None
+        if gate in ("learned", "random"):
+            self.nm = nn.Sequential(blocks(shape[0], gate_width), nn.Linear(9 * gate_width, size))
+        elif gate == "static":
+            self.static = nn.Parameter(torch.zeros(size))
+        self.head = nn.Linear(size, outputs)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        if gate == "random":
+            assert self.nm is not None
+            self.nm.requires_grad_(False)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """The factors (B, features) of the features of each image; they do not depend on what an inner loop moves."""
+        if self.nm is not None:
+            return torch.sigmoid(self.nm(x))
+        return x.new_ones(1, 1) if self.static is None else torch.sigmoid(self.static)[None]
+
+    def encode(self, x: Tensor, gates: Tensor | None = None) -> Tensor:
+        """Gated features (B, D); ``gates`` as `gates` gave them for these images, or computed here."""
+        features: Tensor = self.pn(x)
+        return features * (self.gates(x) if gates is None else gates)
+
+    def classifier(self) -> Head:
+        """The head as it is."""
+        return Head(self.head.weight, self.head.bias)
+
+    def forward(self, x: Tensor, gates: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self.encode(x, gates))
+        return logits
