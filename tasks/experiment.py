@@ -14,6 +14,7 @@ from tasks.config import load as compose
 from tasks.fill import Learnt, fill, learn
 from tasks.inferred import check_method
 from tasks.make import make_device, make_learner, make_plan, make_stream, make_target
+from tasks.meta.experiment import execute_meta
 from tasks.online import online
 from tasks.outcome import bits_per_weight, result_of, trained_outcome
 from tasks.played import Played
@@ -40,6 +41,8 @@ def execute(
     ``held`` training images of each task stand in for its test images (for `select`). ``jobs`` processes fill a bank.
     """
     torch.set_num_threads(config["threads"])
+    if config["meta"] is not None:
+        return execute_meta(config, root=root, command=command, held=held)
     device = make_device(config["device"])
     for name in config["inference"]["methods"]:
         check_method(name)

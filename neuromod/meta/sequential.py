@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import Head
 
-ROWS = 32  # outputs that Adam moves at a time: with 2,304 features four such pieces fit a cache of 2 MB
+PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def adam(
     weight = torch.cat([head.weight, head.bias[:, None]], 1).expand(count, -1, -1).clone()
     ones = F.pad(features, (0, 1), value=1.0)
     moments = torch.zeros(2, *weight.shape, dtype=weight.dtype, device=weight.device)
-    room = weight.new_empty(ROWS, weight.shape[2])
+    room = weight.new_empty(max(1, PIECE // weight.shape[2]), weight.shape[2])
     for t in range(labels.shape[-1]):
         f = (ones[:, t] if many else ones[t]).expand(count, -1)
         y = (labels[:, t] if many else labels[t]).expand(count)

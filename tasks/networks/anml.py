@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.meta import Head, InstanceNorm
+from neuromod.surrogates import threshold
 
-GateForm = Literal["learned", "none", "random", "static"]
-"""A network of its own (ANML), no gate, such a network with frozen random weights, or one learned vector for all images."""
+GateForm = Literal["learned", "binary", "none", "random", "static"]
+"""A network of its own (ANML), one whose gates are 0 or 1, no gate, a network with frozen random weights, one learned vector."""
 
 
 def blocks(channels: int, width: int) -> nn.Sequential:
@@ -41,7 +42,8 @@ class ANML(nn.Module):
         size = self.pn(torch.zeros(1, *shape)).shape[1]
         self.nm: nn.Module | None = None
         self.static: nn.Parameter | None = None
-        if gate in ("learned", "random"):
+        self.binary = gate == "binary"
+        if gate in ("learned", "binary", "random"):
             self.nm = nn.Sequential(blocks(shape[0], gate_width), nn.Linear(9 * gate_width, size))
         elif gate == "static":
             self.static = nn.Parameter(torch.zeros(size))
@@ -57,7 +59,8 @@ class ANML(nn.Module):
     def gates(self, x: Tensor) -> Tensor:
         """The factors (B, features) of the features of each image; they do not depend on what an inner loop moves."""
         if self.nm is not None:
-            return torch.sigmoid(self.nm(x))
+            found: Tensor = self.nm(x)
+            return threshold(found, 0.0) if self.binary else torch.sigmoid(found)
         return x.new_ones(1, 1) if self.static is None else torch.sigmoid(self.static)[None]
 
     def encode(self, x: Tensor, gates: Tensor | None = None) -> Tensor:

@@ -1,0 +1,1 @@
+"""Meta-learning experiments: pools of classes, what an outer step sees, the arms, and the sequential test."""

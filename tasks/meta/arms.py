@@ -1,0 +1,113 @@
+"""What an outer step does, arm by arm; all arms see as many images in as many outer steps."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuromod.meta import SGD, Functional, Head, backward, online, online_head, reset_row
+from tasks.errors import UserError, nearest
+from tasks.meta.pools import Pool
+from tasks.meta.sampling import Trajectory, trajectory
+from tasks.networks import ANML
+from tasks.seeds import generator
+
+LEARNED = ("meta", "sequential", "pretrain", "nothing")
+FAST = {"all": ("pn.*", "head.*"), "head": ("head.*",)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An arm: ``learning`` meta-learns, alternates without differentiation, pretrains, or does nothing.
+
+    ``fast`` says what the inner loop moves, ``order`` how it is differentiated, ``rate`` and ``steps`` how it runs.
+    """
+
+    learning: str
+    fast: str
+    order: int
+    rate: float
+    steps: int
+    remember: int
+
+    def __post_init__(self) -> None:
+        for key, value, known in (("learning", self.learning, LEARNED), ("fast", self.fast, tuple(FAST))):
+            if value not in known:
+                raise UserError(
+                    f"meta.{key} must be one of {', '.join(known)}; got {value!r}; nearest: {nearest(value, known)}"
+                )
+
+
+def outer_step(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
+    """Add the gradient of an outer step to the network's parameters; returns the outer loss, detached."""
+    drawn = trajectory(pool, plan.steps, plan.remember, seed, step)
+    return STEPS[plan.learning](plan, net, pool, drawn, seed, step)
+
+
+def _meta(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+    fresh = reset_row(net.head.weight, drawn.row, _row(net, seed, step))
+    if plan.fast == "head":
+        loss = online_head(
+            net.encode, Head(fresh, net.head.bias), drawn.images, drawn.labels, drawn.steps, plan.rate, order=plan.order
+        )
+    else:
+        loss = _unrolled(plan, net, drawn, fresh)
+    backward(loss)
+    return loss.detach()
+
+
+def _unrolled(plan: Plan, net: ANML, drawn: Trajectory, fresh: Tensor) -> Tensor:
+    declared = Functional(net, FAST[plan.fast])
+    # The gates do not depend on what the inner loop moves: once for all images.
+    gates = net.gates(drawn.images).expand(len(drawn.images), -1)
+
+    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+        images, gate, labels = batch
+        return F.cross_entropy(declared(fast, images, gate), labels)
+
+    outer = drawn.images, gates, drawn.labels
+    learned = tuple(part[: drawn.steps] for part in outer)
+    start = declared.start() | {"head.weight": fresh}
+    return online(loss, start, learned, outer, SGD(plan.rate), order=plan.order)
+
+
+def _sequential(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+    """A row drawn anew, then plain steps on the trajectory, kept; the outer gradient is that of the network as it is then."""
+    with torch.no_grad():
+        net.head.weight[drawn.row] = _row(net, seed, step)
+    moved = [p for n, p in net.named_parameters() if p.requires_grad and (n.startswith("head") or plan.fast == "all")]
+    for i in range(drawn.steps):
+        loss = F.cross_entropy(net(drawn.images[i : i + 1]), drawn.labels[i : i + 1])
+        for p, g in zip(moved, torch.autograd.grad(loss, moved), strict=True):
+            p.data -= plan.rate * g
+    return _plain(net, drawn.images, drawn.labels)
+
+
+def _pretrain(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+    """As many images, all drawn at random, in one batch."""
+    drawn = trajectory(pool, 0, 2 * plan.steps + plan.remember, seed, step)
+    return _plain(net, drawn.images, drawn.labels)
+
+
+def _nothing(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+    raise UserError("learning=nothing takes no steps; pass steps=0")
+
+
+def _plain(net: ANML, images: Tensor, labels: Tensor) -> Tensor:
+    loss = F.cross_entropy(net(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def _row(net: ANML, seed: int, step: int) -> Tensor:
+    """Kaiming normal, keyed by the step."""
+    size = net.head.in_features
+    drawn = torch.randn(size, generator=generator("row", seed, step)) * (2 / size) ** 0.5
+    return drawn.to(net.head.weight)
+
+
+Step = Callable[[Plan, ANML, Pool, Trajectory, int, int], Tensor]
+STEPS: dict[str, Step] = {"meta": _meta, "sequential": _sequential, "pretrain": _pretrain, "nothing": _nothing}

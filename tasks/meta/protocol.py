@@ -1,0 +1,193 @@
+"""Sequential meta-testing: many classes, a few images of each, one at a time, in one pass, and then what is still known.
+
+The encoder is frozen and its features are computed once. A linear head with a row for every class learns class after class, in
+several orders at once; one trajectory gives all shorter ones. The rate is chosen on validation classes, never on those tested.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.meta import Head, StreamingLDA, class_means, ridge, sequential
+from tasks.errors import UserError
+from tasks.meta.pools import Pool, Pools
+from tasks.seeds import generator
+
+OPTIMISERS: Mapping[str, Callable[..., Any]] = {"sgd": sequential.sgd, "adam": sequential.adam}
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """``lengths``: numbers of classes after which is asked; ``shots`` images of a class learned, the rest of them asked for.
+
+    ``orders``: orders of classes, each with a head drawn anew. ``rates``: the sweep, by optimiser.
+    """
+
+    lengths: Sequence[int]
+    shots: int
+    orders: int
+    rates: Mapping[str, Sequence[float]]
+
+    def fitting(self, pool: Pool) -> list[int]:
+        """The lengths that a pool has classes for; all of its classes where it has fewer than the shortest."""
+        if self.shots >= pool.each:
+            raise UserError(f"shots must leave images to ask for; got {self.shots} of {pool.each}; take fewer")
+        return [n for n in self.lengths if n <= len(pool)] or [len(pool)]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Features (classes, each, D) of a pool."""
+
+    features: Tensor
+    shots: int
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, encode: Callable[[Tensor], Tensor], pool: Pool, shots: int, batch: int = 500) -> "Encoded":
+        """Every image once; nothing in the encoder may depend on the other images of a batch."""
+        flat = pool.images.flatten(0, 1)
+        parts = [encode(part.float() / 255) for part in flat.split(batch)]
+        return cls(torch.cat(parts).unflatten(0, pool.images.shape[:2]), shots)
+
+    def learned(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and labels (N,) class after class in an order of the classes; labels are places in it."""
+        return self._flat(self.features[order, : self.shots])
+
+    def asked(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the images that were not learned."""
+        return self._flat(self.features[order, self.shots :])
+
+    def _flat(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        classes, each = features.shape[:2]
+        labels = torch.arange(classes, device=features.device).repeat_interleave(each)
+        return features.flatten(0, 1), labels
+
+
+def meta_test(encode: Callable[[Tensor], Tensor], pools: Pools, protocol: Protocol, seed: int) -> dict[str, Any]:
+    """What each head knows after each length, on classes never seen: mean over orders, and every order.
+
+    ``orders`` are the classes' places by name in the order in which they came.
+    """
+    checked = Encoded.of(encode, pools.validation, protocol.shots)
+    tested = Encoded.of(encode, pools.test, protocol.shots)
+    lengths, some = protocol.fitting(pools.test), protocol.fitting(pools.validation)
+    orders = drawn_orders(len(pools.test), max(lengths), protocol.orders, seed)
+    result: dict[str, Any] = {"lengths": lengths, "orders": orders.tolist(), "shots": protocol.shots}
+    for name, rates in protocol.rates.items():
+        chosen = choose_rate(checked, max(some), name, rates, protocol.orders, seed)
+        result[name] = chosen | _summed(trajectories(tested, orders, lengths, name, [chosen["rate"]], seed))
+    rate = result["sgd"]["rate"]
+    result["iid"] = {"rate": rate} | _summed(trajectories(tested, orders, lengths, "sgd", [rate], seed, shuffled=True))
+    penalty = choose_penalty(checked, drawn_orders(len(pools.validation), max(some), 1, seed)[0])
+    result |= closed_heads(tested, orders, lengths, penalty)
+    return result
+
+
+def drawn_orders(classes: int, length: int, count: int, seed: int) -> Tensor:
+    """Orders (count, length) of classes by place."""
+    return torch.stack([torch.randperm(classes, generator=generator("order", seed, i))[:length] for i in range(count)])
+
+
+def trajectories(
+    encoded: Encoded,
+    orders: Tensor,
+    lengths: Sequence[int],
+    optimiser: str,
+    rates: Sequence[float],
+    seed: int,
+    *,
+    shuffled: bool = False,
+) -> dict[str, Tensor]:
+    """``test`` and ``train`` accuracy (orders, lengths, rates); all rates of an order in one recursion.
+
+    ``shuffled``: the images of all classes of a length in a random order, the i.i.d. ceiling of one pass.
+    """
+    found = {key: torch.zeros(len(orders), len(lengths), len(rates), dtype=torch.float64) for key in ("test", "train")}
+    for i, order in enumerate(orders):
+        for places in [[j] for j in range(len(lengths))] if shuffled else [list(range(len(lengths)))]:
+            f, y = encoded.learned(order[: lengths[places[-1]]])
+            if shuffled:
+                mixed = torch.randperm(len(y), generator=generator("shuffled", seed, i, len(y))).to(y.device)
+                f, y = f[mixed], y[mixed]
+            head, at = fresh_head(orders.shape[1], f, seed, i), [lengths[j] * encoded.shots for j in places]
+            heads = OPTIMISERS[optimiser](f, y, head, torch.tensor(rates), at=at)
+            for j, (_, moved) in zip(places, heads, strict=True):
+                part = order[: lengths[j]]
+                for r, own in enumerate(zip(moved.weight, moved.bias, strict=True)):
+                    found["test"][i, j, r] = right(Head(*own), *encoded.asked(part))
+                    found["train"][i, j, r] = right(Head(*own), *encoded.learned(part))
+    return found
+
+
+def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> Head:
+    """Kaiming normal, bias 0, keyed by the order."""
+    size = like.shape[-1]
+    weight = torch.randn(classes, size, generator=generator("head", seed, order)) * (2 / size) ** 0.5
+    return Head(weight.to(like), like.new_zeros(classes))
+
+
+@torch.no_grad()
+def right(head: Head, features: Tensor, labels: Tensor) -> float:
+    """The share that a head classifies right."""
+    return float(((features @ head.weight.T + head.bias).argmax(1) == labels).double().mean())
+
+
+def choose_rate(
+    encoded: Encoded, length: int, optimiser: str, rates: Sequence[float], orders: int, seed: int
+) -> dict[str, Any]:
+    """The rate that is best on validation classes after ``length`` of them, and the whole sweep; a warning at its edge."""
+    drawn = drawn_orders(len(encoded.features), length, orders, seed)
+    sweep = trajectories(encoded, drawn, [length], optimiser, rates, seed)["test"].mean((0, 1)).tolist()
+    best = max(range(len(rates)), key=lambda i: sweep[i])
+    edge = best in (0, len(rates) - 1)
+    if edge:
+        warnings.warn(
+            f"the best rate of {optimiser}, {rates[best]}, is at the edge of its sweep; widen it", stacklevel=2
+        )
+    return {"rate": rates[best], "sweep": [list(pair) for pair in zip(rates, sweep, strict=True)], "edge": edge}
+
+
+def choose_penalty(encoded: Encoded, order: Tensor) -> float:
+    """The ridge penalty that is best on validation classes."""
+    learned, asked = encoded.learned(order), encoded.asked(order)
+    scores = {p: right(ridge(*learned, len(order), p), *asked) for p in PENALTIES}
+    return max(scores, key=lambda p: scores[p])
+
+
+def closed_heads(encoded: Encoded, orders: Tensor, lengths: Sequence[int], penalty: float) -> dict[str, Any]:
+    """Ridge, class means and streaming discriminant analysis on the same features; they know no order to forget."""
+    found: dict[str, Any] = {}
+    for name in ("ridge", "means", "slda"):
+        # A discriminant analysis of every order is the same one but for rounding.
+        some = orders[:1] if name == "slda" else orders
+        scores = torch.zeros(len(some), len(lengths), 1, dtype=torch.float64)
+        for i, order in enumerate(some):
+            for j, length in enumerate(lengths):
+                head = _closed(name, *encoded.learned(order[:length]), length, penalty)
+                scores[i, j] = right(head, *encoded.asked(order[:length]))
+        found[name] = _summed({"test": scores})
+    found["ridge"]["penalty"] = penalty
+    return found
+
+
+def _closed(name: str, features: Tensor, labels: Tensor, classes: int, penalty: float) -> Head:
+    if name == "ridge":
+        return ridge(features, labels, classes, penalty)
+    if name == "means":
+        return class_means(features, labels, classes)
+    lda = StreamingLDA(features.shape[1], classes)
+    lda.learn(features.cpu(), labels.cpu())
+    head = lda.head()
+    return Head(head.weight.to(features), head.bias.to(features))
+
+
+def _summed(found: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of accuracies (orders, lengths, 1): every order, and the mean over orders by length."""
+    every = {key: [[round(v, 6) for v in row] for row in values.squeeze(2).tolist()] for key, values in found.items()}
+    return every | {f"{key}_mean": values.mean((0, 2)).tolist() for key, values in found.items()}
