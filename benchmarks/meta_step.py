@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.machine import conditions
 from benchmarks.timing import Bar, Report, interleave
+from neuromod import Recipe
 from neuromod.meta import SGD, Functional, online, online_head
 from neuromod.seeds import generator
 from tasks.networks import ANML
@@ -40,9 +41,10 @@ def run(*, quick: bool = False) -> Report:
 
 def network(dtype: torch.dtype = torch.float32, width: int = 256, gate_width: int = 112, outputs: int = 1000) -> ANML:
     """The same network every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return ANML((1, 28, 28), outputs, width, gate_width).to(dtype)
+    told = {"shape": (1, 28, 28), "outputs": outputs, "width": width, "gate_width": gate_width}
+    net = Recipe(ANML, told, init="kaiming_normal").build()
+    assert isinstance(net, ANML)
+    return net.to(dtype)
 
 
 def batch(dtype: torch.dtype = torch.float32, steps: int = STEPS, outputs: int = 1000) -> tuple[Tensor, Tensor]:

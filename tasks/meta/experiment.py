@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod import Recipe
 from tasks.data import ImageSet, load
 from tasks.errors import UserError
 from tasks.make import make_device
@@ -85,13 +86,12 @@ def online_experiment(
 
 def network(options: Mapping[str, Any], found: Pools, seed: int) -> ANML:
     """The network of an arm, drawn from the seed; a head with an output for every class of the background set."""
-    frozen, gate = options["frozen"], options["gate"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        shape = tuple(found.train.images.shape[2:])
-        net = ANML(shape, len(found.train), options["width"], options["gate_width"], gate)
-    if frozen:
-        net.pn.requires_grad_(False)
+    told = {key: options[key] for key in ("width", "gate_width", "gate")}
+    shape = tuple(found.train.images.shape[2:])
+    recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **told}, init="kaiming_normal", seed=seed)
+    net = recipe.build()
+    assert isinstance(net, ANML)
+    net.pn.requires_grad_(not options["frozen"])
     return net
 
 

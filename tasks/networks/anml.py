@@ -26,7 +26,8 @@ class ANML(nn.Module):
     """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2), images (B, C, 28, 28) to logits.
 
     Width 256 and 112 as published; norms are of each image, as the public code has them, which calls its batch norm image by
-    image. Weights by Kaiming normal, biases 0. ``gate`` chooses the control.
+    image. Published with weights by Kaiming normal and biases 0 (a `neuromod.Recipe` draws them so). ``gate`` chooses the
+    control.
     """
 
     def __init__(
@@ -48,10 +49,6 @@ class ANML(nn.Module):
         elif gate == "static":
             self.static = nn.Parameter(torch.zeros(size))
         self.head = nn.Linear(size, outputs)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight)
-                nn.init.zeros_(layer.bias)
         if gate == "random":
             assert self.nm is not None
             self.nm.requires_grad_(False)
