@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import benchmarks
 from benchmarks.timing import Report
 
-HELPERS = ("__main__", "machine", "timing", "vit")
+HELPERS = ("__main__", "machine", "meta_peers", "timing", "vit")
 
 
 def names() -> list[str]:
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="the names, one a line")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quick", action="store_true", help="a third of the turns: a look, not a result")
+    parser.add_argument("--peers", action="store_true", help="meta_step: beside other libraries")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks import machine  # it imports torch, which --list can do without
 
     machine.fix_environment()
-    report: Report = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick)
+    if options.peers and options.name != "meta_step":
+        parser.error(f"--peers belongs to meta_step; got {options.name}; drop it")
+    more = {"peers": True} if options.peers else {}
+    report: Report = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick, **more)
     print(report.json() if options.json else report.table())
     return report.status
 

@@ -2,10 +2,9 @@
 
 28x28 images, 256 and 112 channels, 1,000 outputs, 20 inner steps of one image, 84 outer images. ``public`` is the form of the
 public code: inner gradients of all parameters, norms and outer images one by one. ``textbook`` takes the outer images in one
-call. All give the same gradients, which is checked in float64 before anything is timed. ``--peers`` needs the extra ``peers``.
+call. All give the same gradients, which is checked in float64 before anything is timed. ``--peers`` needs the extra of that name.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.machine import conditions
+from benchmarks.meta_peers import PEERS, memory, there
 from benchmarks.timing import Bar, Report, interleave
 from neuromod import Recipe
 from neuromod.meta import SGD, Functional, online, online_head
@@ -25,10 +25,12 @@ STEPS, OUTER, RATE = 20, 84, 0.1
 FAST = ("pn.*", "head.*")
 
 
-def run(*, quick: bool = False) -> Report:
-    """Every bar; ``quick`` takes a third of the turns."""
+def run(*, quick: bool = False, peers: bool = False) -> Report:
+    """Every bar; ``quick`` takes a third of the turns, ``peers`` measures other libraries and nothing else."""
     fixed = conditions()
     turns = 3 if quick else 9
+    if peers:
+        return Report("meta_step --peers", tuple(_peers(turns)), fixed)
     worst = max(_difference(order) for order in (1, 2))
     bars = [Bar("largest relative difference of a gradient, float64", worst, 1e-9)]
     for order, looped, batched in ((2, 5.0, 1.3), (1, 1.9, 1.15)):
@@ -36,7 +38,7 @@ def run(*, quick: bool = False) -> Report:
     bars += _head(3 * turns)
     bars += _frozen(turns)
     bars += _steps(2 * turns)
-    return Report("meta_step", tuple(bars), fixed | _peers_there())
+    return Report("meta_step", tuple(bars), fixed)
 
 
 def network(dtype: torch.dtype = torch.float32, width: int = 256, gate_width: int = 112, outputs: int = 1000) -> ANML:
@@ -206,6 +208,36 @@ def _steps(turns: int) -> list[Bar]:
     return [made.bar("time of an inner step, K = 20 / K = 5", "20", "5", 1.2)]
 
 
-def _peers_there() -> dict[str, str]:
-    there = [name for name in ("higher", "torchopt") if importlib.util.find_spec(name)]
-    return {"peers": ", ".join(there) or "none installed; pip install 'neuromod[peers]'"}
+FORMS: dict[str, Callable[[ANML, Tensor, Tensor, int], Tensor]] = {
+    "ours": ours,
+    **{name: lambda net, x, y, order, f=form: f(net, x, y, order, STEPS, RATE) for name, form in PEERS.items()},  # type: ignore[misc]
+}
+
+
+def _peers(turns: int) -> list[Bar]:
+    found = list(there())
+    if not found:
+        raise SystemExit("--peers needs higher or torchopt; neither is installed; pip install 'neuromod[peers]'")
+    x, y = batch(torch.float64, outputs=30)
+    worst = []
+    for name in found:
+        pair = []
+        for form in (ours, FORMS[name]):
+            net = network(torch.float64, 12, 8, 30)
+            form(net, x, y, 2).backward()  # type: ignore[no-untyped-call]
+            pair.append([p.grad for p in net.parameters()])
+        worst.append(Bar(f"{name}: largest relative difference of a gradient, float64", _apart(pair[1], pair[0]), 1e-9))
+    net, (x, y) = network(), batch()
+    bars = []
+    for order in (2, 1):
+        calls = {n: _step(net, lambda n=n: FORMS[n](net, x, y, order)) for n in ("ours", *found)}  # type: ignore[misc]  # noqa: B023
+        samples = interleave(calls, turns=turns)
+        fastest = min(found, key=samples.median)
+        bars.append(samples.bar(f"order {order}: ours / {fastest}, the faster peer", "ours", fastest, 1.05))
+    used = {name: memory(name) for name in ("ours", *found)}
+    least = min(found, key=lambda name: used[name])
+    return [
+        *worst,
+        *bars,
+        Bar(f"order 2: memory of a step / {least}'s, the leaner peer's", used["ours"] / used[least], 1.0),
+    ]
