@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tasks.report.asked import inference, mixed, routing
 from tasks.report.insides import criteria, gammas, gates, layers, masks, overlap
 from tasks.report.learned import bits, learning, matrices, progress
+from tasks.report.meta import sequential
 from tasks.report.panels import Section
 from tasks.report.read import Run
 
@@ -13,7 +14,7 @@ def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Every part that these runs have something to show for, in reading order."""
     drawn = (
         *(progress, matrices, learning, masks, overlap, bits, layers, gammas, criteria),
-        *(inference, mixed, gates, routing),
+        *(inference, mixed, gates, routing, sequential),
     )
     parts = [part(runs, names) for part in drawn]
     return [part for part in parts if part is not None]

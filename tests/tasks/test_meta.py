@@ -19,6 +19,7 @@ from tasks.meta.pools import Pool, pools
 from tasks.meta.protocol import Encoded, Protocol, choose_rate, drawn_orders, fresh_head, meta_test, trajectories
 from tasks.meta.sampling import episodes, sinusoids, trajectory
 from tasks.networks import ANML
+from tasks.report import write as write_report
 from tests.images import write
 from tests.meta import slow
 
@@ -51,6 +52,8 @@ def test_every_arm_takes_steps_and_is_tested(arm: str, root: Path, tmp_path: Pat
         assert all(0 <= value <= 1 for value in found[name]["test_mean"])
     assert result["accuracy"] == found["sgd"]["test_mean"][-1]
     assert found["divided"]  # both parts of the tiny set have the same classes
+    page = write_report([folder], tmp_path / "report.html", "one arm", [])
+    assert "What is known after so many classes" in page.read_text()
     steps = 0 if arm == "meta/random" else 2
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == steps
 
