@@ -45,15 +45,17 @@ def masks_of(modulator: Modulator, task: int) -> dict[str, Tensor]:
 
 def _overlap(masks: list[dict[str, Tensor]]) -> dict[str, Any]:
     """Intersection over union of every pair of tasks; its mean over pairs, beside that of masks which share nothing."""
-    table = torch.eye(len(masks), dtype=torch.float64)
     pairs = list(itertools.combinations(range(len(masks)), 2))
+    if not pairs:
+        return {}
+    table = torch.eye(len(masks), dtype=torch.float64)
     for i, j in pairs:
         table[i, j] = table[j, i] = overlap(masks[i], masks[j])
-    found: dict[str, Any] = {"overlap": _rounded(table)}
-    if pairs:
-        found["overlap_mean"] = fmean(float(table[pair]) for pair in pairs)
-        found["overlap_chance"] = fmean(chance_overlap(masks[i], masks[j]) for i, j in pairs)
-    return found
+    return {
+        "overlap": _rounded(table),
+        "overlap_mean": fmean(float(table[pair]) for pair in pairs),
+        "overlap_chance": fmean(chance_overlap(masks[i], masks[j]) for i, j in pairs),
+    }
 
 
 def _flipped(modulator: Any, masks: list[dict[str, Tensor]]) -> float:
