@@ -20,7 +20,7 @@ HEADS = {
 
 def sequential(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     """Test accuracy over the number of classes learned: all runs by SGD, then every head of each run."""
-    shown = [i for i, run in enumerate(runs) if run.result.get("meta")]
+    shown = [i for i, run in enumerate(runs) if (run.result.get("meta") or {}).get("lengths")]
     if not shown:
         return None
     lines = [(names[i], runs[i].result["meta"]["lengths"], runs[i].result["meta"]["sgd"]["test_mean"]) for i in shown]

@@ -23,7 +23,8 @@ from tasks.report import write as write_report
 from tests.images import write
 from tests.meta import slow
 
-ARMS = [name for name in experiments() if name.startswith("meta/") and name != "meta/base"]
+WAVES = ["meta/waves_cavia", "meta/waves_maml"]
+ARMS = [name for name in experiments() if name.startswith("meta/") and name not in ("meta/base", *WAVES)]
 SMALL = ["steps=2", "log_every=1", "save_every=1", "device=cpu", "meta.validation=2", "meta.net.width=3"]
 SMALL += ["meta.net.gate_width=2", "meta.plan.steps=3", "meta.plan.remember=4", "meta.test.lengths=[2,3]"]
 SMALL += ["meta.test.shots=3", "meta.test.orders=2", "meta.test.rates.sgd=[0.001,0.01,0.1]"]
@@ -106,6 +107,18 @@ def test_waves_are_waves() -> None:
     assert 0.1 <= float(amplitude.min()) < 0.3
     assert 4.8 < float(amplitude.max()) <= 5.001
     assert -5 <= float(both[0].min()) < -4.9
+
+
+@pytest.mark.parametrize("experiment", WAVES)
+def test_waves_are_learned_from_a_few_points(experiment: str, tmp_path: Path) -> None:
+    given = [f"experiment={experiment}", "steps=60", "meta.test.tasks=50", "meta.rate=0.01", "device=cpu"]
+    folder = execute(load(given), root=tmp_path, command=["train"], results=tmp_path)
+    result = read_json(folder / "result.json")
+    start = execute(load([*given, "steps=1"]), root=tmp_path, command=["train"], results=tmp_path)
+    assert result["meta"]["mse"] < 0.9 * read_json(start / "result.json")["meta"]["mse"]
+    assert 0 < result["meta"]["standard_error"] < result["meta"]["mse"]
+    assert result["meta"]["order"] == 2
+    write_report([folder], tmp_path / "report.html", "waves", [])
 
 
 def plan(**options: Any) -> Plan:
@@ -227,7 +240,7 @@ def test_heads_in_closed_form_stand_beside(root: Path) -> None:
 def test_a_killed_run_goes_on_bit_for_bit(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["experiment=meta/anml", f"data.root='{root}'", *SMALL, "steps=5", "save_every=2"]
     whole = execute(load(given), root=tmp_path / "whole", command=["train"], results=tmp_path)
-    import tasks.meta.experiment as module
+    import tasks.meta.sequential as module
 
     real, calls = module.outer_step, [0]
 
@@ -252,3 +265,5 @@ def test_mistakes_are_told() -> None:
         plan(learning="metta")
     with pytest.raises(UserError, match="validation classes in the run itself"):
         execute(load(["experiment=meta/oml"]), root=Path("x"), command=[], held=5)
+    with pytest.raises(UserError, match="'sequentiall'; nearest: 'sequential'"):
+        execute(load(["experiment=meta/oml", "meta.kind=sequentiall"]), root=Path("x"), command=[])
