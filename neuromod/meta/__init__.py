@@ -2,6 +2,7 @@
 
 from neuromod.meta import dual, sequential
 from neuromod.meta.closed import StreamingLDA, class_means, ridge
+from neuromod.meta.cnaps import cnaps, prototypes
 from neuromod.meta.dual import Head
 from neuromod.meta.functional import Functional
 from neuromod.meta.inner import adapt, backward
@@ -25,11 +26,13 @@ __all__ = [
     "cavia",
     "check_exact",
     "class_means",
+    "cnaps",
     "dual",
     "exact",
     "maml",
     "online",
     "online_head",
+    "prototypes",
     "reptile",
     "reset_row",
     "ridge",

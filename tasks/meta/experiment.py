@@ -10,6 +10,7 @@ import torch
 from tasks.data import ImageSet, load
 from tasks.errors import UserError, nearest
 from tasks.make import make_device
+from tasks.meta.fewshot import fewshot
 from tasks.meta.sequential import sequential
 from tasks.meta.waves import waves
 from tasks.prepare import prepared
@@ -17,7 +18,7 @@ from tasks.runs import Run
 from tasks.seeds import seeds
 
 Experiment = Callable[[Mapping[str, Any], ImageSet | None, Run, Mapping[str, int], torch.device], dict[str, Any]]
-KINDS: Mapping[str, Experiment] = {"sequential": sequential, "waves": waves}
+KINDS: Mapping[str, Experiment] = {"fewshot": fewshot, "sequential": sequential, "waves": waves}
 KEPT = ("name", "sha256", "substitute")
 
 

@@ -2,9 +2,10 @@
 
 from tasks.networks.anml import ANML
 from tasks.networks.conv import conv
+from tasks.networks.few import Few
 from tasks.networks.lstm import Lstm
 from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet
 from tasks.networks.vgg import vgg
 
-__all__ = ["ANML", "BatchAtHand", "Lstm", "ResNet", "conv", "mlp", "vgg"]
+__all__ = ["ANML", "BatchAtHand", "Few", "Lstm", "ResNet", "conv", "mlp", "vgg"]

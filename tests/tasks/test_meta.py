@@ -24,7 +24,8 @@ from tests.images import write
 from tests.meta import slow
 
 WAVES = ["meta/waves_cavia", "meta/waves_maml"]
-ARMS = [name for name in experiments() if name.startswith("meta/") and name not in ("meta/base", *WAVES)]
+FEW = ["meta/fewshot_maml", "meta/fewshot_cavia", "meta/fewshot_film", "meta/fewshot_off"]
+ARMS = [name for name in experiments() if name.startswith("meta/") and name not in ("meta/base", *WAVES, *FEW)]
 SMALL = ["steps=2", "log_every=1", "save_every=1", "device=cpu", "meta.validation=2", "meta.net.width=3"]
 SMALL += ["meta.net.gate_width=2", "meta.plan.steps=3", "meta.plan.remember=4", "meta.test.lengths=[2,3]"]
 SMALL += ["meta.test.shots=3", "meta.test.orders=2", "meta.test.rates.sgd=[0.001,0.01,0.1]"]
@@ -119,6 +120,26 @@ def test_waves_are_learned_from_a_few_points(experiment: str, tmp_path: Path) ->
     assert 0 < result["meta"]["standard_error"] < result["meta"]["mse"]
     assert result["meta"]["order"] == 2
     write_report([folder], tmp_path / "report.html", "waves", [])
+
+
+@pytest.mark.parametrize("experiment", FEW)
+@pytest.mark.parametrize("pretrain", [0, 2])
+def test_episodes_are_learned(experiment: str, pretrain: int, root: Path, tmp_path: Path) -> None:
+    given = [
+        f"experiment={experiment}",
+        f"data.root='{root}'",
+        "steps=2",
+        "log_every=1",
+        "device=cpu",
+        "meta.validation=2",
+    ]
+    given += ["meta.ways=3", "meta.shots=2", "meta.queries=3", "meta.tasks=2", "meta.width=4", "meta.test.tasks=3"]
+    folder = execute(load([*given, f"meta.pretrain={pretrain}"]), root=tmp_path, command=["train"], results=tmp_path)
+    result = read_json(folder / "result.json")
+    assert 0 <= result["accuracy"] <= 1
+    assert result["meta"]["interval"] >= 0
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == (0 if experiment.endswith("off") else 2)
 
 
 def plan(**options: Any) -> Plan:

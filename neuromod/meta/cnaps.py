@@ -1,0 +1,36 @@
+"""Adaptation without inner steps: a support set is read, and a modulation and a classifier come out (CNAPs and prototypes)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.meta.closed import class_means
+from neuromod.meta.maml import Episodes
+
+
+def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) -> Tensor:
+    """Logits (Q, C) by the squared distance to the mean of each class, ``-|f - mu_c|^2`` (Snell et al. 2017, eq. 2).
+
+    Features (S, D) with labels (S,), query features (Q, D). A class without samples is never answered.
+    """
+    head = class_means(features, labels, classes)
+    return 2 * (query @ head.weight.T + head.bias) - query.square().sum(1, keepdim=True)
+
+
+def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapted: bool = True) -> Tensor:
+    """Logits (T, Q, C) of the query sets, the encoder adapted to each support set (Requeima et al. 2019).
+
+    ``encode(images, condition=support images)`` gives features (B, D): a `Modulated` whose source reads a support set
+    (``Hypernet("condition", code=(None, ...))``), for example FiLM over a frozen network. ``adapted=False`` calls it without a
+    condition. The head is `prototypes` in the place of the paper's generated one.
+    """
+    (support, labels), (query, _) = episodes
+    found = []
+    for task in range(len(support)):
+        said = {"condition": support[task]} if adapted else {}
+        features = encode(torch.cat([support[task], query[task]]), **said)
+        known, asked = features[: len(support[task])], features[len(support[task]) :]
+        found.append(prototypes(known, labels[task], asked, classes))
+    return torch.stack(found)
