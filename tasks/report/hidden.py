@@ -56,10 +56,18 @@ def _bars(ax: Any, chosen: Sequence[tuple[Mapping[str, Any], str, bool]]) -> Non
     colours = [COLOURS[1] if trained else COLOURS[0] for _, _, trained in chosen]
     ax.barh(places, means, xerr=[row["spread"] or 0.0 for row, _, _ in chosen], color=colours, height=0.7)
     for place, mean in zip(places, means, strict=True):
-        ax.text(0.01, place, f"{mean:.3f}", va="center", fontsize=7.5, color="white")
+        inside = mean > 0.15
+        ax.text(
+            0.01 if inside else mean + 0.01,
+            place,
+            f"{mean:.3f}",
+            va="center",
+            fontsize=7.5,
+            color="white" if inside else INK,
+        )
     ax.set_yticks(places, [label for _, label, _ in chosen])
     ax.set_xlim(0, 1)
-    ax.set_xlabel("test accuracy (blue: no weight was trained)", color=INK)
+    ax.set_xlabel("test accuracy (orange: the sizes of weights were trained)", color=INK)
 
 
 def _line(ax: Any, rows: Mapping[str, Mapping[str, Any]], places: Mapping[float, str], label: str, look: int) -> None:
