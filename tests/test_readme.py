@@ -55,7 +55,7 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
     assert float((together - model(x, task=torch.tensor([1, 0, 0, 1]))).abs().max()) > 1e-2 * size
 
 
-@pytest.mark.parametrize(("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12)])
+@pytest.mark.parametrize(("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14)])
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:
     page = README.parent / f"docs/{name}.md"
     test = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
