@@ -153,3 +153,58 @@ def test_masks_win_where_the_task_is_told_and_the_input_where_it_is_not(stream: 
     assert max(told, key=lambda cell: told[cell]) == "masks-table"
     every = {cell: untold(stream, cell) for cell in CELLS.values()}
     assert max(every, key=lambda cell: every[cell]).endswith("input")
+
+
+# ---- docs/random_networks.md -------------------------------------------------------------------------------------------
+
+HIDDEN = (ROOT / "docs/random_networks.md").read_text()
+ARMS = {
+    "full fine-tuning": "finetune",
+    "masks, statistics of the task": "masks",
+    "masks, frozen statistics": "masks-frozen",
+    "norms alone, statistics of the task": "bn-only",
+    "FiLM behind the norms, frozen statistics": "film",
+    "linear probe": "probe",
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_the_table_of_transfers_is_the_ledgers(name: str) -> None:
+    (line,) = [line for line in HIDDEN.splitlines() if line.startswith(f"| {name} |")]
+    means = [f"{100 * MEAN[f'piggyback-{transfer}-{ARMS[name]}']:.1f}" for transfer in ("kmnist", "turned")]
+    size = f"{MEAN[f'piggyback-bytes-{ARMS[name]}']:,.0f}"
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [*means, size]
+
+
+def test_the_table_of_norms_is_the_ledgers() -> None:
+    rows = {
+        "depth 8 / 14 / 20 / 32, Kaiming normal": ("only-8", "only-14", "only-20", "only-32"),
+        "as many random weights elsewhere, depth 8 / 14": ("random-8", "random-14"),
+        "depth 14, signed constant / orthogonal": ("constant-14", "orthogonal-14"),
+        "depth 14, the output layer trained too": ("heads-14",),
+        "as many random weights and the output layer": ("random-heads-14",),
+        "depth 14, weight decay .01": ("decay-14",),
+    }
+    for name, parts in rows.items():
+        means = " / ".join(f"{100 * MEAN[f'bn-{part}']:.1f}" for part in parts)
+        assert f"| {name} | {means} |" in HIDDEN
+
+
+def test_choosing_is_worth_much_and_training_more() -> None:
+    best = MEAN["criteria-large-final-same-sign-constant"]
+    learned = [MEAN[f"supermask-{name}"] for name in ("edge-popup", "threshold", "bernoulli")]
+    assert 0.9 < best < min(learned)
+    assert max(learned) < MEAN["supermask-dense-small"] < MEAN["supermask-dense"]
+    assert MEAN["criteria-final-signs"] < best
+    for value in ("edge-popup", "threshold", "15k-bernoulli", "dense-small"):
+        assert f"{MEAN[f'supermask-{value}']:.3f}".lstrip("0") in HIDDEN
+    assert MEAN["supermask-edge-popup-10-scaled"] > MEAN["supermask-edge-popup-10"] + 0.04
+
+
+def test_masks_from_other_starts_share_little_more_than_chance() -> None:
+    assert 0 < MEAN["supermask-starts-mean"] - MEAN["supermask-starts-chance"] < 0.05
+
+
+def test_decay_switches_gains_off_that_nothing_needs() -> None:
+    assert MEAN["bn-decay-near-zero-14"] > 5 * MEAN["bn-near-zero-14"]
+    assert abs(MEAN["bn-decay-zeroed-14"]) < 0.005 < 0.5 < MEAN["bn-decay-random-14"]
