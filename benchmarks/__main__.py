@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="the names, one a line")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quick", action="store_true", help="a third of the turns: a look, not a result")
-    parser.add_argument("--peers", action="store_true", help="meta_step: beside other libraries")
+    parser.add_argument("--peers", action="store_true", help="beside other libraries, where a benchmark has them")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
@@ -33,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks import machine  # it imports torch, which --list can do without
 
     machine.fix_environment()
-    if options.peers and options.name != "meta_step":
-        parser.error(f"--peers belongs to meta_step; got {options.name}; drop it")
+    run = importlib.import_module(f"benchmarks.{options.name}").run
     more = {"peers": True} if options.peers else {}
-    report: Report = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick, **more)
+    if more.keys() - inspect.signature(run).parameters.keys():
+        parser.error(f"--peers needs a benchmark that has peers; {options.name} has none; drop it")
+    report: Report = run(quick=options.quick, **more)
     print(report.json() if options.json else report.table())
     return report.status
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.inference import SIZES, network
-from benchmarks.machine import conditions
+from benchmarks.machine import PEAK, conditions
 from benchmarks.timing import Bar, Report
 from neuromod import Modulated, Modulator, Store, Table, Target, Threshold
 from neuromod.bits import pack, unpack
@@ -70,15 +70,6 @@ def _sizes(folder: Path, count: int) -> list[Bar]:
     ]
 
 
-# A child's ru_maxrss begins at its parent's, so the mark of the highest resident set is reset (Linux, proc(5)) and read.
-PEAK = """
-def reset():
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-def peak():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-"""
 READ = f"""
 import json, sys, time
 from neuromod import Store

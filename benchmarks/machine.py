@@ -16,6 +16,16 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 
+# A child's ru_maxrss begins at its parent's, so the mark of the highest resident set is reset (Linux, proc(5)) and read.
+PEAK = """
+def reset():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+"""
+
 
 def fix_environment(environment: Mapping[str, str] = ENVIRONMENT) -> None:
     """Start this process again, once, with ``environment`` set: malloc and OpenMP read it at the start only."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from benchmarks.bank import PEAK
+from benchmarks.machine import PEAK
 from tasks.networks import ANML
 
 Form = Callable[[ANML, Tensor, Tensor, int, int, float], Tensor]

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 
-from neuromod import Head, Modulated, Modulator, OutputRegulariser, Site, Table, Target
+from neuromod import Head, Modulated, Modulator, OutputRegulariser, RefusedError, Site, Table, Target
 from neuromod.seeds import derive
 from tasks.errors import UserError
 
@@ -34,13 +35,25 @@ def _patterns(listed: Any) -> list[Any]:
     return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
 
 
+def _made(config: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        # What the kind or the source itself refuses is said in its own line; hydra wraps it in two of its own.
+        if isinstance(error.__cause__, RefusedError):
+            raise error.__cause__ from None
+        raise UserError(
+            f"{config['_target_']} can't be made of its options; {error.__cause__}; correct them"
+        ) from error
+
+
 def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulator:
     """One modulator from ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` are that many, or null."""
     source = dict(config["source"])
     source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     return Modulator(
-        instantiate(config["kind"]),
-        instantiate(source),
+        _made(config["kind"]),
+        _made(source),
         sites(target, config["sites"]),
         seed=seed,
         identity=config.get("identity", False),

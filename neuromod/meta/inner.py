@@ -10,7 +10,7 @@ is not finite and can recompute its steps in the backward pass, so that memory d
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -87,7 +87,7 @@ def backward(loss: Tensor) -> None:
         loss.backward()
     except RuntimeError as error:
         text = str(error)
-        if "is not implemented" not in text and "backward through" not in text:
+        if "is not implemented" not in text and "differentiate twice" not in text:
             raise
         first = text.splitlines()[0]
         raise RefusedError(
@@ -112,7 +112,7 @@ def _check(order: int, engine: str, recompute: bool) -> None:
 
 def _check_finite(value: Tensor, number: int, rule: Rule) -> None:
     if not math.isfinite(float(value.detach())):
-        rate = rule.rate if isinstance(rule.rate, float) else "learned rates"
+        rate = "learned rates" if isinstance(rule.rate, Mapping) else rule.rate
         raise RefusedError(
             f"the inner loss must stay finite; got {float(value.detach())} at step {number} with rate {rate}; lower the rate"
         )

@@ -51,7 +51,7 @@ def maml(
         adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
         return loss(adapted, episode.query)
 
-    if engine == "func" and not recompute:
+    if engine == "func":
         return torch.vmap(task, randomness="different")(episodes)
     return torch.stack([task(episode) for episode in _apart(episodes)])
 

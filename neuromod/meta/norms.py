@@ -66,38 +66,41 @@ def exact(net: nn.Module) -> nn.Module:
     """
     copy = deepcopy(net)
     for name, module in list(copy.named_modules()):
-        made = _exact(module)
-        if made is None:
+        if not _inexact(module):
             continue
         if not name:
-            return made
+            return _exact(module)
         parent, _, leaf = name.rpartition(".")
-        setattr(copy.get_submodule(parent), leaf, made)
+        setattr(copy.get_submodule(parent), leaf, _exact(module))
     return copy
 
 
 def check_exact(net: nn.Module) -> None:
     """Refuse a network with a norm that `exact` would replace."""
     for name, module in net.named_modules():
-        if _exact(module) is not None:
+        if _inexact(module):
             kind = type(module).__name__
             raise RefusedError(
                 f"norms must be exact at second order; {name or 'the network'} is a {kind}; pass neuromod.meta.exact(net)"
             )
 
 
-def _exact(module: nn.Module) -> nn.Module | None:
+def _inexact(module: nn.Module) -> bool:
+    if isinstance(module, _BatchNorm):
+        # With running statistics in evaluation mode it is a constant map.
+        return module.training or not module.track_running_stats
+    return isinstance(module, _InstanceNorm | nn.LayerNorm)
+
+
+def _exact(module: nn.Module) -> nn.Module:
     made: BatchNorm | InstanceNorm | LayerNorm
     if isinstance(module, _BatchNorm):
-        if module.track_running_stats and not module.training:
-            return None
         made = BatchNorm(module.num_features, module.eps, affine=module.affine)
     elif isinstance(module, _InstanceNorm):
         made = InstanceNorm(module.num_features, module.eps, affine=module.affine)
-    elif isinstance(module, nn.LayerNorm):
-        made = LayerNorm(module.normalized_shape, module.eps, affine=module.elementwise_affine)
     else:
-        return None
+        assert isinstance(module, nn.LayerNorm)
+        made = LayerNorm(module.normalized_shape, module.eps, affine=module.elementwise_affine)
     # The parameters themselves: their dtype, device and values, and ties to others, stay.
     made.weight, made.bias = module.weight, module.bias
     return made
@@ -106,7 +109,6 @@ def _exact(module: nn.Module) -> nn.Module | None:
 def _affine(shape: int | tuple[int, ...], affine: bool) -> tuple[nn.Parameter | None, nn.Parameter | None]:
     if not affine:
         return None, None
-
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
 
 

@@ -15,7 +15,6 @@ from tasks.meta.sampling import Trajectory, trajectory
 from tasks.networks import ANML
 from tasks.seeds import generator
 
-LEARNED = ("meta", "sequential", "pretrain", "nothing")
 FAST = {"all": ("pn.*", "head.*"), "head": ("head.*",)}
 
 
@@ -34,7 +33,7 @@ class Plan:
     remember: int
 
     def __post_init__(self) -> None:
-        for key, value, known in (("learning", self.learning, LEARNED), ("fast", self.fast, tuple(FAST))):
+        for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, tuple(FAST))):
             if value not in known:
                 raise UserError(
                     f"meta.{key} must be one of {', '.join(known)}; got {value!r}; nearest: {nearest(value, known)}"
@@ -43,11 +42,11 @@ class Plan:
 
 def outer_step(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     """Add the gradient of an outer step to the network's parameters; returns the outer loss, detached."""
+    return STEPS[plan.learning](plan, net, pool, seed, step)
+
+
+def _meta(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     drawn = trajectory(pool, plan.steps, plan.remember, seed, step)
-    return STEPS[plan.learning](plan, net, pool, drawn, seed, step)
-
-
-def _meta(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
     fresh = reset_row(net.head.weight, drawn.row, _row(net, seed, step))
     if plan.fast == "head":
         loss = online_head(
@@ -74,8 +73,9 @@ def _unrolled(plan: Plan, net: ANML, drawn: Trajectory, fresh: Tensor) -> Tensor
     return online(loss, start, learned, outer, SGD(plan.rate), order=plan.order)
 
 
-def _sequential(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+def _sequential(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     """A row drawn anew, then plain steps on the trajectory, kept; the outer gradient is that of the network as it is then."""
+    drawn = trajectory(pool, plan.steps, plan.remember, seed, step)
     with torch.no_grad():
         net.head.weight[drawn.row] = _row(net, seed, step)
     moved = [p for n, p in net.named_parameters() if p.requires_grad and (n.startswith("head") or plan.fast == "all")]
@@ -86,14 +86,10 @@ def _sequential(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int,
     return _plain(net, drawn.images, drawn.labels)
 
 
-def _pretrain(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
+def _pretrain(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     """As many images, all drawn at random, in one batch."""
     drawn = trajectory(pool, 0, 2 * plan.steps + plan.remember, seed, step)
     return _plain(net, drawn.images, drawn.labels)
-
-
-def _nothing(plan: Plan, net: ANML, pool: Pool, drawn: Trajectory, seed: int, step: int) -> Tensor:
-    raise UserError("learning=nothing takes no steps; pass steps=0")
 
 
 def _plain(net: ANML, images: Tensor, labels: Tensor) -> Tensor:
@@ -109,5 +105,8 @@ def _row(net: ANML, seed: int, step: int) -> Tensor:
     return drawn.to(net.head.weight)
 
 
-Step = Callable[[Plan, ANML, Pool, Trajectory, int, int], Tensor]
-STEPS: dict[str, Step] = {"meta": _meta, "sequential": _sequential, "pretrain": _pretrain, "nothing": _nothing}
+STEPS: Mapping[str, Callable[[Plan, ANML, Pool, int, int], Tensor]] = {
+    "meta": _meta,
+    "sequential": _sequential,
+    "pretrain": _pretrain,
+}

@@ -50,8 +50,7 @@ def fewshot(
         backward(loss)
         return loss.detach()
 
-    optimizer = torch.optim.Adam(moved or [torch.zeros(1, requires_grad=True)], lr=options["rate"])
-    loop(learner, optimizer, step, run, config, steps)
+    loop(learner, step, run, config, steps)
     scores = []
     for number in range(-(-options["test"]["tasks"] // options["tasks"])):
         one = drawn(test, derived["sampling"], number)
@@ -103,29 +102,21 @@ def answers(learner: nn.Module, one: Episodes, options: Mapping[str, Any]) -> Te
     if options["method"] in ("film", "off"):
         return cnaps(learner, one, options["ways"], adapted=options["method"] == "film")
     rule, steps, order = SGD(options["inner"]["rate"]), options["inner"]["steps"], options["order"]
-    declared = Functional(learner, "*")
+    if options["method"] == "cavia":
+        start: Mapping[str, Tensor] = {"context": one.query[0].new_zeros(options["context"])}
 
-    def task(support: Any, images: Tensor) -> Tensor:
-        if options["method"] == "cavia":
-            start = {"context": images.new_zeros(options["context"])}
-            moved = adapt(
-                lambda fast, b: F.cross_entropy(learner(b[0], fast["context"]), b[1]),
-                start,
-                [support] * steps,
-                rule,
-                order=order,
-                engine="func",
-            )
-            return learner(images, moved["context"])  # type: ignore[no-any-return]
-        moved = adapt(
-            lambda fast, b: F.cross_entropy(declared(fast, b[0]), b[1]),
-            declared.start(),
-            [support] * steps,
-            rule,
-            order=order,
-            engine="func",
-        )
-        return declared(moved, images)  # type: ignore[no-any-return]
+        def call(fast: Mapping[str, Tensor], images: Tensor) -> Any:
+            return learner(images, fast["context"])
+
+    else:
+        call = Functional(learner, "*")
+        start = call.start()
+
+    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+        return F.cross_entropy(call(fast, batch[0]), batch[1])
+
+    def task(support: Any, images: Tensor) -> Any:
+        return call(adapt(loss, start, [support] * steps, rule, order=order, engine="func"), images)
 
     return torch.vmap(task)(one.support, one.query[0])
 

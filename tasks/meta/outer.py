@@ -16,15 +16,13 @@ Step = Callable[[int], Tensor]
 """The number of an outer step to its loss; gradients are left on the parameters."""
 
 
-def loop(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: Step,
-    run: Run,
-    config: Mapping[str, Any],
-    steps: int,
-) -> None:
-    """The outer loop: resumable at every checkpoint, bit for bit, because a step is drawn from its number."""
+def loop(net: nn.Module, step: Step, run: Run, config: Mapping[str, Any], steps: int) -> None:
+    """Adam over all that asks for a gradient: resumable at every checkpoint, bit for bit, for a step is drawn from its number."""
+    moved = [p for p in net.parameters() if p.requires_grad]
+    if not moved:
+        run.rewind(0)
+        return
+    optimizer = torch.optim.Adam(moved, lr=config["meta"]["rate"])
     done = _resume(net, optimizer, run)
     progress, began = Progress(config["title"], max(steps, 1), done=done), time.process_time()
     while done < steps:

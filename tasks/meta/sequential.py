@@ -28,8 +28,7 @@ def sequential(
     part = Pools(found.train.to(device), found.validation.to(device), found.test.to(device), found.divided)
     plan = Plan(**options["plan"])
     steps = 0 if plan.learning == "nothing" else config["steps"]
-    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=options["rate"])
-    loop(net, optimizer, lambda step: outer_step(plan, net, part.train, derived["data"], step), run, config, steps)
+    loop(net, lambda step: outer_step(plan, net, part.train, derived["data"], step), run, config, steps)
     tested = meta_test(net.encode, part, Protocol(**options["test"]), derived["sampling"])
     parameters = sum(p.numel() for p in net.parameters()) - sum(p.numel() for p in net.head.parameters())
     return {

@@ -52,7 +52,6 @@ def waves(
         raise UserError(f"meta.method must be one of {', '.join(METHODS)}; got {options['method']!r}; nearest: {known}")
     size = options["context"] if options["method"] == "cavia" else 0
     net = Recipe(Regressor, {"context": size}, init="pytorch", seed=derived["target"]).build().to(device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=options["rate"])
 
     def step(number: int) -> Tensor:
         drawn = sinusoids(options["tasks"], options["shots"], options["queries"], derived["data"], number)
@@ -61,7 +60,7 @@ def waves(
         nn.utils.clip_grad_value_(net.parameters(), options["clamp"])
         return loss.detach()
 
-    loop(net, optimizer, step, run, config, config["steps"])
+    loop(net, step, run, config, config["steps"])
     asked = options["test"]
     tested = sinusoids(asked["tasks"], options["shots"], asked["points"], derived["sampling"], 0)
     found = losses(net, _to(tested, device), options).detach().double()

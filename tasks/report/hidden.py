@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.report.svg import COLOURS, INK, render
+from tasks.report.svg import COLOURS, INK, document, render
 
 # (row, label, whether some weight was trained); from chance to training everything.
 CHOICES = (
@@ -47,7 +47,7 @@ def hidden(ledger: Sequence[Mapping[str, Any]], key: str = "hidden") -> str | No
         depth.legend(fontsize=7.5, frameon=False)
 
     label = "MNIST: accuracy of masks and signs without training weights, by density, and of BatchNorm alone by depth"
-    return render(key, label, (7.4, 5.6), draw).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return document(render(key, label, (7.4, 5.6), draw))
 
 
 def _bars(ax: Any, chosen: Sequence[tuple[Mapping[str, Any], str, bool]]) -> None:

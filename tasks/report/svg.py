@@ -65,6 +65,11 @@ def render(key: str, label: str, size: tuple[float, float], draw: Callable[[Any]
     return inline(out.getvalue(), key, label)
 
 
+def document(svg: str) -> str:
+    """What `render` made for a page as a file of its own."""
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
 def inline(document: str, key: str, label: str) -> str:
     """An SVG document made fit to stand inside a page; `key` and `label` as in `render`."""
     body = document[document.index("<svg") :]

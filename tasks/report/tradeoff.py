@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasks.report.figures import known
-from tasks.report.svg import COLOURS, INK, render
+from tasks.report.svg import COLOURS, INK, document, render
 
 PREFIX, KNOWN = "tradeoff-", "-known"
 
@@ -70,7 +70,7 @@ def tradeoff(ledger: Sequence[Mapping[str, Any]], key: str = "tradeoff") -> str 
             )
 
     label = "Task inference, lead of the true task, confidence and bits against known-task accuracy"
-    return render(key, label, (7.4, 5.6), draw).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return document(render(key, label, (7.4, 5.6), draw))
 
 
 def _panel(ax: Any, label: str, curves: Sequence[Curve], means: Mapping[str, float], stems: Sequence[str]) -> None:

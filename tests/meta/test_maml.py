@@ -200,3 +200,12 @@ def test_an_operation_without_a_second_derivative_is_named() -> None:
         backward(outer.mean())
     first = maml(loss, {"w": weight}, Episodes(q[None], q[None]), SGD(0.1), order=1, engine="autograd")
     backward(first.mean())
+
+
+def test_another_error_of_the_backward_pass_is_not_taken_for_it() -> None:
+    net, episodes = mlp(), data((4,), 3)
+    declared = Functional(net, "*")
+    outer = maml(loss_of(declared), declared.start(), episodes, SGD(0.1), order=2).mean()
+    backward(outer)
+    with pytest.raises(RuntimeError, match="second time"):
+        backward(outer)

@@ -275,3 +275,9 @@ def test_select_without_a_grid_or_with_an_unknown_metric(
     line = capsys.readouterr().err.splitlines()[-1]  # after the progress of the run that it was looked for in
     assert line.startswith("error: select.metric")
     holds(line, "'accurcy'", "'accuracy'")
+
+
+def test_what_a_kind_refuses_is_one_line(told: Told, data: str, tmp_path: Path) -> None:
+    mask = ["modulator@modulators=topk_table", "modulators.topk.kind.density=1.5"]
+    line = told("train", *TINY, data, *mask, "--root", str(tmp_path))
+    holds(line, "density must be in (0, 1]; got 1.5; pass the share of weights to keep")

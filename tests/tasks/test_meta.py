@@ -25,7 +25,7 @@ from tests.meta import slow
 
 WAVES = ["meta/waves_cavia", "meta/waves_maml"]
 FEW = ["meta/fewshot_maml", "meta/fewshot_cavia", "meta/fewshot_film", "meta/fewshot_off"]
-ARMS = [name for name in experiments() if name.startswith("meta/") and name not in ("meta/base", *WAVES, *FEW)]
+ARMS = [name for name in experiments() if name.startswith("meta/") and name not in (*WAVES, *FEW)]
 SMALL = ["steps=2", "log_every=1", "save_every=1", "device=cpu", "meta.validation=2", "meta.net.width=3"]
 SMALL += ["meta.net.gate_width=2", "meta.plan.steps=3", "meta.plan.remember=4", "meta.test.lengths=[2,3]"]
 SMALL += ["meta.test.shots=3", "meta.test.orders=2", "meta.test.rates.sgd=[0.001,0.01,0.1]"]
