@@ -256,12 +256,25 @@ def by_layer(key: str, label: str, lines: Sequence[Line], looks: Sequence[tuple[
     return render(key, label, (7.4, max(2.2, 0.2 * len(lines) + 0.9)), draw)
 
 
-def histogram(key: str, label: str, values: Sequence[float], colour: str, axis: str) -> str:
-    """How often values occur."""
+BINS = 60
+
+
+def histogram(key: str, label: str, layers: Sequence[Sequence[float]], colour: str, axis: str) -> str:
+    """How often values occur: over all layers, and below it layer by layer, darker where more of a layer's values lie."""
+    values = [v for layer in layers for v in layer]
+    low, high = min(values), max(values)
+    width = (high - low) / BINS or 1.0
+    shares = [[0.0] * BINS for _ in layers]
+    for share, layer in zip(shares, layers, strict=True):
+        for v in layer:
+            share[min(int((v - low) / width), BINS - 1)] += 1 / len(layer)
 
     def draw(figure: Any) -> None:
-        ax = figure.add_subplot()
-        ax.set(xlabel=axis, yticks=[])
-        ax.hist(values, bins=60, color=colour)
+        whole, by_layer = figure.subplots(2, 1, sharex=True)
+        whole.set(yticks=[])
+        whole.hist(values, bins=BINS, range=(low, low + BINS * width), color=colour)
+        extent = (low, low + BINS * width, len(layers) + 0.5, 0.5)
+        by_layer.imshow(shares, cmap=RAMP, aspect="auto", interpolation="none", extent=extent)
+        by_layer.set(xlabel=axis, ylabel="layer", yticks=sorted({1, len(layers)}))
 
-    return render(key, label, (3.05, 1.9), draw)
+    return render(key, label, (3.05, 3.0), draw)

@@ -13,7 +13,7 @@ MOST_PICTURES = 24
 MEASURES = {
     "density": "share of weights kept",
     "sign_agreement": "share of signs as at the start",
-    "distance": "distance from the start, lengths of the start",
+    "distance": "distance moved, lengths of the start",
     "near_zero": "share of gains below .01",
 }
 
@@ -86,14 +86,17 @@ def gammas(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
         found = run.result.get("analysis") or {}
         if not found.get("gammas"):
             continue
-        values = [g for layer in found["gammas"].values() for g in layer]
-        svg = figures.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}", values, looks_of(runs)[i][0], "gain")
+        gains, colour = list(found["gammas"].values()), looks_of(runs)[i][0]
+        svg = figures.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}, layer by layer", gains, colour, "gain")
         note = (
             f"{percent(found['near_zero_share'])} % below .01; setting them to zero costs {100 * found['zeroed_cost']:.2f} "
             f"points, as many others {100 * found['random_zeroed_cost']:.2f}."
         )
-        panels.append(Panel(names[i], looks_of(runs)[i][0], svg, note))
-    caption = "The gains of all norms after training: a peak at zero is units that were switched off."
+        panels.append(Panel(names[i], colour, svg, note))
+    caption = (
+        "The gains of all norms after training, and below them layer by layer from the input to the output: a peak at zero is "
+        "units that were switched off."
+    )
     return Section("gammas", "Gains of the norms", caption, tuple(panels)) if panels else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.report import write
+from tasks.report import figures, write
 from tasks.report.figures import _spread
 from tasks.report.svg import render, styles
 from tests.tasks.test_report import Page, make_run
@@ -56,3 +56,10 @@ def test_runs_with_little_to_show_still_make_a_page(case: str, tmp_path: Path) -
     assert {h["id"] for h in page.every("h2")} == {"h-results", "h-again", *(f"h-{key}" for key in expected)}
     if metrics is LOSS_ONLY:
         assert "training loss" in page.words
+
+
+def test_a_histogram_shows_every_layer_and_stands_for_one_value_too() -> None:
+    one = figures.histogram("gains", "Gains", [[0.0, 1.0], [0.5, 0.5, 2.0]], "#0072B2", "gain")
+    assert one.count("<image") == 1
+    assert one != figures.histogram("gains", "Gains", [[0.0, 1.0, 0.5], [0.5, 2.0]], "#0072B2", "gain")
+    assert "<svg" in figures.histogram("gains", "Gains", [[1.0, 1.0]], "#0072B2", "gain")
