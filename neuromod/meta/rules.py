@@ -31,7 +31,7 @@ class SGD:
         """The tensors after a step along their gradients, and what is remembered of it."""
         if self.momentum:
             gradients = memory = {name: self.momentum * memory[name] + g for name, g in gradients.items()}
-        return {name: w - _of(self.rate, name) * gradients[name] for name, w in fast.items()}, memory
+        return {name: _less(w, self.rate, name, gradients[name]) for name, w in fast.items()}, memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,11 @@ class Adam:
 
 
 Rule = SGD | Adam
+
+
+def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:
+    # A number is a factor inside the subtraction: one pass over the tensor, and one in its derivative.
+    return w - rate[name] * gradient if isinstance(rate, Mapping) else torch.sub(w, gradient, alpha=rate)
 
 
 def _of(rate: Rate, name: str) -> Any:

@@ -82,8 +82,9 @@ def meta_test(encode: Callable[[Tensor], Tensor], pools: Pools, protocol: Protoc
     for name, rates in protocol.rates.items():
         chosen = choose_rate(checked, max(some), name, rates, protocol.orders, seed)
         result[name] = chosen | _summed(trajectories(tested, orders, lengths, name, [chosen["rate"]], seed))
-    rate = result["sgd"]["rate"]
-    result["iid"] = {"rate": rate} | _summed(trajectories(tested, orders, lengths, "sgd", [rate], seed, shuffled=True))
+    mixed = choose_rate(checked, max(some), "sgd", protocol.rates["sgd"], protocol.orders, seed, shuffled=True)
+    oracle = trajectories(tested, orders, lengths, "sgd", [mixed["rate"]], seed, shuffled=True)
+    result["iid"] = mixed | _summed(oracle)
     penalty = choose_penalty(checked, drawn_orders(len(pools.validation), max(some), 1, seed)[0])
     result |= closed_heads(tested, orders, lengths, penalty)
     return result
@@ -139,11 +140,19 @@ def right(head: Head, features: Tensor, labels: Tensor) -> float:
 
 
 def choose_rate(
-    encoded: Encoded, length: int, optimiser: str, rates: Sequence[float], orders: int, seed: int
+    encoded: Encoded,
+    length: int,
+    optimiser: str,
+    rates: Sequence[float],
+    orders: int,
+    seed: int,
+    *,
+    shuffled: bool = False,
 ) -> dict[str, Any]:
     """The rate that is best on validation classes after ``length`` of them, and the whole sweep; a warning at its edge."""
     drawn = drawn_orders(len(encoded.features), length, orders, seed)
-    sweep = trajectories(encoded, drawn, [length], optimiser, rates, seed)["test"].mean((0, 1)).tolist()
+    found = trajectories(encoded, drawn, [length], optimiser, rates, seed, shuffled=shuffled)
+    sweep = found["test"].mean((0, 1)).tolist()
     best = max(range(len(rates)), key=lambda i: sweep[i])
     edge = best in (0, len(rates) - 1)
     if edge:
