@@ -9,11 +9,12 @@ from neuromod.meta import BatchNorm
 
 
 class Few(nn.Module):
-    """Four blocks of a 3x3 convolution, a norm, ReLU and a pool by 2, then a linear layer (Vinyals et al. 2016; Finn et al. 2017).
+    """Four blocks of a 3x3 convolution, a norm, a pool by 2 and ReLU, then a linear layer (Vinyals et al. 2016; Finn et al. 2017).
 
     Images (B, C, 28, 28) to logits (B, outputs), or with ``outputs=0`` to features. ``norm="batch"`` takes the statistics of each
     batch, in training and in test: published numbers of MAML are transductive in this way. ``norm="instance"`` knows one image
-    at a time. With ``context=n`` a context of n numbers scales and shifts the third block (CAVIA, Zintgraf et al. 2019).
+    at a time. With ``context=n`` n numbers scale and shift the third block before its ReLU (CAVIA, Zintgraf et al. 2019; gains
+    are 1 + what the context gives).
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Few(nn.Module):
         blocks: list[nn.Module] = []
         for inputs in (shape[0], width, width, width):
             made = BatchNorm(width) if norm == "batch" else nn.InstanceNorm2d(width, affine=True)
-            blocks.append(nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), made, nn.ReLU()))
+            blocks.append(nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), made))
         self.blocks = nn.ModuleList(blocks)
         self.pool = nn.MaxPool2d(2)
         self.film = nn.Linear(context, 2 * width) if context else None
@@ -38,6 +39,7 @@ class Few(nn.Module):
             x = self.pool(block(x))
             if number == 2 and self.film is not None and context is not None:
                 gain, shift = self.film(context).chunk(2)
-                x = torch.relu((1 + gain)[:, None, None] * x + shift[:, None, None])
+                x = (1 + gain)[:, None, None] * x + shift[:, None, None]
+            x = torch.relu(x)
         logits: Tensor = self.head(x.flatten(1))
         return logits
