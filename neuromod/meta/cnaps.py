@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromod.errors import RefusedError
 from neuromod.meta.closed import class_means
 from neuromod.meta.maml import Episodes
 
@@ -25,12 +26,26 @@ def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapt
     ``encode(images, condition=support images)`` gives features (B, D): a `Modulated` whose source reads a support set
     (``Hypernet("condition", code=(None, ...))``), for example FiLM over a frozen network. ``adapted=False`` calls it without a
     condition. The head is `prototypes` in the place of the paper's generated one.
+    RefusedError for a support set without an image of one of the classes.
     """
     (support, labels), (query, _) = episodes
     found = []
+    _check_classes(labels, classes)
     for task in range(len(support)):
         said = {"condition": support[task]} if adapted else {}
         features = encode(torch.cat([support[task], query[task]]), **said)
         known, asked = features[: len(support[task])], features[len(support[task]) :]
         found.append(prototypes(known, labels[task], asked, classes))
     return torch.stack(found)
+
+
+def _check_classes(labels: Tensor, classes: int) -> None:
+    for task, row in enumerate(labels):
+        counts = torch.bincount(row, minlength=classes)
+        if len(counts) > classes or not counts.all():
+            got = (
+                f"labels {row.min()}..{row.max()}" if len(counts) > classes else f"none of class {int(counts.argmin())}"
+            )
+            raise RefusedError(
+                f"a support set shows each of its {classes} classes; got {got} in task {task}; draw it class by class"
+            )

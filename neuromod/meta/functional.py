@@ -31,6 +31,10 @@ class Functional:
         self.slow = tuple(name for name, _ in net.named_parameters() if name not in self.fast)
         self.plastic = self.fast if plastic is None else _names(net, plastic)
 
+    def deployed(self) -> "Functional":
+        """The same network as a function of what is plastic: the fast set of the loop at meta-test."""
+        return Functional(self.net, self.plastic)
+
     def start(self) -> dict[str, Tensor]:
         """The fast tensors as they are before the first inner step: the module's own parameters."""
         own = dict(self.net.named_parameters())

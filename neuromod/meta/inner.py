@@ -9,7 +9,6 @@ Two engines compute the same. ``func`` (`torch.func`) can be mapped over tasks b
 is not finite and can recompute its steps in the backward pass, so that memory does not grow with their activations.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -35,18 +34,21 @@ def adapt(
     order: int,
     engine: Engine = "autograd",
     recompute: bool = False,
+    history: list[Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The fast tensors after one step of ``rule`` on each batch.
 
     ``recompute`` keeps of each step its tensors alone and computes the rest again in the backward pass. RefusedError for an
     order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine ``autograd``, a loss that is not finite.
+    Inside `torch.vmap` no number can be looked at: the engine ``func`` adds its inner losses to ``history``, and `check_finite`
+    looks at them afterwards (`maml` does).
     """
     _check(order, engine, recompute)
     moved, memory = dict(fast), rule.start(fast)
     if engine == "autograd":
         moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
     for number, batch in enumerate(batches):
-        moved, memory = _step(loss, moved, batch, rule, memory, number, order, engine, recompute)
+        moved, memory = _step(loss, moved, batch, rule, memory, number, order, engine, recompute, history)
     return moved
 
 
@@ -60,13 +62,16 @@ def _step(
     order: int,
     engine: Engine,
     recompute: bool,
+    history: list[Tensor] | None,
 ) -> tuple[dict[str, Tensor], Any]:
     def step(fast: dict[str, Tensor], memory: Any) -> tuple[dict[str, Tensor], Any]:
         if engine == "func":
-            gradients, _ = grad_and_value(loss)(fast, batch)
+            gradients, value = grad_and_value(loss)(fast, batch)
+            if history is not None:
+                history.append(value.detach())
         else:
             value = loss(fast, batch)
-            _check_finite(value, number, rule)
+            check_finite(value.detach()[None], rule, number)
             taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, materialize_grads=True)
             gradients = dict(zip(fast, taken, strict=True))
         if order == 1:
@@ -110,9 +115,15 @@ def _check(order: int, engine: str, recompute: bool) -> None:
         )
 
 
-def _check_finite(value: Tensor, number: int, rule: Rule) -> None:
-    if not math.isfinite(float(value.detach())):
-        rate = "learned rates" if isinstance(rule.rate, Mapping) else rule.rate
-        raise RefusedError(
-            f"the inner loss must stay finite; got {float(value.detach())} at step {number} with rate {rate}; lower the rate"
-        )
+def check_finite(losses: Tensor, rule: Rule, first: int = 0) -> None:
+    """Refuse inner losses (K,) of steps from number ``first``, or (T, K) of tasks side by side, that are not finite."""
+    if bool(losses.isfinite().all()):
+        return
+    rows = torch.atleast_2d(losses)
+    broken = ~rows.isfinite()
+    column = int(broken.any(0).nonzero()[0])
+    value, rate = rows[broken[:, column], column][0], rule.rate
+    said = "learned rates" if isinstance(rate, Mapping) else rate
+    raise RefusedError(
+        f"the inner loss must stay finite; got {float(value)} at step {first + column} with rate {said}; lower the rate"
+    )

@@ -10,7 +10,6 @@
 The fast set is what the loss takes (`neuromod.meta.Functional` declares it); all else is slow.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.meta.inner import Engine, Loss, adapt
+from neuromod.meta.inner import Engine, Loss, adapt, check_finite
 from neuromod.meta.rules import Rule, Tensors
 
 
@@ -39,21 +38,27 @@ def maml(
     order: int,
     engine: Engine = "func",
     recompute: bool = False,
+    judge: Loss | None = None,
 ) -> Tensor:
     """Query losses (T,) after ``steps`` steps on the support set of each task, every task from the same ``fast`` tensors.
 
-    Their mean is the outer loss. By the engine ``func`` all tasks run in one call; by ``autograd`` one after the other.
+    Their mean is the outer loss. With ``judge(fast, query)`` its outputs (T, ...) come in their place: logits, for accuracies.
+    By the engine ``func`` all tasks run in one call; by ``autograd`` one after the other. RefusedError where an inner loss is
+    not finite.
     """
     _check(steps)
 
-    def task(episode: Episodes) -> Tensor:
-        batches = [episode.support] * steps
-        adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
-        return loss(adapted, episode.query)
+    def task(episode: Episodes) -> tuple[Tensor, Tensor]:
+        batches, history = [episode.support] * steps, list[Tensor]()
+        adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute, history=history)
+        judged = (judge or loss)(adapted, episode.query)
+        return judged, torch.stack(history) if history else judged.new_zeros(0)
 
-    if engine == "func":
-        return torch.vmap(task, randomness="different")(episodes)
-    return torch.stack([task(episode) for episode in _apart(episodes)])
+    if engine == "autograd":
+        return torch.stack([task(episode)[0] for episode in _apart(episodes)])
+    found, history = torch.vmap(task, randomness="different")(episodes)
+    check_finite(history, rule)
+    return found
 
 
 def cavia(
@@ -66,13 +71,14 @@ def cavia(
     order: int,
     like: Tensor,
     engine: Engine = "func",
+    judge: Loss | None = None,
 ) -> Tensor:
     """Query losses (T,) where each task moves a context of ``size`` numbers from zero, ``loss({"context": c}, batch)``.
 
     No weight is copied for a task, so all tasks share every product with the slow weights. ``like`` gives dtype and device.
     """
     start = {"context": like.new_zeros(size)}
-    return maml(loss, start, episodes, rule, steps=steps, order=order, engine=engine)
+    return maml(loss, start, episodes, rule, steps=steps, order=order, engine=engine, judge=judge)
 
 
 def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int) -> dict[str, Tensor]:
@@ -80,10 +86,13 @@ def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int)
     _check(steps)
     start = {name: w.detach() for name, w in fast.items()}
 
-    def task(support: Any) -> dict[str, Tensor]:
-        return adapt(loss, start, [support] * steps, rule, order=1, engine="func")
+    def task(support: Any) -> tuple[dict[str, Tensor], Tensor]:
+        history: list[Tensor] = []
+        ends = adapt(loss, start, [support] * steps, rule, order=1, engine="func", history=history)
+        return ends, torch.stack(history) if history else next(iter(ends.values())).new_zeros(0)
 
-    ends: Mapping[str, Tensor] = torch.vmap(task, randomness="different")(supports)
+    ends, history = torch.vmap(task, randomness="different")(supports)
+    check_finite(history, rule)
     return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
 
 

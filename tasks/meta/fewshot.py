@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Recipe, Target
-from neuromod.meta import SGD, Episodes, Functional, adapt, backward, cnaps
+from neuromod.meta import SGD, Episodes, Functional, backward, cavia, cnaps, maml
 from tasks.data import ImageSet
 from tasks.errors import UserError, nearest
 from tasks.meta.outer import loop
@@ -101,24 +101,24 @@ def answers(learner: nn.Module, one: Episodes, options: Mapping[str, Any]) -> Te
     """Logits (T, Q, ways) of the query sets after adaptation."""
     if options["method"] in ("film", "off"):
         return cnaps(learner, one, options["ways"], adapted=options["method"] == "film")
-    rule, steps, order = SGD(options["inner"]["rate"]), options["inner"]["steps"], options["order"]
+    told: dict[str, Any] = {"steps": options["inner"]["steps"], "order": options["order"]}
+    rule = SGD(options["inner"]["rate"])
     if options["method"] == "cavia":
-        start: Mapping[str, Tensor] = {"context": one.query[0].new_zeros(options["context"])}
 
-        def call(fast: Mapping[str, Tensor], images: Tensor) -> Any:
-            return learner(images, fast["context"])
+        def by_context(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+            return F.cross_entropy(learner(batch[0], fast["context"]), batch[1])
 
-    else:
-        call = Functional(learner, "*")
-        start = call.start()
+        def asked(fast: Mapping[str, Tensor], batch: Any) -> Any:
+            return learner(batch[0], fast["context"])
 
-    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
-        return F.cross_entropy(call(fast, batch[0]), batch[1])
+        like = next(learner.parameters())
+        return cavia(by_context, options["context"], one, rule, like=like, judge=asked, **told)
+    declared = Functional(learner, "*")
 
-    def task(support: Any, images: Tensor) -> Any:
-        return call(adapt(loss, start, [support] * steps, rule, order=order, engine="func"), images)
+    def by_weights(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+        return F.cross_entropy(declared(fast, batch[0]), batch[1])
 
-    return torch.vmap(task)(one.support, one.query[0])
+    return maml(by_weights, declared.start(), one, rule, judge=lambda fast, batch: declared(fast, batch[0]), **told)
 
 
 def pretrain(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) -> None:

@@ -1,9 +1,10 @@
 """A support set that adapts a frozen network, and its class means as a head."""
 
+import pytest
 import torch
 from torch import nn
 
-from neuromod import Affine, Hypernet, Modulated, Modulator, Target
+from neuromod import Affine, Hypernet, Modulated, Modulator, RefusedError, Target
 from neuromod.meta import Episodes, cnaps, prototypes
 from tests.meta.nets import draw, filled
 
@@ -59,3 +60,11 @@ def test_the_order_of_a_support_set_is_nothing_and_its_members_are_something() -
     assert torch.allclose(cnaps(model, turned, WAYS), cnaps(model, episodes, WAYS))
     other = Episodes((support.roll(1, 0), labels), query)
     assert not torch.allclose(cnaps(model, other, WAYS), cnaps(model, episodes, WAYS), atol=0.1)
+
+
+def test_a_support_set_without_a_class_is_refused() -> None:
+    model, ((images, labels), query) = film(moved=False), some()
+    for row, got in (([0, 1, 0, 1, 0, 1], "none of class 2"), ([0, 1, 2, 3, 1, 2], r"labels 0\.\.3")):
+        told = Episodes((images, torch.stack([labels[0], torch.tensor(row)])), query)
+        with pytest.raises(RefusedError, match=f"its 3 classes; got {got} in task 1; draw it class by class"):
+            cnaps(model, told, WAYS)

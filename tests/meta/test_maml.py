@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, RefusedError, Table, Target, Threshold
-from neuromod.meta import SGD, Adam, Episodes, Functional, backward, cavia, maml, reptile
+from neuromod.meta import SGD, Adam, Episodes, Functional, adapt, backward, cavia, maml, reptile
+from neuromod.meta.inner import Engine
 from tests.meta import slow
 from tests.meta.nets import conv, draw, filled, forward_of, gradients, mlp, same, tensors_of
 
@@ -183,8 +184,42 @@ def test_mistakes_are_told_in_one_line() -> None:
     with pytest.raises(RefusedError, match=r"'4\.bias' has none"):
         maml(loss, start, episodes, SGD({"4.weight": torch.ones(())}), order=2)
     wild = Functional(mlp(), "*")
-    with pytest.raises(RefusedError, match=r"finite; got (nan|inf) at step \d+ with rate 1e\+308"):
-        maml(loss_of(wild), wild.start(), episodes, SGD(1e308), steps=5, order=1, engine="autograd")
+    engines: tuple[Engine, ...] = ("autograd", "func")
+    for engine in engines:
+        with pytest.raises(RefusedError, match=r"finite; got (nan|inf) at step \d+ with rate 1e\+308"):
+            maml(loss_of(wild), wild.start(), episodes, SGD(1e308), steps=5, order=1, engine=engine)
+    with pytest.raises(RefusedError, match="at step 2 with rate"):
+        adapt(loss_of(wild), wild.start(), [first(episodes, step == 2) for step in range(4)], SGD(0.1), order=1)
+    x, y = episodes.support
+    spoilt = Episodes((x.index_fill(0, torch.tensor(1), torch.nan), y), episodes.query)
+    with pytest.raises(RefusedError, match=r"got nan at step 0 with rate 0\.1"):
+        maml(loss_of(wild), wild.start(), spoilt, SGD(0.1), steps=3, order=2)
+    with pytest.raises(RefusedError, match="finite"):
+        reptile(loss_of(wild), wild.start(), episodes.support, SGD(1e308), steps=5)
+
+
+def first(episodes: Episodes, spoilt: bool) -> tuple[Tensor, Tensor]:
+    """The support set of the first task, or one whose inputs are no numbers."""
+    x, y = episodes.support
+    return x[0] * (torch.nan if spoilt else 1.0), y[0]
+
+
+def test_what_is_plastic_is_what_is_fast_when_deployed() -> None:
+    net = mlp()
+    declared = Functional(net, "*", plastic="4.*")
+    assert declared.deployed().fast == declared.plastic == ("4.weight", "4.bias")
+    assert Functional(net, "4.*").deployed().fast == ("4.weight", "4.bias")
+    x, moved = draw(2, 4), {n: p + 1 for n, p in declared.deployed().start().items()}
+    assert torch.equal(declared.deployed()(moved, x), declared(declared.start() | moved, x))
+
+
+def test_outputs_can_be_asked_for_in_the_place_of_losses() -> None:
+    declared, episodes = Functional(mlp(), "*"), data((4,), 3)
+    found = maml(
+        loss_of(declared), declared.start(), episodes, SGD(0.1), order=1, judge=lambda fast, q: declared(fast, q[0])
+    )
+    expected = adapt(loss_of(declared), declared.start(), [tuple(p[1] for p in episodes.support)], SGD(0.1), order=1)
+    assert torch.allclose(found[1], declared(expected, episodes.query[0][1]), rtol=1e-12)
 
 
 def test_an_operation_without_a_second_derivative_is_named() -> None:
