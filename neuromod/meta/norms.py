@@ -64,14 +64,16 @@ def exact(net: nn.Module) -> nn.Module:
 
     A `BatchNorm` comes to take the statistics of its batch; one in evaluation mode, with running statistics, is exact and stays.
     """
-    copy = deepcopy(net)
-    for name, module in list(copy.named_modules()):
+    copy, made = deepcopy(net), dict[nn.Module, nn.Module]()
+    # A norm that stands in two places is one norm in both.
+    for name, module in list(copy.named_modules(remove_duplicate=False)):
         if not _inexact(module):
             continue
+        new = made.setdefault(module, _exact(module))
         if not name:
-            return _exact(module)
+            return new
         parent, _, leaf = name.rpartition(".")
-        setattr(copy.get_submodule(parent), leaf, _exact(module))
+        setattr(copy.get_submodule(parent), leaf, new)
     return copy
 
 

@@ -78,6 +78,15 @@ def test_norms_are_found_wherever_they_are() -> None:
     Functional(kept, "*")
 
 
+def test_a_norm_that_stands_in_two_places_stays_one() -> None:
+    norm = nn.LayerNorm(4)
+    net = nn.Sequential(nn.Linear(4, 4), norm, nn.Linear(4, 4), norm)
+    made = exact(net)
+    check_exact(made)
+    assert made[1] is made[3] is not norm
+    assert [n for n, _ in made.named_parameters()] == [n for n, _ in net.named_parameters()]
+
+
 def test_exact_norms_normalise() -> None:
     x = draw(8, 3, 4, 4) * 3 + 1
     assert torch.allclose(BatchNorm(3).double()(x), F.batch_norm(x, None, None, training=True))
