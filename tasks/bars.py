@@ -92,7 +92,10 @@ def load_bars(path: str | PathLike[str]) -> dict[str, Entry]:
 
 
 def _check_above(made: Entry, before: Mapping[str, Entry]) -> None:
-    """A bar above another row needs that row before its own, and of the same metric and seeds."""
+    """A bar above another row needs that row before its own, of the same seeds and of a metric of the same name.
+
+    Two heads or two routers may stand side by side: names are those at the end, ``test_mean.-1`` of ``meta.iid.test_mean.-1``.
+    """
     if made.above is None:
         return
     other = None if made.above == made.row else before.get(made.above)
@@ -100,10 +103,18 @@ def _check_above(made: Entry, before: Mapping[str, Entry]) -> None:
         known = [row for row in before if row != made.row]
         rule = f"{made.row}.bar: above names a row that stands before it"
         raise UserError(f"{rule}; got {made.above!r}; nearest: {nearest(made.above, known)}")
-    for field, ours, theirs in (("metric", made.metric, other.metric), ("seeds", made.seeds, other.seeds)):
-        if ours != theirs:
-            rule = f"{made.row}.bar: a row above another has its {field}"
-            raise UserError(f"{rule}; got {ours!r}, {made.above} has {theirs!r}; correct one")
+    if _last_name(made.metric) != _last_name(other.metric):
+        rule = f"{made.row}.bar: a row above another has a metric of its name"
+        raise UserError(f"{rule}; got {made.metric!r}, {made.above} has {other.metric!r}; correct one")
+    if made.seeds != other.seeds:
+        rule = f"{made.row}.bar: a row above another has its seeds"
+        raise UserError(f"{rule}; got {made.seeds!r}, {made.above} has {other.seeds!r}; correct one")
+
+
+def _last_name(metric: str) -> str:
+    """The last name of a dotted metric, with the place in a list where there is one."""
+    *_, name, last = ["", *metric.split(".")]
+    return f"{name}.{last}" if last.lstrip("-").isdigit() else last
 
 
 def entry(row: str, fields: Any) -> Entry:

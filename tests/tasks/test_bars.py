@@ -51,6 +51,8 @@ def test_a_bar_may_be_above_another_row(tmp_path):
     alone = write_bars(tmp_path, BARS + ABOVE.replace(", above: plain", ""))["more"]
     assert alone.verdict(0.2) == "held"
     assert str(more.bar) == ">= 0.1 above plain"
+    other = write_bars(tmp_path, BARS + ABOVE.replace("metric: accuracies", "metric: other.accuracies"))["more"]
+    assert other.metric == "other.accuracies.-1"
     assert more.sha256 != alone.sha256
 
 
@@ -64,7 +66,8 @@ def test_the_hash_of_an_entry_without_it_is_what_it_was(tmp_path):
         ("above: plain", "above: plane", "more.bar: above names a row that stands before it; got 'plane'.*'plain'"),
         ("above: plain", "above: more", "got 'more'"),
         ("above: plain", "above: 3", "more.bar: above must be text; got 3"),
-        ("metric: accuracies.-1", "metric: accuracy", "has its metric; got 'accuracy', plain has 'accuracies.-1'"),
+        ("metric: accuracies.-1", "metric: accuracy", "of its name; got 'accuracy', plain has 'accuracies.-1'"),
+        ("metric: accuracies.-1", "metric: other.accuracies.0", "a metric of its name"),
         ("seeds: [0]", "seeds: [0, 1]", "has its seeds"),
     ],
 )
