@@ -59,9 +59,7 @@ def execute(
         if run.finished:
             return run.folder
         if run.resumed and run.resumed.elsewhere:
-            print(
-                f"note: goes on at step {run.resumed.step} under other code than it began with ({run.resumed.began[:10]})"
-            )
+            print(run.resumed)
         began = time.process_time()
         learner = make_learner(config, target, stream, derived, bank).to(device)
         outcome = _train(config, learner, stream, run, derived["data"], jobs, held)

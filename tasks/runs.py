@@ -45,6 +45,9 @@ class Resumed:
         """Whether the code may differ from the one that the run began with."""
         return self.commit != self.began or self.dirty is not False
 
+    def __str__(self) -> str:
+        return f"note: goes on at step {self.step} under other code than it began with ({self.began[:10]})"
+
 
 @dataclass
 class Run:

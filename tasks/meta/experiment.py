@@ -42,6 +42,8 @@ def execute_meta(config: Mapping[str, Any], *, root: Path, command: Sequence[str
     with Run.open(root, slug, recorded, "meta", list(command), device=device.type) as run:
         if run.finished:
             return run.folder
+        if run.resumed and run.resumed.elsewhere:
+            print(run.resumed)
         began = time.process_time()
         made = KINDS[kind](config, images, run, seeds(config["seed"]), device)
         run.finish(
