@@ -44,7 +44,7 @@ def sgd(
             y = labels[..., start:end] if many else labels[None, start:end]
             found = _block(f, y, weight, bias, rates)
             scaled = found * rates[:, None, None]
-            weight -= scaled.transpose(1, 2) @ f
+            weight.baddbmm_(scaled.transpose(1, 2), f.expand(len(rates), -1, -1), alpha=-1)
             bias -= scaled.sum(1)
             start = end
         yield stop, Head(weight.clone(), bias.clone())
