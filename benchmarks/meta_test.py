@@ -53,7 +53,9 @@ def run(*, quick: bool = False) -> Report:
             samples.bar("SGD: dual form / the two products of matrices that it can't do without", "dual", "products"),
             loops.bar("SGD, eight rates: eight textbook loops / one recursion", "eight loops", "eight", 15, ">="),
             samples.bar("Adam: textbook loop / ours", "adam loop", "adam", 4, ">="),
-            samples.bar("Adam: textbook loop / the bytes that a step moves, at the rate of a copy", "adam loop", "moves"),
+            samples.bar(
+                "Adam: textbook loop / the bytes that a step moves, at the rate of a copy", "adam loop", "moves"
+            ),
             samples.bar("Adam: ours / these bytes", "adam", "moves", 1.1),
         ),
         fixed,

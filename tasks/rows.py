@@ -11,6 +11,7 @@ from tasks.files import write_atomic
 from tasks.ledger import Row, load_ledger, record
 from tasks.ledger import check as problems_of
 from tasks.ledger_page import render
+from tasks.report.buys import buys
 from tasks.report.hidden import hidden
 from tasks.report.tradeoff import tradeoff
 
@@ -31,7 +32,7 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
 def write_pages(results: Path) -> None:
     """The pages that are generated from the ledger: README.md, and the pictures whose rows it has."""
     bars, rows = load_bars(results / "bars.yaml"), load_ledger(results / "ledger.json")
-    for name, drawn in {"tradeoff": tradeoff(rows), "hidden": hidden(rows)}.items():
+    for name, drawn in {"tradeoff": tradeoff(rows), "hidden": hidden(rows), "buys": buys(rows)}.items():
         if drawn is not None:
             write_atomic(results / f"{name}.svg", drawn)
     write_atomic(results / "README.md", render(rows, bars))

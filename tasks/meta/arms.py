@@ -22,7 +22,8 @@ FAST = {"all": ("pn.*", "head.*"), "head": ("head.*",)}
 class Plan:
     """An arm: ``learning`` meta-learns, alternates without differentiation, pretrains, or does nothing.
 
-    ``fast`` says what the inner loop moves, ``order`` how it is differentiated, ``rate`` and ``steps`` how it runs.
+    ``fast`` says what the inner loop moves, ``order`` how it is differentiated, ``rate`` and ``steps`` how it runs; ``reset``
+    draws the head's row of the class anew before each trajectory ("zapping").
     """
 
     learning: str
@@ -31,6 +32,7 @@ class Plan:
     rate: float
     steps: int
     remember: int
+    reset: bool = True
 
     def __post_init__(self) -> None:
         for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, tuple(FAST))):
@@ -47,7 +49,9 @@ def outer_step(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tenso
 
 def _meta(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     drawn = trajectory(pool, plan.steps, plan.remember, seed, step)
-    fresh = reset_row(net.head.weight, drawn.row, _row(net, seed, step))
+    fresh = net.head.weight
+    if plan.reset:
+        fresh = reset_row(fresh, drawn.row, _row(net, seed, step))
     if plan.fast == "head":
         loss = online_head(
             net.encode, Head(fresh, net.head.bias), drawn.images, drawn.labels, drawn.steps, plan.rate, order=plan.order
@@ -76,8 +80,9 @@ def _unrolled(plan: Plan, net: ANML, drawn: Trajectory, fresh: Tensor) -> Tensor
 def _sequential(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
     """A row drawn anew, then plain steps on the trajectory, kept; the outer gradient is that of the network as it is then."""
     drawn = trajectory(pool, plan.steps, plan.remember, seed, step)
-    with torch.no_grad():
-        net.head.weight[drawn.row] = _row(net, seed, step)
+    if plan.reset:
+        with torch.no_grad():
+            net.head.weight[drawn.row] = _row(net, seed, step)
     moved = [p for n, p in net.named_parameters() if p.requires_grad and (n.startswith("head") or plan.fast == "all")]
     for i in range(drawn.steps):
         loss = F.cross_entropy(net(drawn.images[i : i + 1]), drawn.labels[i : i + 1])

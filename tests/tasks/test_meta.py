@@ -154,10 +154,11 @@ def network(gate: str = "learned") -> ANML:
 @pytest.mark.parametrize("gate", ["learned", "binary", "none", "static"])
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("fast", ["all", "head"])
+@pytest.mark.parametrize("reset", [True, False])
 def test_a_meta_step_is_the_loop_written_down(
-    fast: str, order: int, gate: str, monkeypatch: pytest.MonkeyPatch
+    reset: bool, fast: str, order: int, gate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net, some, asked = network(gate), pool(), plan(fast=fast, order=order)
+    net, some, asked = network(gate), pool(), plan(fast=fast, order=order, reset=reset)
     monkeypatch.setattr(Pool, "seen", lambda self, index: self.images[index].double() / 255)
     loss = outer_step(asked, net, some, seed=5, step=2)
     drawn = trajectory(some, 3, 4, seed=5, step=2)
@@ -168,7 +169,9 @@ def test_a_meta_step_is_the_loop_written_down(
 
     from tasks.meta.arms import _row
 
-    replaced = {**tensors, "head.weight": slow.replace_row(tensors["head.weight"], drawn.row, _row(net, 5, 2))}
+    replaced = dict(tensors)
+    if reset:
+        replaced["head.weight"] = slow.replace_row(tensors["head.weight"], drawn.row, _row(net, 5, 2))
     moves = {n: t for n, t in replaced.items() if n.startswith("head") or (fast == "all" and n.startswith("pn"))}
     still = {n: t for n, t in replaced.items() if n not in moves}
     batches = [(drawn.images[i : i + 1], drawn.labels[i : i + 1]) for i in range(3)]
@@ -181,15 +184,17 @@ def test_a_meta_step_is_the_loop_written_down(
         assert float((got - expected).abs().max()) <= 1e-9 * max(float(expected.abs().max()), 1e-3), name
 
 
-def test_the_sequential_arm_moves_the_network_as_plain_steps_do() -> None:
+@pytest.mark.parametrize("reset", [True, False])
+def test_the_sequential_arm_moves_the_network_as_plain_steps_do(reset: bool) -> None:
     net, some = network("none").float(), pool()
     twin = network("none").float()
-    outer_step(plan(learning="sequential"), net, some, seed=5, step=2)
+    outer_step(plan(learning="sequential", reset=reset), net, some, seed=5, step=2)
     drawn = trajectory(some, 3, 4, seed=5, step=2)
     from tasks.meta.arms import _row
 
-    with torch.no_grad():
-        twin.head.weight[drawn.row] = _row(twin, 5, 2)
+    if reset:
+        with torch.no_grad():
+            twin.head.weight[drawn.row] = _row(twin, 5, 2)
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for i in range(3):
         optimizer.zero_grad()

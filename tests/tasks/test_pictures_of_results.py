@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tasks.bars import load_bars
+from tasks.report.buys import ARMS, FEATURES, HEADS, buys
 from tasks.report.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
 from tasks.report.tradeoff import recipes, tradeoff
 
@@ -56,3 +57,19 @@ def test_the_picture_of_what_is_hidden_names_rows_that_are_written_down() -> Non
     assert {*(name for name, _, _ in CHOICES), *DENSITIES.values(), *DEPTHS.values(), *RANDOM.values()} <= set(bars)
     ledger = json.loads((RESULTS / "ledger.json").read_text())
     assert (RESULTS / "hidden.svg").read_text() == hidden(ledger)
+
+
+def test_a_picture_of_what_a_gate_buys_needs_two_arms_and_draws_what_is_there() -> None:
+    found = [
+        {"row": f"meta-{name}-{length}", "mean": 0.01 * i, "spread": 0.001}
+        for i, (name, _) in enumerate(ARMS)
+        for length in (100, 600)
+    ]
+    assert buys(found[:2]) is None
+    drawn = buys(found[:4])
+    assert drawn is not None
+    assert ARMS[1][1] in drawn
+    assert ARMS[2][1] not in drawn
+    assert drawn != buys(found)
+    heads = [{"row": f"meta-{name}-{end}", "mean": 0.5, "spread": None} for name in FEATURES for end in HEADS.values()]
+    assert buys(found + heads[1:]) != buys(found)
