@@ -8,7 +8,7 @@ from neuromod.meta.functional import Functional
 from neuromod.meta.inner import adapt, backward
 from neuromod.meta.maml import Episodes, cavia, maml, reptile
 from neuromod.meta.norms import BatchNorm, InstanceNorm, LayerNorm, check_exact, exact
-from neuromod.meta.online import online, online_head, reset_row
+from neuromod.meta.online import online, online_dual, online_head, reset_row
 from neuromod.meta.rules import SGD, Adam
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "exact",
     "maml",
     "online",
+    "online_dual",
     "online_head",
     "prototypes",
     "reptile",

@@ -60,6 +60,11 @@ def _check(features: Tensor, labels: Tensor, head: Head) -> None:
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
         )
+    check_labels(labels, head)
+
+
+def check_labels(labels: Tensor, head: Head) -> None:
+    """Refuse labels that the head has no output for."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(head.bias):
         got = f"{int(labels.min())}..{int(labels.max())} for {len(head.bias)} outputs"
         raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head")

@@ -101,14 +101,19 @@ def backward(loss: Tensor) -> None:
 
 
 def _check(order: int, engine: str, recompute: bool) -> None:
-    if order not in (1, 2):
-        raise RefusedError(f"order must be 1 or 2; got {order}; pass 1 for first-order gradients, 2 for exact ones")
+    check_order(order)
     if engine not in ("autograd", "func"):
         raise RefusedError(f"engine must be 'autograd' or 'func'; got {engine!r}; take one of these")
     if recompute and engine == "func":
         raise RefusedError(
             "recompute=True needs saved tensors, which torch.func forbids; got engine='func'; take 'autograd'"
         )
+
+
+def check_order(order: int) -> None:
+    """Refuse an order that is neither 1 nor 2, and the second inside `torch.compile`."""
+    if order not in (1, 2):
+        raise RefusedError(f"order must be 1 or 2; got {order}; pass 1 for first-order gradients, 2 for exact ones")
     if order == 2 and torch.compiler.is_compiling():
         raise RefusedError(
             "order=2 differentiates a gradient, which torch.compile can't; got both; compile the network alone"

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, errors, outputs
-from neuromod.meta.inner import Engine, Loss, adapt
-from neuromod.meta.rules import Rule, Tensors
+from neuromod.meta.dual import Head, check_labels, errors, outputs
+from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_order
+from neuromod.meta.rules import SGD, Rule, Tensors
 
 
 def online(
@@ -61,14 +61,50 @@ def online_head(
     ``images`` (K + M, ...) and ``labels``: the first ``steps`` = K are the trajectory, and all of them are asked for. They are
     encoded in one batch; nothing in the encoder may depend on other images of it (norms of a sample, or frozen statistics).
     """
-    if not 0 <= steps <= len(images):
-        raise RefusedError(
-            f"steps counts the images that are learned, the first of the batch; got {steps} of {len(images)}"
-        )
+    _check_steps(steps, labels)
     features = encode(images)
     learned = features[:steps]
     found = errors(learned, labels[:steps], head, rate, order=order)
     return criterion(outputs(features, learned, found, head, rate, order=order), labels)
+
+
+def online_dual(
+    encode: Callable[[Tensors, Any], Tensor],
+    fast: Tensors,
+    head: Head,
+    images: Any,
+    labels: Tensor,
+    steps: int,
+    rate: float,
+    *,
+    order: int,
+) -> Tensor:
+    """`online` by SGD where a linear head is fast and other tensors too: the same number and gradients, the head never copied.
+
+    ``encode(fast, images)`` gives features (N, D) of a tree of N samples; the first ``steps`` = K of the K + M are learned, all are
+    asked for. The head's part of each step stays in dual form: its weights are as large as all the rest and would else be
+    written, and kept for the backward pass, at every step.
+    """
+    check_order(order)
+    if not fast:
+        raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
+    _check_steps(steps, labels)
+    check_labels(labels[:steps], head)
+    moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}
+    wanted = one_hot(labels[:steps], len(head.bias)).to(head.bias)
+    learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
+    for t in range(steps):
+        feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
+        z = outputs(feature, learned, found, head, rate)
+        value = cross_entropy(z, labels[t : t + 1])
+        check_finite(value.detach()[None], SGD(rate), t)
+        taken = torch.autograd.grad(value, list(moved.values()), create_graph=order == 2, materialize_grads=True)
+        error = torch.softmax(z, 1) - wanted[t : t + 1]
+        if order == 1:
+            feature, error, taken = feature.detach(), error.detach(), tuple(g.detach() for g in taken)
+        moved = {name: torch.sub(w, g, alpha=rate) for (name, w), g in zip(moved.items(), taken, strict=True)}
+        learned, found = torch.cat([learned, feature]), torch.cat([found, error])
+    return cross_entropy(outputs(encode(moved, images), learned, found, head, rate), labels)
 
 
 def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
@@ -79,3 +115,9 @@ def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
     """
     index = torch.as_tensor(row, device=weight.device).reshape(1)
     return weight.index_copy(0, index, fresh.detach()[None])
+
+
+def _check_steps(steps: int, labels: Tensor) -> None:
+    if not 0 <= steps <= len(labels):
+        rule = "steps counts the images that are learned, the first of the batch"
+        raise RefusedError(f"{rule}; got {steps} of {len(labels)}; take fewer")

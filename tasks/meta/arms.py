@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuromod.meta import SGD, Functional, Head, backward, online, online_head, reset_row
+from neuromod.meta import Functional, Head, backward, online_dual, online_head, reset_row
 from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool
 from tasks.meta.sampling import Trajectory, trajectory
 from tasks.networks import ANML
 from tasks.seeds import generator
 
-FAST = {"all": ("pn.*", "head.*"), "head": ("head.*",)}
+FAST = ("all", "head")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Plan:
     reset: bool = True
 
     def __post_init__(self) -> None:
-        for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, tuple(FAST))):
+        for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, FAST)):
             if value not in known:
                 raise UserError(
                     f"meta.{key} must be one of {', '.join(known)}; got {value!r}; nearest: {nearest(value, known)}"
@@ -63,18 +63,16 @@ def _meta(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:
 
 
 def _unrolled(plan: Plan, net: ANML, drawn: Trajectory, fresh: Tensor) -> Tensor:
-    declared = Functional(net, FAST[plan.fast])
+    declared = Functional(net.pn, "*")
     # The gates do not depend on what the inner loop moves: once for all images.
     gates = net.gates(drawn.images).expand(len(drawn.images), -1)
 
-    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
-        images, gate, labels = batch
-        return F.cross_entropy(declared(fast, images, gate), labels)
+    def encode(fast: Mapping[str, Tensor], batch: Any) -> Any:
+        images, gate = batch
+        return declared(fast, images) * gate
 
-    outer = drawn.images, gates, drawn.labels
-    learned = tuple(part[: drawn.steps] for part in outer)
-    start = declared.start() | {"head.weight": fresh}
-    return online(loss, start, learned, outer, SGD(plan.rate), order=plan.order)
+    head, seen = Head(fresh, net.head.bias), (drawn.images, gates)
+    return online_dual(encode, declared.start(), head, seen, drawn.labels, drawn.steps, plan.rate, order=plan.order)
 
 
 def _sequential(plan: Plan, net: ANML, pool: Pool, seed: int, step: int) -> Tensor:

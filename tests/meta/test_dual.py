@@ -1,10 +1,12 @@
 """Heads in dual form, side by side and in closed form, against the slow loop over samples."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from neuromod import RefusedError
@@ -16,6 +18,7 @@ from neuromod.meta import (
     class_means,
     dual,
     online,
+    online_dual,
     online_head,
     reset_row,
     ridge,
@@ -64,6 +67,9 @@ def test_a_head_alone_is_learned_without_a_loop_and_with_the_same_gradients(orde
     same(gradients(net), {name: expected[name] for name in tensors})
 
 
+EYE = torch.eye(D, dtype=torch.float64)  # a head that gives the features as they are
+
+
 class Gated(nn.Module):
     """ANML in small: features times a sigmoid of a second network's output, then a linear head."""
 
@@ -75,20 +81,36 @@ class Gated(nn.Module):
         return self.head(torch.tanh(self.pn(x)) * torch.sigmoid(self.nm(x)))
 
 
-@pytest.mark.parametrize("fast", [["head.*"], ["pn.*", "head.*"], "*"])
+@pytest.mark.parametrize(
+    ("form", "fast"),
+    [
+        ("unrolled", ["head.*"]),
+        *((form, fast) for form in ("unrolled", "dual") for fast in (["pn.*", "head.*"], "*")),
+    ],
+)
 @pytest.mark.parametrize("order", [1, 2])
-def test_anml_and_oml_are_their_equations(order: int, fast: str | list[str]) -> None:
+def test_anml_and_oml_are_their_equations(order: int, fast: str | list[str], form: str) -> None:
     net, fresh = filled(Gated()), draw(D, seed=9)
     x, y = draw(4, 4, seed=7), torch.full((4,), 3)
     rest = draw(3, 4, seed=8), torch.tensor([0, 1, 3])
     declared = Functional(net, fast)
     start = declared.start()
     start["head.weight"] = reset_row(net.head.weight, 3, fresh)
-    loss = online(
-        lambda tensors, batch: cross_entropy(declared(tensors, batch[0]), batch[1]),
-        *(start, (x, y), (torch.cat([x, rest[0]]), torch.cat([y, rest[1]])), SGD(0.4)),
-        order=order,
-    )
+    seen, labels = torch.cat([x, rest[0]]), torch.cat([y, rest[1]])
+    if form == "dual":
+        head = Head(start.pop("head.weight"), start.pop("head.bias"))
+        still = {n: p for n, p in net.named_parameters() if not n.startswith("head")}
+        loss = online_dual(
+            lambda fast, x: functional_call(net, {**still, **fast, "head.weight": EYE, "head.bias": EYE[0] * 0}, (x,)),
+            *(start, head, seen, labels, len(x), 0.4),
+            order=order,
+        )
+    else:
+        loss = online(
+            lambda tensors, batch: cross_entropy(declared(tensors, batch[0]), batch[1]),
+            *(start, (x, y), (seen, labels), SGD(0.4)),
+            order=order,
+        )
     loss.backward()
     tensors = tensors_of(net)
     value, expected = slow.anml(
@@ -111,6 +133,9 @@ def test_no_step_is_the_plain_loss() -> None:
         order=2,
     )
     assert torch.equal(loss, cross_entropy(net(x), y))
+    head = Head(net.head.weight, net.head.bias)
+    dual_loss = online_dual(lambda fast, x: x, {"w": EYE}, head, draw(3, D), y, 0, 0.4, order=2)
+    assert torch.allclose(dual_loss, cross_entropy(net.head(draw(3, D)), y), rtol=1e-12)
 
 
 def test_a_gate_of_one_is_no_gate() -> None:
@@ -172,13 +197,26 @@ def test_discriminant_analysis_one_sample_at_a_time(block: int) -> None:
     close(lda.head(), slow.streaming_lda(FEATURES, LABELS, C, eps=0.01))
 
 
+def scaled(fast: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return x * fast["w"]
+
+
 def test_mistakes() -> None:
+    ones = {"w": torch.ones(D, dtype=torch.float64)}
     with pytest.raises(RefusedError, match=r"\(5, 6\) and \(37, 5\)"):
         dual.errors(FEATURES[:, 1:], LABELS, START, 0.1)
     with pytest.raises(RefusedError, match=r"0\.\.7 for 5 outputs"):
         dual.errors(FEATURES[:2], torch.tensor([0, 7]), START, 0.1)
     with pytest.raises(RefusedError, match="got 9 of 4"):
         online_head(lambda x: x, START, FEATURES[:4], LABELS[:4], 9, 0.1, order=2)
+    for steps, got in ((5, "got 5 of 4"), (4, r"0\.\.7 for 5 outputs")):
+        with pytest.raises(RefusedError, match=got):
+            online_dual(scaled, ones, START, FEATURES[:4], torch.tensor([0, 1, 2, 7]), steps, 0.1, order=2)
+    with pytest.raises(RefusedError, match="take online_head"):
+        online_dual(scaled, {}, START, FEATURES[:4], LABELS[:4], 4, 0.1, order=2)
+    spoilt = FEATURES[:4].index_fill(0, torch.tensor(2), torch.nan)
+    with pytest.raises(RefusedError, match=r"finite; got nan at step 2 with rate 0\.1"):
+        online_dual(scaled, ones, START, spoilt, LABELS[:4], 4, 0.1, order=2)
     with pytest.raises(RefusedError, match=r"1\.\.37 samples; got \[50\]"):
         list(sequential.sgd(FEATURES, LABELS, START, torch.ones(1), at=[50]))
     with pytest.raises(RefusedError, match=r"shrink must be in \(0, 1\]; got 0"):
