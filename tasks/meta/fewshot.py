@@ -40,12 +40,12 @@ def fewshot(
     moved = [p for p in learner.parameters() if p.requires_grad]
     steps = config["steps"] if moved else 0
 
-    def drawn(pool: Pool, seed: int, number: int) -> Episodes:
+    def drawn(pool: Pool, seed: int, number: int, *, turned: bool = False) -> Episodes:
         shape = {key: options[key] for key in ("ways", "shots", "queries", "tasks")}
-        return episodes(pool, **shape, seed=seed, step=number)
+        return episodes(pool, **shape, seed=seed, step=number, turned=turned)
 
     def step(number: int) -> Tensor:
-        one = drawn(train, derived["data"], number)
+        one = drawn(train, derived["data"], number, turned=options["turned"])
         loss = F.cross_entropy(answers(learner, one, options).flatten(0, 1), one.query[1].flatten())
         backward(loss)
         return loss.detach()

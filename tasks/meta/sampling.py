@@ -37,23 +37,30 @@ def trajectory(pool: Pool, steps: int, remember: int, seed: int, step: int) -> T
     return Trajectory(pool.seen(tuple(w.to(device) for w in which)), which[0].to(device), steps, row)
 
 
-def episodes(pool: Pool, ways: int, shots: int, queries: int, tasks: int, seed: int, step: int) -> Episodes:
+def episodes(
+    pool: Pool, ways: int, shots: int, queries: int, tasks: int, seed: int, step: int, *, turned: bool = False
+) -> Episodes:
     """``tasks`` few-shot tasks: ``ways`` classes, ``shots`` images of each to adapt on, ``queries`` of each to judge by.
 
-    Trees (images (T, ways * n, C, H, W), labels (T, ways * n)), every class of a task as often as any other.
+    Trees (images (T, ways * n, C, H, W), labels (T, ways * n)), every class of a task as often as any other. ``turned``: each
+    class of a task by some quarter turns, which makes a new character of it (Santoro et al. 2016).
     """
     if ways > len(pool) or shots + queries > pool.each:
         got = f"{ways} of {len(pool)} classes, {shots} + {queries} of {pool.each} images"
         raise UserError(f"an episode needs classes and images; got {got}; take fewer")
-    parts = []
+    parts, quarters = [], []
     for task in range(tasks):
         rng = generator("episode", seed, step, task)
         classes = torch.randperm(len(pool), generator=rng)[:ways]
         places = torch.stack([torch.randperm(pool.each, generator=rng)[: shots + queries] for _ in range(ways)])
         parts.append((classes[:, None].expand_as(places), places))
+        quarters.append(torch.randint(4, (ways,), generator=rng).tolist() if turned else [0] * ways)
     device = pool.images.device
     classes, places = (torch.stack(part).to(device) for part in zip(*parts, strict=True))
     images = pool.seen((classes, places))
+    if turned:
+        rows = zip(images, quarters, strict=True)
+        images = torch.stack([torch.stack([x.rot90(k, (-2, -1)) for x, k in zip(*row, strict=True)]) for row in rows])
     labels = torch.arange(ways, device=device)[None, :, None].expand_as(classes)
 
     def part(index: slice) -> tuple[Tensor, Tensor]:

@@ -122,6 +122,21 @@ def test_waves_are_learned_from_a_few_points(experiment: str, tmp_path: Path) ->
     write_report([folder], tmp_path / "report.html", "waves", [])
 
 
+def test_turned_classes_are_the_same_images_turned_as_one() -> None:
+    plain, turned = (
+        episodes(pool(), ways=3, shots=2, queries=3, tasks=4, seed=0, step=0, turned=turned) for turned in (False, True)
+    )
+    seen = set()
+    for task in range(4):
+        for c in range(3):
+            places = [part[1][task] == c for part in (plain.support, plain.query)]
+            x, y = (torch.cat([e.support[0][task][places[0]], e.query[0][task][places[1]]]) for e in (plain, turned))
+            (k,) = [k for k in range(4) if torch.equal(x.rot90(k, (-2, -1)), y)]
+            seen.add(k)
+    assert len(seen) > 1
+    assert torch.equal(plain.query[1], turned.query[1])
+
+
 @pytest.mark.parametrize("experiment", FEW)
 @pytest.mark.parametrize("pretrain", [0, 2])
 def test_episodes_are_learned(experiment: str, pretrain: int, root: Path, tmp_path: Path) -> None:
