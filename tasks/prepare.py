@@ -12,14 +12,16 @@ from tasks.errors import UserError
 
 
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:
-    """The set as the ``data`` of a config asks: ``divide`` its one part, ``halve``, ``turn`` so many quarters, make ``rgb``.
+    """The set as the ``data`` of a config asks: ``divide`` its one part, ``halve``, bring to a ``side``, ``turn``, make ``rgb``.
 
-    In this order; ``rgb`` is the side of the images, or null. ``scaling`` is left to the stream.
+    In this order; ``turn`` counts quarters, ``side`` and ``rgb`` are pixels or null. ``scaling`` is left to the stream.
     """
     made = divided(image_set) if options["divide"] else image_set
     parts = [images for _, images, _ in made.parts()]
     if options["halve"]:
         parts = [halved(images) for images in parts]
+    if options["side"] is not None:
+        parts = [resized(images, options["side"]) for images in parts]
     if options["turn"]:
         parts = [torch.rot90(images, options["turn"], (2, 3)).contiguous() for images in parts]
     if options["rgb"] is not None:
@@ -36,6 +38,18 @@ def halved(images: Tensor) -> Tensor:
     wide = images.to(torch.int16)
     rows = wide[:, :, ::2] + wide[:, :, 1::2]
     return ((rows[..., ::2] + rows[..., 1::2] + 2) // 4).to(torch.uint8)
+
+
+def resized(images: Tensor, side: int, batch: int = 1000) -> Tensor:
+    """Images uint8 (N, C, H, W) to (N, C, side, side), bilinear, each pixel a mean over what it covers; rounded."""
+    if side < 1:
+        raise UserError(f"data.side counts pixels, at least 1; got {side}; correct it")
+    # Float: the integer kernels round twice.
+    parts = (
+        nn.functional.interpolate(part.float(), (side, side), mode="bilinear", antialias=True)
+        for part in images.split(batch)
+    )
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
 
 
 def rgb(images: Tensor, side: int) -> Tensor:

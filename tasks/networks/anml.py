@@ -24,7 +24,7 @@ def blocks(channels: int, width: int) -> nn.Sequential:
 
 
 class ANML(nn.Module):
-    """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2), images (B, C, 28, 28) to logits.
+    """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2), images (B, C, H, W), there 28 x 28, to logits.
 
     Width 256 and 112 as published; norms are of each image, as the public code has them, which calls its batch norm image by
     image. Published with weights by Kaiming normal and biases 0 (a `neuromod.Recipe` draws them so). ``gate`` chooses the
@@ -46,7 +46,7 @@ class ANML(nn.Module):
         self.static: nn.Parameter | None = None
         self.binary = gate == "binary"
         if gate in ("learned", "binary", "random"):
-            self.nm = nn.Sequential(blocks(shape[0], gate_width), nn.Linear(9 * gate_width, size))
+            self.nm = nn.Sequential(blocks(shape[0], gate_width), nn.Linear(size // width * gate_width, size))
         elif gate == "static":
             self.static = nn.Parameter(torch.zeros(size))
         self.head = nn.Linear(size, outputs)

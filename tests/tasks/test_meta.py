@@ -44,7 +44,7 @@ def pool(classes: int = 6, each: int = 5) -> Pool:
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.filterwarnings("ignore:the best rate")
 def test_every_arm_takes_steps_and_is_tested(arm: str, root: Path, tmp_path: Path) -> None:
-    given = [f"experiment={arm}", f"data.root='{root}'", *SMALL]
+    given = [f"experiment={arm}", f"data.root='{root}'", "data.name=omniglot", *SMALL]
     folder = execute(load(given), root=tmp_path / "runs", command=["train"], results=tmp_path)
     result = read_json(folder / "result.json")
     found = result["meta"]

@@ -15,7 +15,7 @@ from tasks.seeds import seeds
 from tasks.streams import permuted
 from tasks.trained import trained
 
-PLAIN = {"divide": False, "halve": False, "turn": 0, "rgb": None, "scaling": "standard"}
+PLAIN = {"divide": False, "halve": False, "side": None, "turn": 0, "rgb": None, "scaling": "standard"}
 
 
 def test_nothing_is_done_that_is_not_asked(tiny):
@@ -35,6 +35,19 @@ def test_unit_scaling_leaves_pixels_between_black_and_white(tiny):
     assert torch.equal(seen, made.test_images.float() / 255)
     with pytest.raises(UserError, match="'unitt'"):
         prepared(tiny, PLAIN | {"scaling": "unitt"})
+
+
+def test_images_are_resized_to_a_side_each_pixel_a_mean(tiny):
+    made = prepared(tiny, PLAIN | {"side": 3}).train_images
+    assert made.dtype == torch.uint8
+    assert made.shape[2:] == (3, 3)
+    # From 6 to 3 pixels a tent of 4 pixels: 1, 3, 3, 1 inside, cut at the border.
+    row = tiny.train_images[0, 0].double() @ torch.tensor([0.0, 1, 3, 3, 1, 0], dtype=torch.float64) / 8
+    middle = row @ torch.tensor([0.0, 1, 3, 3, 1, 0], dtype=torch.float64) / 8
+    assert abs(int(made[0, 0, 1, 1]) - float(middle)) <= 0.51
+    assert torch.equal(prepared(tiny, PLAIN | {"side": 6}).test_images, tiny.test_images)
+    with pytest.raises(UserError, match="got 0"):
+        prepared(tiny, PLAIN | {"side": 0})
 
 
 def test_grey_images_are_repeated_and_padded_evenly(tiny):
