@@ -56,7 +56,7 @@ def run(*, quick: bool = False) -> Report:
             samples.bar(
                 "Adam: textbook loop / the bytes that a step moves, at the rate of a copy", "adam loop", "moves"
             ),
-            samples.bar("Adam: ours / these bytes", "adam", "moves", 1.1),
+            samples.bar("Adam: ours / these bytes", "adam", "moves"),
         ),
         fixed,
     )

@@ -96,10 +96,12 @@ def online_dual(
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
         z = outputs(feature, learned, found, head, rate)
-        value = cross_entropy(z, labels[t : t + 1])
-        check_finite(value.detach()[None], SGD(rate), t)
-        taken = torch.autograd.grad(value, list(moved.values()), create_graph=order == 2, materialize_grads=True)
+        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], SGD(rate), t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
+        # The gradient of the loss at the feature, by the head as it is at this step.
+        pulled = error @ head.weight - rate * (error @ found.T) @ learned
+        told: dict[str, Any] = {"create_graph": order == 2, "materialize_grads": True}
+        taken = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:
             feature, error, taken = feature.detach(), error.detach(), tuple(g.detach() for g in taken)
         moved = {name: torch.sub(w, g, alpha=rate) for (name, w), g in zip(moved.items(), taken, strict=True)}
