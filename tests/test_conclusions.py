@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.report import buys
+
 ROOT = Path(__file__).parents[1]
 MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
 
@@ -208,3 +210,48 @@ def test_masks_from_other_starts_share_little_more_than_chance() -> None:
 def test_decay_switches_gains_off_that_nothing_needs() -> None:
     assert MEAN["bn-decay-near-zero-14"] > 5 * MEAN["bn-near-zero-14"]
     assert abs(MEAN["bn-decay-zeroed-14"]) < 0.005 < 0.5 < MEAN["bn-decay-random-14"]
+
+
+# ---- docs/meta.md ------------------------------------------------------------------------------------------------------
+
+SPREAD = {row["row"]: row["spread"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
+META = (ROOT / "docs/meta.md").read_text()
+
+
+@pytest.mark.parametrize(("arm", "label"), [arm for arm in buys.ARMS if f"meta-{arm[0]}-600" in MEAN])
+def test_the_table_of_arms_is_the_ledgers(arm: str, label: str) -> None:
+    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |") and line.count("|") == 4]
+    rows = [f"meta-{arm}-{count}" for count in (100, 600)]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+        f"{100 * MEAN[row]:.1f} ± {100 * SPREAD[row]:.1f}" for row in rows
+    ]
+
+
+@pytest.mark.parametrize("features", ["anml", "gate-one", "oml", "pretrain", "random"])
+def test_the_table_of_heads_is_the_ledgers(features: str) -> None:
+    label = {**buys.FEATURES, "gate-one": "no gate"}[features]
+    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |") and line.count("|") == 8]
+    expected = [MEAN.get(f"meta-{features}-{end}") for end in buys.HEADS.values()]
+    found = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert found == ["\N{EM DASH}" if value is None else f"{100 * value:.1f}" for value in expected]
+
+
+def test_a_gate_of_the_image_buys_more_than_any_other_gate() -> None:
+    for count in (100, 600):
+        gated = MEAN[f"meta-anml-{count}"]
+        assert gated > 1.3 * MEAN[f"meta-gate-one-{count}"]
+        assert gated > MEAN[f"meta-frozen-gate-{count}"] > MEAN[f"meta-gate-one-{count}"] - 0.01
+        assert abs(gated - MEAN[f"meta-anml-first-{count}"]) < 0.02
+        assert abs(gated - MEAN[f"meta-anml-head-{count}"]) < 0.02
+
+
+def test_a_gate_buys_nothing_for_other_heads() -> None:
+    assert abs(MEAN["meta-anml-adam-600"] - MEAN["meta-oml-adam-600"]) < 0.02
+    for head in ("ridge", "means", "slda"):
+        assert MEAN[f"meta-oml-{head}-600"] > MEAN[f"meta-anml-{head}-600"]
+
+
+def test_heads_that_are_computed_forget_nothing() -> None:
+    for features in ("anml", "gate-one", "oml", "pretrain", "random"):
+        learned = max(MEAN[f"meta-{features}-600"], MEAN.get(f"meta-{features}-adam-600", 0.0))
+        assert min(MEAN[f"meta-{features}-{head}-600"] for head in ("ridge", "means", "slda")) > learned + 0.05
