@@ -45,7 +45,7 @@ def buys(ledger: Sequence[Mapping[str, Any]], key: str = "buys") -> str | None:
 
 
 def _arms(ax: Any, rows: Rows, arms: Sequence[tuple[str, str]]) -> None:
-    places = list(range(len(arms)))[::-1]
+    places, shown = list(range(len(arms)))[::-1], {f"meta-{name}-100" for name, _ in arms}
     for shift, length, look in ((0.2, 100, 0), (-0.2, 600, 1)):
         found = [rows[f"meta-{name}-{length}"] for name, _ in arms]
         heights = [place + shift for place in places]
@@ -57,8 +57,7 @@ def _arms(ax: Any, rows: Rows, arms: Sequence[tuple[str, str]]) -> None:
     ax.set_yticks(places, [label for _, label in arms])
     ax.tick_params(labelsize=7.5)
     ax.set_xlabel("test accuracy, head by SGD", color=INK)
-    ax.set_xlim(0, None)
-    ax.margins(x=0.12)
+    ax.set_xlim(0, 1.2 * max(row["mean"] for row in rows.values() if row["row"] in shown))
     ax.legend(fontsize=7.5, frameon=False, loc="upper right")
 
 
