@@ -45,7 +45,8 @@ def buys(ledger: Sequence[Mapping[str, Any]], key: str = "buys") -> str | None:
 
 
 def _arms(ax: Any, rows: Rows, arms: Sequence[tuple[str, str]]) -> None:
-    places, shown = list(range(len(arms)))[::-1], {f"meta-{name}-100" for name, _ in arms}
+    places = list(range(len(arms)))[::-1]
+    top = 1.25 * max(rows[f"meta-{name}-{length}"]["mean"] for name, _ in arms for length in (100, 600))
     for shift, length, look in ((0.2, 100, 0), (-0.2, 600, 1)):
         found = [rows[f"meta-{name}-{length}"] for name, _ in arms]
         heights = [place + shift for place in places]
@@ -53,11 +54,13 @@ def _arms(ax: Any, rows: Rows, arms: Sequence[tuple[str, str]]) -> None:
         means = [row["mean"] for row in found]
         ax.barh(heights, means, xerr=spreads, height=0.38, color=COLOURS[look], label=f"{length} characters")
         for height, row, spread in zip(heights, found, spreads, strict=True):
-            ax.text(row["mean"] + spread + 0.005, height, f"{row['mean']:.3f}", va="center", fontsize=6.5, color=INK)
+            ax.text(
+                row["mean"] + spread + 0.015 * top, height, f"{row['mean']:.3f}", va="center", fontsize=6.5, color=INK
+            )
     ax.set_yticks(places, [label for _, label in arms])
     ax.tick_params(labelsize=7.5)
     ax.set_xlabel("test accuracy, head by SGD", color=INK)
-    ax.set_xlim(0, 1.2 * max(row["mean"] for row in rows.values() if row["row"] in shown))
+    ax.set_xlim(0, top)
     ax.legend(fontsize=7.5, frameon=False, loc="upper right")
 
 
