@@ -102,23 +102,20 @@ def answers(learner: nn.Module, one: Episodes, options: Mapping[str, Any]) -> Te
     if options["method"] in ("film", "off"):
         return cnaps(learner, one, options["ways"], adapted=options["method"] == "film")
     told: dict[str, Any] = {"steps": options["inner"]["steps"], "order": options["order"]}
-    rule = SGD(options["inner"]["rate"])
-    if options["method"] == "cavia":
+    rule, declared = SGD(options["inner"]["rate"]), Functional(learner, "*")
 
-        def by_context(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
-            return F.cross_entropy(learner(batch[0], fast["context"]), batch[1])
-
-        def asked(fast: Mapping[str, Tensor], batch: Any) -> Any:
+    def asked(fast: Mapping[str, Tensor], batch: Any) -> Any:
+        if options["method"] == "cavia":
             return learner(batch[0], fast["context"])
+        return declared(fast, batch[0])
 
+    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+        return F.cross_entropy(asked(fast, batch), batch[1])
+
+    if options["method"] == "cavia":
         like = next(learner.parameters())
-        return cavia(by_context, options["context"], one, rule, like=like, judge=asked, **told)
-    declared = Functional(learner, "*")
-
-    def by_weights(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
-        return F.cross_entropy(declared(fast, batch[0]), batch[1])
-
-    return maml(by_weights, declared.start(), one, rule, judge=lambda fast, batch: declared(fast, batch[0]), **told)
+        return cavia(loss, options["context"], one, rule, like=like, judge=asked, **told)
+    return maml(loss, declared.start(), one, rule, judge=asked, **told)
 
 
 def pretrain(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) -> None:

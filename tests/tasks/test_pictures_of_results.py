@@ -73,3 +73,8 @@ def test_a_picture_of_what_a_gate_buys_needs_two_arms_and_draws_what_is_there() 
     assert drawn != buys(found)
     heads = [{"row": f"meta-{name}-{end}", "mean": 0.5, "spread": None} for name in FEATURES for end in HEADS.values()]
     assert buys(found + heads[1:]) != buys(found)
+
+
+def test_the_picture_of_what_a_gate_buys_is_the_ledgers() -> None:
+    ledger = json.loads((RESULTS / "ledger.json").read_text())
+    assert (RESULTS / "buys.svg").read_text() == buys(ledger)
