@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tasks.meta.pools import Pool
+
 
 def drawn(count: int, classes: int, side: int, channels: int, seed: int) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels (N,) that go round the classes."""
@@ -28,3 +30,9 @@ def write(
     root.mkdir(parents=True, exist_ok=True)
     save_file(tensors, root / f"{name}.safetensors", metadata={"classes": names})
     return root
+
+
+def draw_pool(classes: int = 6, each: int = 5) -> Pool:
+    """A pool of noise, 28 x 28."""
+    images = torch.randint(0, 256, (classes, each, 1, 28, 28), generator=torch.Generator().manual_seed(3))
+    return Pool(images.to(torch.uint8), tuple(f"class {c}" for c in range(classes)))

@@ -3,6 +3,7 @@ import torch
 
 from tasks import environment
 from tasks.data import ImageSet
+from tests.images import write
 
 
 def _images(count, channels, height, width, seed):
@@ -21,6 +22,12 @@ def image_set():
         return ImageSet("tiny", *parts, tuple("abcdefgh"[:classes]), "5e")
 
     return make
+
+
+@pytest.fixture
+def omniglot(tmp_path):
+    """A data root with a small image set under that name."""
+    return write(tmp_path / "data", "omniglot", classes=10, side=28, train=80)
 
 
 @pytest.fixture
