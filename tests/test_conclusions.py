@@ -216,6 +216,7 @@ def test_decay_switches_gains_off_that_nothing_needs() -> None:
 
 SPREAD = {row["row"]: row["spread"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
 META = (ROOT / "docs/meta.md").read_text()
+TABLED = {**buys.FEATURES, "gate-one": "no gate", "sequential": "sequential, row reset"}
 
 
 @pytest.mark.parametrize(("arm", "label"), [arm for arm in buys.ARMS if f"meta-{arm[0]}-600" in MEAN])
@@ -227,9 +228,8 @@ def test_the_table_of_arms_is_the_ledgers(arm: str, label: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("features", ["anml", "gate-one", "oml", "pretrain", "random"])
-def test_the_table_of_heads_is_the_ledgers(features: str) -> None:
-    label = {**buys.FEATURES, "gate-one": "no gate"}[features]
+@pytest.mark.parametrize(("features", "label"), TABLED.items())
+def test_the_table_of_heads_is_the_ledgers(features: str, label: str) -> None:
     (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |") and line.count("|") == 8]
     expected = [MEAN.get(f"meta-{features}-{end}") for end in buys.HEADS.values()]
     found = [cell.strip() for cell in line.split("|")[2:-1]]
@@ -251,7 +251,13 @@ def test_a_gate_buys_nothing_for_other_heads() -> None:
         assert MEAN[f"meta-oml-{head}-600"] > MEAN[f"meta-anml-{head}-600"]
 
 
+def test_resetting_rows_costs_features() -> None:
+    best = MEAN["meta-sequential-kept-slda-600"]
+    assert best > MEAN["meta-sequential-slda-600"] + 0.1
+    assert all(best > MEAN[f"meta-{features}-slda-600"] for features in TABLED if features != "sequential-kept")
+
+
 def test_heads_that_are_computed_forget_nothing() -> None:
-    for features in ("anml", "gate-one", "oml", "pretrain", "random"):
+    for features in TABLED:
         learned = max(MEAN[f"meta-{features}-600"], MEAN.get(f"meta-{features}-adam-600", 0.0))
         assert min(MEAN[f"meta-{features}-{head}-600"] for head in ("ridge", "means", "slda")) > learned + 0.05

@@ -23,7 +23,13 @@ ARMS = (
 )
 HEADS = {"SGD": "600", "Adam": "adam-600", "SGD, shuffled": "iid-600", "ridge": "ridge-600", "class means": "means-600"}
 HEADS |= {"streaming LDA": "slda-600"}
-FEATURES = {"anml": "ANML", "oml": "OML", "pretrain": "pretraining", "random": "random"}
+FEATURES = {
+    "anml": "ANML",
+    "oml": "OML",
+    "pretrain": "pretraining",
+    "sequential-kept": "sequential, no reset",
+    "random": "random",
+}
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -77,5 +83,4 @@ def _heads(ax: Any, rows: Rows) -> None:
     ax.set_ylim(0, None)
     ax.grid(color="#e6e8eb", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(fontsize=7.5, frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
-    ax.set_title("features of", fontsize=8, loc="left", pad=32)
+    ax.legend(title="features of", title_fontsize=7.5, alignment="left", fontsize=7.5, frameon=False, loc="upper left")
