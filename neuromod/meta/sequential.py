@@ -1,7 +1,7 @@
 """Sequential meta-testing: heads that see every sample once, one at a time, for many rates and orders side by side.
 
 The encoder is frozen, so features are computed once; what is learned is linear. SGD runs in dual form, block by block: the
-logits of a block by one product, the recursion inside it by the products of its own features, then one update of the weights.
+logits of a block by one product, halves of it by the products of their features, then one update of the weights.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import Head
 
+LEAF = 32  # steps that are taken one by one; more than these are halved
 PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
 
 
@@ -24,7 +25,7 @@ def sgd(
     rates: Tensor,
     *,
     at: Iterable[int] = (),
-    block: int = 128,
+    block: int = 256,
 ) -> Iterator[tuple[int, Head]]:
     """Heads after so many samples: weight (R, C, D) and bias (R, C), a row for each of the ``rates`` (R,).
 
@@ -32,7 +33,7 @@ def sgd(
     numbers of samples after which a head is given out, the last always; so one trajectory gives all shorter ones.
     """
     stops = _stops(labels.shape[-1], at)
-    rates = rates.to(features)
+    scale = rates.to(features)[:, None, None]
     weight = head.weight.expand(len(rates), *head.weight.shape).clone()
     bias = head.bias.expand(len(rates), *head.bias.shape).clone()
     many = features.ndim == 3
@@ -42,20 +43,34 @@ def sgd(
             end = min(start + block, stop)
             f = features[..., start:end, :] if many else features[None, start:end]
             y = labels[..., start:end] if many else labels[None, start:end]
-            found = _block(f, y, weight, bias, rates)
-            scaled = found * rates[:, None, None]
-            weight.baddbmm_(scaled.transpose(1, 2), f.expand(len(rates), -1, -1), alpha=-1)
-            bias -= scaled.sum(1)
+            seen = f.expand(len(rates), -1, -1)
+            errors = torch.baddbmm(bias[:, None], seen, weight.transpose(1, 2))
+            _learn(f, y, errors, scale)
+            weight.baddbmm_(errors.mul_(scale).transpose(1, 2), seen, alpha=-1)
+            bias -= errors.sum(1)
             start = end
         yield stop, Head(weight.clone(), bias.clone())
 
 
-def _block(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, rates: Tensor) -> Tensor:
-    """The errors (R, B, C) of a block of features (1 or R, B, D)."""
-    features = features.expand(len(weight), -1, -1)
-    logits = torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
-    gram = (features @ features.transpose(1, 2) + 1) * rates[:, None, None]
-    wanted = F.one_hot(labels, bias.shape[1]).to(logits).expand_as(logits)
+def _learn(features: Tensor, labels: Tensor, logits: Tensor, rates: Tensor) -> None:
+    """Logits (R, B, C) of a block by the head before it become, in place, the errors of its steps; rates (R, 1, 1).
+
+    The first half, its share in the logits of the second by one product, the second half.
+    """
+    if logits.shape[1] <= LEAF:
+        _step_by_step(features, labels, logits, rates)
+        return
+    half = logits.shape[1] // 2
+    (f, g), (y, z) = (part.split([half, logits.shape[1] - half], 1) for part in (features, labels))
+    first, second = logits[:, :half], logits[:, half:]
+    _learn(f, y, first, rates)
+    second.baddbmm_((g @ f.transpose(1, 2) + 1) * -rates, first)
+    _learn(g, z, second, rates)
+
+
+def _step_by_step(features: Tensor, labels: Tensor, logits: Tensor, rates: Tensor) -> None:
+    gram = (features @ features.transpose(1, 2) + 1) * rates
+    wanted = torch.zeros_like(logits).scatter_(2, labels[..., None].expand(len(logits), -1, -1), 1.0)
     # An error is a softmax less a label, and labels are known beforehand: their share of all later logits is one product.
     logits.baddbmm_(gram.tril(-1), wanted)
     rows, past = logits.split(1, 1), gram.neg_().split(1, 1)
@@ -64,7 +79,7 @@ def _block(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, rates
         if t:
             row.baddbmm_(past[t][..., :t], logits[:, :t])
         torch.softmax(row, -1, out=row)
-    return logits.sub_(wanted)
+    logits.sub_(wanted)
 
 
 @torch.no_grad()

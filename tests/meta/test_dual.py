@@ -148,7 +148,8 @@ def test_a_gate_of_one_is_no_gate() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 8, 64])
-def test_many_rates_in_one_recursion_are_as_many_loops(block: int) -> None:
+def test_many_rates_in_one_recursion_are_as_many_loops(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequential, "LEAF", 3)
     rates = torch.tensor([0.01, 0.1, 0.5])
     given = list(sequential.sgd(FEATURES, LABELS, START, rates, at=[5, 20], block=block))
     assert [stop for stop, _ in given] == [5, 20, N]
