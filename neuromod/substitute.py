@@ -19,6 +19,8 @@ from neuromod.errors import RefusedError
 from neuromod.taps import BIAS, GAIN
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+# Their kernels are silently wrong at second order under vmap where the gain is mapped: there a tap on them stays a tap.
+FIRST_ORDER = (_NormBase, nn.LayerNorm)
 LINEAR = (nn.Linear, _ConvNd)
 Edits = dict[str, Tensor]
 
@@ -53,15 +55,23 @@ def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> 
 
     ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row a sample stays a tap.
     """
-    folded = dict(edits)
+    folded, transformed = dict(edits), _transformed()
     for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
         gain, shift = folded.get(f"{prefix}.{GAIN}"), folded.get(f"{prefix}.{BIAS}")
         if prefix not in folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
             continue
+        module = net.get_submodule(prefix)
+        if transformed and isinstance(module, FIRST_ORDER):
+            continue
         folded.pop(f"{prefix}.{GAIN}", None)
         folded.pop(f"{prefix}.{BIAS}", None)
-        folded |= _absorbed(net.get_submodule(prefix), prefix, folded, gain, shift)
+        folded |= _absorbed(module, prefix, folded, gain, shift)
     return folded
+
+
+def _transformed() -> bool:
+    """Inside a transformation of `torch.func` (but not of `torch.compile`, where second order is refused)."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
