@@ -7,11 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head
+from neuromod.meta.dual import Head, check_samples
 
 
 def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> Head:
     """``argmin sum |W f + b - onehot(y)|^2 + penalty |W|^2``; the bias is free. Features (N, D), labels (N,)."""
+    check_samples(features, labels, classes)
     targets = F.one_hot(labels, classes).to(features)
     centre, mean = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - mean
@@ -27,6 +28,7 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Head:
     """The class of the nearest mean: ``mu_c . f - |mu_c|^2 / 2``. A class without samples is never answered."""
+    check_samples(features, labels, classes)
     counts = torch.bincount(labels, minlength=classes).to(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
     weight = sums / counts.clamp(min=1)[:, None]
@@ -58,11 +60,13 @@ class StreamingLDA:
         self.counts = torch.zeros(self.classes, dtype=torch.long)
         self.sigma = torch.zeros(self.features, self.features, dtype=self.dtype)
 
+    @torch.no_grad()
     def learn(self, features: Tensor, labels: Tensor, block: int = 256) -> None:
         """Take samples (N, D) and labels (N,) in their order.
 
         ``t Sigma`` gains ``(1 - 1 / t) d d^T`` a sample, so a block of samples is one product of matrices.
         """
+        check_samples(features, labels, self.classes)
         for f, y in zip(features.to(self.dtype).split(block), labels.split(block), strict=True):
             offsets, scale = torch.empty_like(f), torch.empty(len(f), dtype=self.dtype)
             for i, label in enumerate(y.tolist()):
@@ -76,6 +80,8 @@ class StreamingLDA:
 
     def head(self) -> Head:
         """The classifier of what was seen: ``mu_c^T A f - mu_c^T A mu_c / 2``; a class without samples is never answered."""
+        if not self.seen:
+            raise RefusedError("a discriminant analysis needs samples; got none; call learn() first")
         eye = torch.eye(self.features, dtype=self.dtype)
         weight = torch.linalg.solve((1 - self.shrink) * self.sigma + self.shrink * eye, self.means.T).T
         bias = -(weight * self.means).sum(1) / 2

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.meta.closed import class_means
-from neuromod.meta.maml import Episodes
+from neuromod.meta.maml import Episodes, check_tasks
 
 
 def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) -> Tensor:
@@ -16,7 +16,9 @@ def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) ->
 
     Features (S, D) with labels (S,), query features (Q, D). A class without samples is never answered.
     """
-    head = class_means(features, labels, classes)
+    # Distances from one point of all, or features far from zero would cancel in the squares.
+    centre = features.mean(0)
+    head, query = class_means(features - centre, labels, classes), query - centre
     return 2 * (query @ head.weight.T + head.bias) - query.square().sum(1, keepdim=True)
 
 
@@ -29,9 +31,9 @@ def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapt
     RefusedError for a support set without an image of one of the classes.
     """
     (support, labels), (query, _) = episodes
-    found = []
+    found, tasks = [], check_tasks(episodes)
     _check_classes(labels, classes)
-    for task in range(len(support)):
+    for task in range(tasks):
         said = {"condition": support[task]} if adapted else {}
         features = encode(torch.cat([support[task], query[task]]), **said)
         known, asked = features[: len(support[task])], features[len(support[task]) :]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
+from neuromod.meta.inner import check_order
 
 
 class Head(NamedTuple):
@@ -25,14 +26,16 @@ class Head(NamedTuple):
     bias: Tensor
 
 
-def errors(features: Tensor, labels: Tensor, head: Head, rate: float, *, order: int = 2) -> Tensor:
+def errors(features: Tensor, labels: Tensor, head: Head, rate: float | Tensor, *, order: int = 2) -> Tensor:
     """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps over features (K, D) in their order.
 
     With ``order=1`` the steps count as constants, as in FOMAML: no gradient flows through the errors.
     """
+    check_order(order)
     _check(features, labels, head)
     if order == 1:
         features, head = features.detach(), Head(head.weight.detach(), head.bias.detach())
+        rate = rate.detach() if isinstance(rate, Tensor) else rate
     start = F.linear(features, head.weight, head.bias)
     gram = rate * (features @ features.T + 1)
     wanted = F.one_hot(labels, len(head.bias)).to(start)
@@ -43,19 +46,35 @@ def errors(features: Tensor, labels: Tensor, head: Head, rate: float, *, order: 
     return torch.stack(made) if made else start
 
 
-def moved(features: Tensor, found: Tensor, head: Head, rate: float) -> Head:
+def moved(features: Tensor, found: Tensor, head: Head, rate: float | Tensor) -> Head:
     """The head after the steps whose ``errors`` were ``found``."""
     return Head(head.weight - rate * found.T @ features, head.bias - rate * found.sum(0))
 
 
-def outputs(query: Tensor, features: Tensor, found: Tensor, head: Head, rate: float, *, order: int = 2) -> Tensor:
+def outputs(
+    query: Tensor, features: Tensor, found: Tensor, head: Head, rate: float | Tensor, *, order: int = 2
+) -> Tensor:
     """Logits (Q, C) of query features (Q, D) by the head after its steps, without building that head."""
+    check_order(order)
     if order == 1:
         features = features.detach()
     return F.linear(query, head.weight, head.bias) - rate * (query @ features.T + 1) @ found
 
 
+def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
+    """Refuse anything but features (K, D), one at least, with labels (K,) in 0..classes-1."""
+    if not len(labels) or features.ndim != 2 or labels.shape != features.shape[:1]:
+        got = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+        raise RefusedError(f"a head is computed from features (K, D) and their labels (K,); got {got}; correct them")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        got = f"{int(labels.min())}..{int(labels.max())} for {classes} classes"
+        raise RefusedError(f"labels count classes from 0; got {got}; correct the labels, or say more classes")
+
+
 def _check(features: Tensor, labels: Tensor, head: Head) -> None:
+    if labels.shape != features.shape[:1]:
+        got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
+        raise RefusedError(f"every feature has a label, (K,) for (K, D); got {got}; correct them")
     if features.ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
@@ -65,6 +84,6 @@ def _check(features: Tensor, labels: Tensor, head: Head) -> None:
 
 def check_labels(labels: Tensor, head: Head) -> None:
     """Refuse labels that the head has no output for."""
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(head.bias):
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(head.bias):
         got = f"{int(labels.min())}..{int(labels.max())} for {len(head.bias)} outputs"
-        raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head")
+        raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head, or correct the labels")

@@ -14,7 +14,7 @@ from neuromod.substitute import call_with
 class Functional:
     """A network, plain or modulated, as a function of its fast tensors.
 
-    - *fast*: moved by the inner loop; passed to every call.
+    - *fast*: moved by the inner loop; passed to every call. Whether the module's own asks for a gradient is no matter.
     - *slow*: all other parameters; moved by the outer loop, which is an ordinary optimiser over ``net.parameters()``.
     - *plastic*: what learns when the network is deployed, at meta-test; by default what is fast.
 
@@ -29,6 +29,7 @@ class Functional:
         self.net = net
         self.fast = _names(net, fast)
         self.slow = tuple(name for name, _ in net.named_parameters() if name not in self.fast)
+        self._shapes = {name: p.shape for name, p in self.start().items()}
         self.plastic = self.fast if plastic is None else _names(net, plastic)
 
     def deployed(self) -> "Functional":
@@ -41,12 +42,16 @@ class Functional:
         return {name: own[name] for name in self.fast}
 
     def __call__(self, fast: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
-        """The output with these in the place of the fast tensors. RefusedError for other names than those that were declared."""
+        """The output with these in the place of the fast tensors. RefusedError for other names or shapes than those declared."""
         if fast.keys() != set(self.fast):
             wrong = next((n for n in fast if n not in self.fast), None)
             missing = next((n for n in self.fast if n not in fast), None)
             got = f"{wrong!r}, which is none" if wrong is not None else f"all but {missing!r}"
             raise RefusedError(f"a call is given the fast tensors, all of them; got {got}; pass what start() names")
+        for name, wanted in self._shapes.items():
+            if fast[name].shape != wanted:
+                got = f"{name!r} of {tuple(fast[name].shape)} for {tuple(wanted)}"
+                raise RefusedError(f"a fast tensor keeps its shape; got {got}; correct it")
         return call_with(self.net, fast, *inputs, **options)
 
 

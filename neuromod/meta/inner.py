@@ -43,7 +43,7 @@ def adapt(
     Inside `torch.vmap` no number can be looked at: the engine ``func`` adds its inner losses to ``history``, and `check_finite`
     looks at them afterwards (`maml` does).
     """
-    _check(order, engine, recompute)
+    _check(fast, order, engine, recompute)
     moved, memory = dict(fast), rule.start(fast)
     if engine == "autograd":
         moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
@@ -100,8 +100,13 @@ def backward(loss: Tensor) -> None:
         ) from error
 
 
-def _check(order: int, engine: str, recompute: bool) -> None:
+def _check(fast: Tensors, order: int, engine: str, recompute: bool) -> None:
     check_order(order)
+    check_not_compiled(order)
+    if not fast:
+        raise RefusedError("an inner loop moves tensors; got none; name what is fast")
+    if engine == "autograd" and not torch.is_grad_enabled():
+        raise RefusedError("the engine 'autograd' needs gradients; got torch.no_grad(); leave it, or take 'func'")
     if engine not in ("autograd", "func"):
         raise RefusedError(f"engine must be 'autograd' or 'func'; got {engine!r}; take one of these")
     if recompute and engine == "func":
@@ -111,9 +116,13 @@ def _check(order: int, engine: str, recompute: bool) -> None:
 
 
 def check_order(order: int) -> None:
-    """Refuse an order that is neither 1 nor 2, and the second inside `torch.compile`."""
-    if order not in (1, 2):
-        raise RefusedError(f"order must be 1 or 2; got {order}; pass 1 for first-order gradients, 2 for exact ones")
+    """Refuse an order that is neither 1 nor 2."""
+    if isinstance(order, bool) or order not in (1, 2):
+        raise RefusedError(f"order must be 1 or 2; got {order!r}; pass 1 for first-order gradients, 2 for exact ones")
+
+
+def check_not_compiled(order: int) -> None:
+    """Refuse the gradient of a gradient inside `torch.compile`."""
     if order == 2 and torch.compiler.is_compiling():
         raise RefusedError(
             "order=2 differentiates a gradient, which torch.compile can't; got both; compile the network alone"
@@ -128,7 +137,7 @@ def check_finite(losses: Tensor, rule: Rule, first: int = 0) -> None:
     broken = ~rows.isfinite()
     column = int(broken.any(0).nonzero()[0])
     value, rate = rows[broken[:, column], column][0], rule.rate
-    said = "learned rates" if isinstance(rate, Mapping) else rate
+    said = "learned rates" if isinstance(rate, Mapping) else float(rate)
     raise RefusedError(
         f"the inner loss must stay finite; got {float(value)} at step {first + column} with rate {said}; lower the rate"
     )

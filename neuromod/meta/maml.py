@@ -54,6 +54,7 @@ def maml(
         judged = (judge or loss)(adapted, episode.query)
         return judged, torch.stack(history) if history else judged.new_zeros(0)
 
+    check_tasks(episodes)
     if engine == "autograd":
         return torch.stack([task(episode)[0] for episode in _apart(episodes)])
     found, history = torch.vmap(task, randomness="different")(episodes)
@@ -94,6 +95,15 @@ def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int)
     ends, history = torch.vmap(task, randomness="different")(supports)
     check_finite(history, rule)
     return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
+
+
+def check_tasks(episodes: Episodes) -> int:
+    """The number of tasks. RefusedError where parts of the episodes differ in it, or there is none."""
+    counts = {len(leaf) for leaf in pytree.tree_leaves(episodes)}
+    if len(counts) != 1 or counts == {0}:
+        rule = "support and query hold the same tasks, one at least, along their first axis"
+        raise RefusedError(f"{rule}; got {sorted(counts)}; correct them")
+    return counts.pop()
 
 
 def _apart(episodes: Episodes) -> list[Episodes]:

@@ -38,7 +38,9 @@ class InstanceNorm(nn.Module):
         self.weight, self.bias = _affine(channels, affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (B, C, ...) to the same shape."""
+        """Inputs (B, C, ...) to the same shape. RefusedError for one that is not a batch."""
+        if x.ndim < 3:
+            raise RefusedError(f"an instance norm reads batches (B, C, ...); got {tuple(x.shape)}; unsqueeze it")
         # One group a channel is instance norm, and its fused kernel is right twice over.
         return F.group_norm(x, self.channels, self.weight, self.bias, self.eps)
 
@@ -63,12 +65,14 @@ def exact(net: nn.Module) -> nn.Module:
     """A copy of a network with its norms of batch, instance and layer replaced by those of this file, parameters and all.
 
     A `BatchNorm` comes to take the statistics of its batch; one in evaluation mode, with running statistics, is exact and stays.
+    RefusedError for a norm that does more: a subclass, hooks, an instance norm with running statistics.
     """
     copy, made = deepcopy(net), dict[nn.Module, nn.Module]()
     # A norm that stands in two places is one norm in both.
     for name, module in list(copy.named_modules(remove_duplicate=False)):
         if not _inexact(module):
             continue
+        _check_plain(module, name)
         new = made.setdefault(module, _exact(module))
         if not name:
             return new
@@ -92,6 +96,14 @@ def _inexact(module: nn.Module) -> bool:
         # With running statistics in evaluation mode it is a constant map.
         return module.training or not module.track_running_stats
     return isinstance(module, _InstanceNorm | nn.LayerNorm)
+
+
+def _check_plain(module: nn.Module, name: str) -> None:
+    hooks = len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+    running = isinstance(module, _InstanceNorm) and module.track_running_stats
+    if not type(module).__module__.startswith("torch.nn.modules.") or hooks or running:
+        got = f"{name or 'the network'}, a {type(module).__name__} with {hooks} hooks and running={running}"
+        raise RefusedError(f"exact() replaces norms that do nothing else; got {got}; replace it by hand")
 
 
 def _exact(module: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import Head, check_labels, errors, outputs
-from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_order
+from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
 from neuromod.meta.rules import SGD, Rule, Tensors
 
 
@@ -51,7 +51,7 @@ def online_head(
     images: Tensor,
     labels: Tensor,
     steps: int,
-    rate: float,
+    rate: float | Tensor,
     *,
     order: int,
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
@@ -61,7 +61,7 @@ def online_head(
     ``images`` (K + M, ...) and ``labels``: the first ``steps`` = K are the trajectory, and all of them are asked for. They are
     encoded in one batch; nothing in the encoder may depend on other images of it (norms of a sample, or frozen statistics).
     """
-    _check_steps(steps, labels)
+    _check(steps, labels, head)
     features = encode(images)
     learned = features[:steps]
     found = errors(learned, labels[:steps], head, rate, order=order)
@@ -75,7 +75,7 @@ def online_dual(
     images: Any,
     labels: Tensor,
     steps: int,
-    rate: float,
+    rate: float | Tensor,
     *,
     order: int,
 ) -> Tensor:
@@ -86,17 +86,17 @@ def online_dual(
     written, and kept for the backward pass, at every step.
     """
     check_order(order)
+    check_not_compiled(order)
     if not fast:
         raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
-    _check_steps(steps, labels)
-    check_labels(labels[:steps], head)
-    moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}
+    _check(steps, labels, head)
+    moved, rule = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}, SGD(rate)
     wanted = one_hot(labels[:steps], len(head.bias)).to(head.bias)
     learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
         z = outputs(feature, learned, found, head, rate)
-        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], SGD(rate), t)
+        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], rule, t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
         # The gradient of the loss at the feature, by the head as it is at this step.
         pulled = error @ head.weight - rate * (error @ found.T) @ learned
@@ -104,7 +104,7 @@ def online_dual(
         taken = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:
             feature, error, taken = feature.detach(), error.detach(), tuple(g.detach() for g in taken)
-        moved = {name: torch.sub(w, g, alpha=rate) for (name, w), g in zip(moved.items(), taken, strict=True)}
+        moved, _ = rule.step(moved, dict(zip(moved, taken, strict=True)), None)
         learned, found = torch.cat([learned, feature]), torch.cat([found, error])
     return cross_entropy(outputs(encode(moved, images), learned, found, head, rate), labels)
 
@@ -119,7 +119,8 @@ def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
     return weight.index_copy(0, index, fresh.detach()[None])
 
 
-def _check_steps(steps: int, labels: Tensor) -> None:
+def _check(steps: int, labels: Tensor, head: Head) -> None:
     if not 0 <= steps <= len(labels):
         rule = "steps counts the images that are learned, the first of the batch"
         raise RefusedError(f"{rule}; got {steps} of {len(labels)}; take fewer")
+    check_labels(labels, head)

@@ -11,8 +11,8 @@ from neuromod.errors import RefusedError, nearest
 
 Tensors = Mapping[str, Tensor]
 """Tensors by name."""
-Rate = float | Tensors
-"""One rate for all, or one tensor a name, a number or as large as what it moves: rates that are learned (Li et al. 2017)."""
+Rate = float | Tensor | Mapping[str, float | Tensor]
+"""One rate for all, or one a name, a number or as large as what it moves. Tensors are rates that are learned (Li et al. 2017)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +70,23 @@ Rule = SGD | Adam
 
 def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:
     # A number is a factor inside the subtraction: one pass over the tensor, and one in its derivative.
-    return w - rate[name] * gradient if isinstance(rate, Mapping) else torch.sub(w, gradient, alpha=rate)
+    own = _of(rate, name)
+    return w - own * gradient if isinstance(own, Tensor) else torch.sub(w, gradient, alpha=own)
 
 
-def _of(rate: Rate, name: str) -> Any:
+def _of(rate: Rate, name: str) -> float | Tensor:
     return rate[name] if isinstance(rate, Mapping) else rate
 
 
 def _check(rate: Rate, fast: Tensors) -> None:
-    if not isinstance(rate, Mapping):
-        return
-    for name in fast:
-        if name not in rate:
+    for name, w in fast.items():
+        if isinstance(rate, Mapping) and name not in rate:
             raise RefusedError(
                 f"learned rates need one for every fast tensor; {name!r} has none; nearest: {nearest(name, rate)}"
+            )
+        own = _of(rate, name)
+        if isinstance(own, Tensor) and own.ndim and (own.shape != w.shape or own.dtype != w.dtype):
+            got = f"{tuple(own.shape)} of {own.dtype} for {tuple(w.shape)} of {w.dtype}"
+            raise RefusedError(
+                f"a learned rate is a number or as large as what it moves; {name!r} has {got}; correct it"
             )

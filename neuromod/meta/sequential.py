@@ -5,13 +5,14 @@ logits of a block by one product, halves of it by the products of their features
 """
 
 from collections.abc import Iterable, Iterator
+from operator import index
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head
+from neuromod.meta.dual import Head, check_labels
 
 LEAF = 32  # steps that are taken one by one; more than these are halved
 PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
@@ -30,10 +31,13 @@ def sgd(
     """Heads after so many samples: weight (R, C, D) and bias (R, C), a row for each of the ``rates`` (R,).
 
     Features (N, D) and labels (N,) in the order in which they arrive, or (R, N, D) and (R, N), an order a rate. ``at`` are the
-    numbers of samples after which a head is given out, the last always; so one trajectory gives all shorter ones.
+    numbers of samples after which a head is given out, the last always; so one trajectory gives all shorter ones. RefusedError
+    for labels that the head has no output for, and for shapes that do not go together.
     """
-    stops = _stops(labels.shape[-1], at)
-    scale = rates.to(features)[:, None, None]
+    rates, stops = _checked(features, labels, head, rates, at)
+    if block < 1:
+        raise RefusedError(f"block counts samples, 1 or more; got {block}; correct it")
+    scale = rates[:, None, None]
     weight = head.weight.expand(len(rates), *head.weight.shape).clone()
     bias = head.bias.expand(len(rates), *head.bias.shape).clone()
     many = features.ndim == 3
@@ -97,7 +101,8 @@ def adam(
 
     The gradient of a step is an outer product, and so enters the moments without being built.
     """
-    stops, many = set(_stops(labels.shape[-1], at)), features.ndim == 3
+    rates, stops = _checked(features, labels, head, rates, at)
+    many = features.ndim == 3
     count, steps = len(rates), rates.tolist()
     weight = torch.cat([head.weight, head.bias[:, None]], 1).expand(count, -1, -1).clone()
     ones = F.pad(features, (0, 1), value=1.0)
@@ -138,10 +143,34 @@ def _adam(
         w.addcdiv_(m, size, value=-scale)
 
 
-def _stops(count: int, at: Iterable[int]) -> list[int]:
-    stops = sorted({*at, count})
-    if stops[0] < 1 or stops[-1] > count:
+def _checked(
+    features: Tensor, labels: Tensor, head: Head, rates: Tensor, at: Iterable[int]
+) -> tuple[Tensor, list[int]]:
+    """The rates beside the features, and the numbers of samples after which a head is given out."""
+    rates = torch.as_tensor(rates).to(features)
+    lead = (len(rates),) if features.ndim == 3 and rates.ndim else ()
+    if rates.ndim != 1 or features.ndim not in (2, 3) or features.shape[:-2] != lead:
+        got = f"{tuple(features.shape)} and {tuple(rates.shape)}"
         raise RefusedError(
-            f"a head is given out after 1..{count} samples; got {[s for s in stops if not 1 <= s <= count]}"
+            f"rates (R,) go with features (N, D), or (R, N, D) of as many orders; got {got}; correct them"
         )
+    if labels.shape != features.shape[:-1]:
+        got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
+        raise RefusedError(f"every feature has a label; got {got}; correct them")
+    wanted, found = (len(head.bias), features.shape[-1]), tuple(head.weight.shape)
+    if found != wanted or not head.weight.dtype == head.bias.dtype == features.dtype:
+        got = f"{found} of {head.weight.dtype} for {wanted} of {features.dtype}"
+        raise RefusedError(f"a head (C, D) is of the size and dtype of the features; got {got}; correct it")
+    check_labels(labels, head)
+    return rates, _stops(labels.shape[-1], at)
+
+
+def _stops(count: int, at: Iterable[int]) -> list[int]:
+    try:
+        stops = sorted({*map(index, at), count})
+    except TypeError as error:
+        raise RefusedError(f"numbers of samples are whole numbers; got {at}; correct them") from error
+    if not 1 <= stops[0] <= stops[-1] <= count:
+        wrong = [s for s in stops if not 1 <= s <= count]
+        raise RefusedError(f"a head is given out after 1..{count} samples; got {wrong}; correct them")
     return stops

@@ -35,6 +35,10 @@ class Plan:
     reset: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.order, bool) or self.order not in (1, 2):
+            raise UserError(f"meta.plan.order must be 1 or 2; got {self.order!r}; 2 differentiates through the steps")
+        if min(self.steps, self.remember) < 0:
+            raise UserError(f"meta.plan counts images, 0 or more; got steps={self.steps}, remember={self.remember}")
         for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, FAST)):
             if value not in known:
                 raise UserError(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuromod.meta import Head, StreamingLDA, class_means, ridge, sequential
-from tasks.errors import UserError
+from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool, Pools
 from tasks.seeds import generator
 
@@ -32,6 +32,16 @@ class Protocol:
     shots: int
     orders: int
     rates: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        if list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=0) < 1:
+            raise UserError(f"meta.test.lengths count classes, in ascending order; got {list(self.lengths)}")
+        for name in {"sgd", *self.rates}:
+            if name not in OPTIMISERS or not self.rates.get(name):
+                known = nearest(name, OPTIMISERS)
+                raise UserError(
+                    f"meta.test.rates sweeps {', '.join(OPTIMISERS)}, sgd always; got {name!r}; nearest: {known}"
+                )
 
     def fitting(self, pool: Pool) -> list[int]:
         """The lengths that a pool has classes for; all of its classes where it has fewer than the shortest."""
@@ -53,7 +63,10 @@ class Encoded:
         """Every image once; nothing in the encoder may depend on the other images of a batch."""
         flat = pool.images.flatten(0, 1)
         parts = [encode(part.float() / 255) for part in flat.split(batch)]
-        return cls(torch.cat(parts).unflatten(0, pool.images.shape[:2]), shots)
+        features = torch.cat(parts)
+        if not features.isfinite().all():
+            raise FloatingPointError("features must be finite; the encoder gives nan or inf; lower meta.rate")
+        return cls(features.unflatten(0, pool.images.shape[:2]), shots)
 
     def learned(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, D) and labels (N,) class after class in an order of the classes; labels are places in it."""
@@ -135,8 +148,9 @@ def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> Head:
 
 @torch.no_grad()
 def right(head: Head, features: Tensor, labels: Tensor) -> float:
-    """The share that a head classifies right."""
-    return float(((features @ head.weight.T + head.bias).argmax(1) == labels).double().mean())
+    """The share that a head classifies right; an answer of a head that has diverged is wrong."""
+    logits = features @ head.weight.T + head.bias
+    return float(((logits.argmax(1) == labels) & ~logits.isnan().any(1)).double().mean())
 
 
 def choose_rate(

@@ -27,6 +27,8 @@ def sequential(
     net = network(options["net"], found, derived["target"]).to(device)
     part = Pools(found.train.to(device), found.validation.to(device), found.test.to(device), found.divided)
     plan = Plan(**options["plan"])
+    if options["net"]["frozen"] and plan.fast == "all":
+        raise UserError("a frozen network is not moved by the inner loop; got meta.plan.fast=all; pass fast=head")
     steps = 0 if plan.learning == "nothing" else config["steps"]
     loop(net, lambda step: outer_step(plan, net, part.train, derived["data"], step), run, config, steps)
     tested = meta_test(net.encode, part, Protocol(**options["test"]), derived["sampling"])

@@ -37,7 +37,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 def buys(ledger: Sequence[Mapping[str, Any]], key: str = "buys") -> str | None:
     """An SVG document of two panels: every arm by SGD after 100 and 600 classes, every head over some features; None without rows."""
     rows = {str(row["row"]): row for row in ledger}
-    arms = [(name, label) for name, label in ARMS if f"meta-{name}-600" in rows]
+    arms = [(name, label) for name, label in ARMS if {f"meta-{name}-100", f"meta-{name}-600"} <= rows.keys()]
     if len(arms) < 2:
         return None
 

@@ -25,6 +25,13 @@ def test_prototypes_answer_by_the_distance_to_each_mean() -> None:
     assert bool((found[:, 2] == -torch.inf).all())
 
 
+def test_prototypes_far_from_zero_are_as_near_to_each_other() -> None:
+    features, query, labels = (t.float() for t in (draw(6, 4, seed=1), draw(5, 4, seed=2), torch.arange(6) % 3))
+    near = prototypes(features, labels.long(), query, 3)
+    far = prototypes(features + 1000, labels.long(), query + 1000, 3)
+    assert torch.allclose(far, near, atol=1e-2)
+
+
 def film(*, moved: bool) -> Modulated:
     """FiLM by two small networks of the mean code of a support set, over a linear layer and a norm."""
     net = filled(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)))

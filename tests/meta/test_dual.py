@@ -202,6 +202,29 @@ def scaled(fast: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return x * fast["w"]
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_rate_that_is_learned(order: int) -> None:
+    """Its gradient is that of the loop, by every form."""
+    images, labels = FEATURES[:9], LABELS[:9]
+    fast = {"weight": START.weight, "bias": START.bias}
+
+    def loss(fast: Mapping[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(batch[0] @ fast["weight"].T + fast["bias"], batch[1])
+
+    rates = [torch.tensor(0.3, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    each = SGD(dict.fromkeys(fast, rates[1]))
+    alone = online_head(lambda x: x, START, images, labels, 4, rates[2], order=order)
+    looped = (
+        online(loss, fast, (images[:4], labels[:4]), (images, labels), r, order=order) for r in (SGD(rates[0]), each)
+    )
+    values = [*looped, alone]
+    for value, rate in zip(values, rates, strict=False):
+        assert torch.allclose(value, values[0], rtol=1e-12)
+        value.backward()  # type: ignore[no-untyped-call]
+        assert rate.grad is not None
+        assert torch.allclose(rate.grad, rates[0].grad, rtol=1e-9)  # type: ignore[arg-type]
+
+
 def test_mistakes() -> None:
     ones = {"w": torch.ones(D, dtype=torch.float64)}
     with pytest.raises(RefusedError, match=r"\(5, 6\) and \(37, 5\)"):
@@ -218,7 +241,5 @@ def test_mistakes() -> None:
     spoilt = FEATURES[:4].index_fill(0, torch.tensor(2), torch.nan)
     with pytest.raises(RefusedError, match=r"finite; got nan at step 2 with rate 0\.1"):
         online_dual(scaled, ones, START, spoilt, LABELS[:4], 4, 0.1, order=2)
-    with pytest.raises(RefusedError, match=r"1\.\.37 samples; got \[50\]"):
-        list(sequential.sgd(FEATURES, LABELS, START, torch.ones(1), at=[50]))
     with pytest.raises(RefusedError, match=r"shrink must be in \(0, 1\]; got 0"):
         StreamingLDA(D, C, shrink=0)

@@ -14,6 +14,7 @@ from tasks.experiment import execute
 from tasks.files import read_json
 from tasks.meta.arms import Plan, outer_step
 from tasks.meta.pools import Pool
+from tasks.meta.protocol import Protocol
 from tasks.meta.sampling import trajectory
 from tasks.networks import ANML
 from tasks.report import write as write_report
@@ -168,9 +169,23 @@ def test_a_killed_run_goes_on_bit_for_bit(omniglot: Path, tmp_path: Path, monkey
     assert (whole / "checkpoint.safetensors").read_bytes() == (again / "checkpoint.safetensors").read_bytes()
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_told(omniglot: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'metta'; nearest: 'meta'"):
         plan(learning="metta")
+    with pytest.raises(UserError, match=r"meta\.plan\.order must be 1 or 2; got 3"):
+        plan(order=3)
+    with pytest.raises(UserError, match="got steps=-1"):
+        plan(steps=-1)
+    for lengths, rates, words in (
+        ([3, 2], {"sgd": [0.1]}, r"ascending order; got \[3, 2\]"),
+        ([2], {"adam": [0.1]}, "got 'sgd'"),
+        ([2], {"sgd": [0.1], "adan": [0.1]}, "got 'adan'; nearest: 'adam'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            Protocol(lengths, 3, 2, rates)
+    given = ["experiment=meta/anml", "meta.net.frozen=true", f"data.root='{omniglot}'", *SMALL]
+    with pytest.raises(UserError, match=r"meta\.plan\.fast=all; pass fast=head"):
+        execute(load(given), root=tmp_path, command=[], results=tmp_path)
     with pytest.raises(UserError, match="validation classes in the run itself"):
         execute(load(["experiment=meta/oml"]), root=Path("x"), command=[], held=5)
     with pytest.raises(UserError, match="'sequentiall'; nearest: 'sequential'"):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from neuromod.meta import Head
 from tasks.data import load as load_images
 from tasks.errors import UserError
 from tasks.meta.pools import pools
-from tasks.meta.protocol import Encoded, Protocol, choose_rate, drawn_orders, fresh_head, meta_test, trajectories
+from tasks.meta.protocol import Encoded, Protocol, choose_rate, drawn_orders, fresh_head, meta_test, right, trajectories
 from tests.meta import slow
 
 
@@ -64,5 +65,14 @@ def test_heads_in_closed_form_stand_beside(omniglot: Path) -> None:
     assert found["means"]["test_mean"][-1] > 0.9
     assert len(found["ridge"]["test"]) == 2
     assert len(found["slda"]["test"]) == 1
+    with pytest.raises(FloatingPointError, match="features must be finite"):
+        meta_test(lambda x: x.flatten(1) / 0, parts, protocol, 0)
     with pytest.raises(UserError, match="got 9 of 8"):
         meta_test(lambda x: x.flatten(1), parts, Protocol([2], 9, 2, {"sgd": [0.1]}), 0)
+
+
+def test_a_head_that_has_diverged_knows_nothing() -> None:
+    f, y = encoded().learned(torch.arange(5))
+    head = fresh_head(5, f, 0, 0)
+    assert right(head, f, y) > 0
+    assert right(Head(head.weight * torch.nan, head.bias), f, y) == 0
