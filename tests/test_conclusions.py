@@ -247,8 +247,10 @@ def test_a_gate_of_the_image_buys_more_than_any_other_gate() -> None:
 
 def test_a_gate_buys_nothing_for_other_heads() -> None:
     assert abs(MEAN["meta-anml-adam-600"] - MEAN["meta-oml-adam-600"]) < 0.02
-    for head in ("ridge", "means", "slda"):
-        assert MEAN[f"meta-oml-{head}-600"] > MEAN[f"meta-anml-{head}-600"]
+    for other in ("oml", "gate-one"):
+        for head in ("ridge", "means", "slda"):
+            assert MEAN[f"meta-{other}-{head}-600"] > MEAN[f"meta-anml-{head}-600"]
+    assert abs(MEAN["meta-gate-one-iid-600"] - MEAN["meta-anml-iid-600"]) < 0.02
 
 
 def test_resetting_rows_costs_features() -> None:
