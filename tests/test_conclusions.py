@@ -216,6 +216,18 @@ def test_decay_switches_gains_off_that_nothing_needs() -> None:
 
 SPREAD = {row["row"]: row["spread"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
 META = (ROOT / "docs/meta.md").read_text()
+FEW = {
+    "waves-cavia-2": "sinusoids, CAVIA, 2 context inputs",
+    "waves-cavia-3": "sinusoids, CAVIA, 3 context inputs",
+    "waves-cavia-5": "sinusoids, CAVIA, 5 context inputs",
+    "waves-maml": "sinusoids, MAML",
+    "fewshot-maml": "5-way 1-shot, MAML",
+    "fewshot-cavia": "5-way 1-shot, CAVIA",
+    "fewshot-off-random": "5-way 5-shot, class means over a frozen random network",
+    "fewshot-film-random": "5-way 5-shot, the same with FiLM from the support set",
+    "fewshot-off-trained": "5-way 5-shot, class means over a frozen trained network",
+    "fewshot-film-trained": "5-way 5-shot, that one with FiLM from the support set",
+}
 TABLED = {**buys.FEATURES, "gate-one": "no gate", "sequential": "sequential, row reset"}
 
 
@@ -234,6 +246,14 @@ def test_the_table_of_heads_is_the_ledgers(features: str, label: str) -> None:
     expected = [MEAN.get(f"meta-{features}-{end}") for end in buys.HEADS.values()]
     found = [cell.strip() for cell in line.split("|")[2:-1]]
     assert found == ["\N{EM DASH}" if value is None else f"{100 * value:.1f}" for value in expected]
+
+
+@pytest.mark.parametrize(("row", "label"), [pair for pair in FEW.items() if pair[0] in MEAN])
+def test_the_table_of_few_examples_is_the_ledgers(row: str, label: str) -> None:
+    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |")]
+    mean, spread = MEAN[row], SPREAD[row]
+    wanted = f"{100 * mean:.1f} ± {100 * spread:.1f}" if "shot" in label else f"{mean:.3f} ± {spread:.3f}"
+    assert line.split("|")[2].strip() == wanted
 
 
 def test_a_gate_of_the_image_buys_more_than_any_other_gate() -> None:

@@ -18,6 +18,7 @@ from neuromod.errors import RefusedError
 from neuromod.meta.dual import Head, check_labels, errors, outputs
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
 from neuromod.meta.rules import SGD, Rule, Tensors
+from neuromod.meta.shared import SharedWeight
 
 
 def online(
@@ -91,15 +92,16 @@ def online_dual(
         raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
     _check(steps, labels, head)
     moved, rule = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}, SGD(rate)
+    shared = SharedWeight(head.weight)
     wanted = one_hot(labels[:steps], len(head.bias)).to(head.bias)
     learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
-        z = outputs(feature, learned, found, head, rate)
+        z = shared.rows(feature) + head.bias - rate * (feature @ learned.T + 1) @ found
         check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], rule, t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
         # The gradient of the loss at the feature, by the head as it is at this step.
-        pulled = error @ head.weight - rate * (error @ found.T) @ learned
+        pulled = shared.columns(error) - rate * (error @ found.T) @ learned
         told: dict[str, Any] = {"create_graph": order == 2, "materialize_grads": True}
         taken = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:

@@ -69,9 +69,9 @@ Rule = SGD | Adam
 
 
 def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:
-    # A number is a factor inside the subtraction: one pass over the tensor, and one in its derivative.
+    # A number is a factor inside the sum: one pass over the tensor, and one in its derivative (two in that of a difference).
     own = _of(rate, name)
-    return w - own * gradient if isinstance(own, Tensor) else torch.sub(w, gradient, alpha=own)
+    return w - own * gradient if isinstance(own, Tensor) else torch.add(w, gradient, alpha=-own)
 
 
 def _of(rate: Rate, name: str) -> float | Tensor:

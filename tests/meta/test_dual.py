@@ -24,6 +24,7 @@ from neuromod.meta import (
     ridge,
     sequential,
 )
+from neuromod.meta.shared import SharedWeight
 from tests.meta import slow
 from tests.meta.nets import conv, draw, filled, forward_of, gradients, same, tensors_of
 
@@ -243,3 +244,24 @@ def test_mistakes() -> None:
         online_dual(scaled, ones, START, spoilt, LABELS[:4], 4, 0.1, order=2)
     with pytest.raises(RefusedError, match=r"shrink must be in \(0, 1\]; got 0"):
         StreamingLDA(D, C, shrink=0)
+
+
+@pytest.mark.parametrize("used", [1, 3])
+def test_a_shared_weight_is_a_weight(used: int) -> None:
+    """Products, and the gradients of all that enters them, of one weight that several of them share."""
+    x, y = (draw(used, 2, size, seed=size).requires_grad_() for size in (D, C))
+    values, gradients_of = [], []
+    for shared in (True, False):
+        weight = START.weight.clone().requires_grad_()
+        known = SharedWeight(weight)
+        total = weight.new_zeros(())
+        for a, b in zip(x, y, strict=True):
+            rows, columns = (known.rows(a), known.columns(b)) if shared else (a @ weight.T, b @ weight)
+            total = total + (rows * b).tanh().sum() + (columns * a).sin().sum()
+        values.append(total)
+        taken = [torch.autograd.grad(total, [weight, x, y], retain_graph=True) for _ in range(2)]
+        assert all(map(torch.equal, *taken))  # a second time over the same graph
+        gradients_of.append(taken[0])
+    assert torch.allclose(values[0], values[1], rtol=1e-12)
+    for found, expected in zip(*gradients_of, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10)
