@@ -256,10 +256,19 @@ def test_the_table_of_few_examples_is_the_ledgers(row: str, label: str) -> None:
     assert line.split("|")[2].strip() == wanted
 
 
+def test_film_from_a_support_set_repairs_more_than_it_polishes() -> None:
+    left = {k: (1 - MEAN[f"fewshot-film-{k}"]) / (1 - MEAN[f"fewshot-off-{k}"]) for k in ("random", "trained")}
+    assert left["random"] < 0.5
+    assert 0.175 < 1 - left["trained"] < 0.185
+
+
 def test_a_gate_of_the_image_buys_more_than_any_other_gate() -> None:
     for count in (100, 600):
         gated = MEAN[f"meta-anml-{count}"]
-        assert gated > 1.3 * MEAN[f"meta-gate-one-{count}"]
+        plain = MEAN[f"meta-gate-one-{count}"]
+        assert gated > 1.3 * plain
+        assert gated - plain > 2 * (MEAN[f"meta-gate-static-{count}"] - plain)
+        assert gated - plain > 4 * (MEAN[f"meta-gate-random-{count}"] - plain) > 0
         assert gated > MEAN[f"meta-frozen-gate-{count}"] > MEAN[f"meta-gate-one-{count}"] - 0.01
         assert abs(gated - MEAN[f"meta-anml-first-{count}"]) < 0.02
         assert abs(gated - MEAN[f"meta-anml-head-{count}"]) < 0.02
