@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_samples
+from neuromod.meta.dual import Head, check_pairs
 
 
 def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> Head:
     """``argmin sum |W f + b - onehot(y)|^2 + penalty |W|^2``; the bias is free. Features (N, D), labels (N,)."""
-    check_samples(features, labels, classes)
+    _check(features, labels, classes)
     targets = F.one_hot(labels, classes).to(features)
     centre, mean = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - mean
@@ -28,7 +28,7 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Head:
     """The class of the nearest mean: ``mu_c . f - |mu_c|^2 / 2``. A class without samples is never answered."""
-    check_samples(features, labels, classes)
+    _check(features, labels, classes)
     counts = torch.bincount(labels, minlength=classes).to(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
     weight = sums / counts.clamp(min=1)[:, None]
@@ -66,7 +66,7 @@ class StreamingLDA:
 
         ``t Sigma`` gains ``(1 - 1 / t) d d^T`` a sample, so a block of samples is one product of matrices.
         """
-        check_samples(features, labels, self.classes)
+        _check(features, labels, self.classes)
         for f, y in zip(features.to(self.dtype).split(block), labels.split(block), strict=True):
             offsets, scale = torch.empty_like(f), torch.empty(len(f), dtype=self.dtype)
             for i, label in enumerate(y.tolist()):
@@ -86,3 +86,11 @@ class StreamingLDA:
         weight = torch.linalg.solve((1 - self.shrink) * self.sigma + self.shrink * eye, self.means.T).T
         bias = -(weight * self.means).sum(1) / 2
         return Head(weight, torch.where(self.counts > 0, bias, -torch.inf))
+
+
+def _check(features: Tensor, labels: Tensor, classes: int) -> None:
+    if features.ndim != 2 or not len(features):
+        raise RefusedError(
+            f"a head is computed from features (N, D), one at least; got {tuple(features.shape)}; correct them"
+        )
+    check_pairs(features, labels, classes)

@@ -58,32 +58,32 @@ def outputs(
     check_order(order)
     if order == 1:
         features = features.detach()
-    return F.linear(query, head.weight, head.bias) - rate * (query @ features.T + 1) @ found
+    return F.linear(query, head.weight, head.bias) - taken(query, features, found, rate)
 
 
-def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
-    """Refuse anything but features (K, D), one at least, with labels (K,) in 0..classes-1."""
-    if not len(labels) or features.ndim != 2 or labels.shape != features.shape[:1]:
-        got = f"{tuple(features.shape)} and {tuple(labels.shape)}"
-        raise RefusedError(f"a head is computed from features (K, D) and their labels (K,); got {got}; correct them")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        got = f"{int(labels.min())}..{int(labels.max())} for {classes} classes"
-        raise RefusedError(f"labels count classes from 0; got {got}; correct the labels, or say more classes")
+def taken(query: Tensor, features: Tensor, found: Tensor, rate: float | Tensor) -> Tensor:
+    """What the steps took from the logits of a query, ``rate (Q F^T + 1) D``."""
+    return rate * (query @ features.T + 1) @ found
+
+
+def check_pairs(features: Tensor, labels: Tensor, classes: int) -> None:
+    """Refuse labels that do not go with features (..., N, D) one by one, or that are not in 0..classes-1."""
+    if labels.shape != features.shape[:-1]:
+        got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
+        raise RefusedError(f"every feature has a label; got {got}; correct them")
+    check_labels(labels, classes)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that a head has no output for."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        got = f"{int(labels.min())}..{int(labels.max())} for {classes} outputs"
+        raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head, or correct the labels")
 
 
 def _check(features: Tensor, labels: Tensor, head: Head) -> None:
-    if labels.shape != features.shape[:1]:
-        got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
-        raise RefusedError(f"every feature has a label, (K,) for (K, D); got {got}; correct them")
     if features.ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
         )
-    check_labels(labels, head)
-
-
-def check_labels(labels: Tensor, head: Head) -> None:
-    """Refuse labels that the head has no output for."""
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(head.bias):
-        got = f"{int(labels.min())}..{int(labels.max())} for {len(head.bias)} outputs"
-        raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head, or correct the labels")
+    check_pairs(features, labels, len(head.bias))

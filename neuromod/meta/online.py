@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_labels, errors, outputs
+from neuromod.meta.dual import Head, check_labels, errors, outputs, taken
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
 from neuromod.meta.rules import SGD, Rule, Tensors
 from neuromod.meta.shared import SharedWeight
@@ -97,16 +97,16 @@ def online_dual(
     learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
-        z = shared.rows(feature) + head.bias - rate * (feature @ learned.T + 1) @ found
+        z = shared.rows(feature) + head.bias - taken(feature, learned, found, rate)
         check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], rule, t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
         # The gradient of the loss at the feature, by the head as it is at this step.
         pulled = shared.columns(error) - rate * (error @ found.T) @ learned
         told: dict[str, Any] = {"create_graph": order == 2, "materialize_grads": True}
-        taken = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
+        pulls = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:
-            feature, error, taken = feature.detach(), error.detach(), tuple(g.detach() for g in taken)
-        moved, _ = rule.step(moved, dict(zip(moved, taken, strict=True)), None)
+            feature, error, pulls = feature.detach(), error.detach(), tuple(g.detach() for g in pulls)
+        moved, _ = rule.step(moved, dict(zip(moved, pulls, strict=True)), None)
         learned, found = torch.cat([learned, feature]), torch.cat([found, error])
     return cross_entropy(outputs(encode(moved, images), learned, found, head, rate), labels)
 
@@ -125,4 +125,4 @@ def _check(steps: int, labels: Tensor, head: Head) -> None:
     if not 0 <= steps <= len(labels):
         rule = "steps counts the images that are learned, the first of the batch"
         raise RefusedError(f"{rule}; got {steps} of {len(labels)}; take fewer")
-    check_labels(labels, head)
+    check_labels(labels, len(head.bias))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_labels
+from neuromod.meta.dual import Head, check_pairs
 
 LEAF = 32  # steps that are taken one by one; more than these are halved
 PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
@@ -154,14 +154,11 @@ def _checked(
         raise RefusedError(
             f"rates (R,) go with features (N, D), or (R, N, D) of as many orders; got {got}; correct them"
         )
-    if labels.shape != features.shape[:-1]:
-        got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
-        raise RefusedError(f"every feature has a label; got {got}; correct them")
     wanted, found = (len(head.bias), features.shape[-1]), tuple(head.weight.shape)
     if found != wanted or not head.weight.dtype == head.bias.dtype == features.dtype:
         got = f"{found} of {head.weight.dtype} for {wanted} of {features.dtype}"
         raise RefusedError(f"a head (C, D) is of the size and dtype of the features; got {got}; correct it")
-    check_labels(labels, head)
+    check_pairs(features, labels, len(head.bias))
     return rates, _stops(labels.shape[-1], at)
 
 

@@ -91,10 +91,10 @@ def test_an_order_is_1_or_2(order: Any) -> None:
 )
 def test_computed_heads(made: Any) -> None:
     for f, y, words in (
-        (F, Y[:9], r"\(20, 6\) and \(9,\)"),
-        (F[:0], Y[:0], r"\(0, 6\) and \(0,\)"),
-        (F, Y - 1, r"-1\.\.3 for 5 classes"),
-        (F, Y + 1, r"1\.\.5 for 5 classes"),
+        (F, Y[:9], r"\(9,\) for \(20, 6\)"),
+        (F[:0], Y[:0], r"one at least; got \(0, 6\)"),
+        (F, Y - 1, r"-1\.\.3 for 5 outputs"),
+        (F, Y + 1, r"1\.\.5 for 5 outputs"),
     ):
         with pytest.raises(RefusedError, match=words):
             made(f, y)
@@ -104,7 +104,7 @@ def test_a_discriminant_analysis_of_nothing() -> None:
     lda = StreamingLDA(D, C)
     with pytest.raises(RefusedError, match="call learn"):
         lda.head()
-    with pytest.raises(RefusedError, match="5 classes"):
+    with pytest.raises(RefusedError, match="for 5 outputs"):
         lda.learn(F, Y + 1)
     assert lda.seen == int(lda.counts.sum()) == 0
 
