@@ -11,6 +11,13 @@ ROOT = Path(__file__).parents[1]
 MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
 
 
+def cells(page: str, label: str, count: int) -> list[str]:
+    """The ``count`` cells behind a label in a table of a page under docs/."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| {label} |") and line.count("|") == count + 2]
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
 def mean(kind: str, arm: str) -> float:
     return float(MEAN[f"conditioning-{kind}-{arm}"])
 
@@ -116,9 +123,8 @@ COLUMNS = {
 @pytest.mark.parametrize("stream", COLUMNS)
 def test_the_table_of_routers_and_objectives_is_the_ledgers(stream: str) -> None:
     prefix, *columns = COLUMNS[stream]
-    (line,) = [line for line in (ROOT / "docs/bank.md").read_text().splitlines() if line.startswith(f"| {stream} |")]
     expected = [f"{100 * MEAN[f'{prefix}-{column}']:.1f}" for column in columns]
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == expected
+    assert cells("bank.md", stream, len(columns)) == expected
     # On streams that share their pixels statistics of the images find more tasks than any objective.
     assert max(map(float, expected[3:])) > max(map(float, expected[:3]))
 
@@ -145,8 +151,7 @@ def test_the_matrix_of_kinds_and_sources_is_the_ledgers(name: str) -> None:
     for stream in ("permuted", "split"):
         told = "\N{EM DASH}" if cell.endswith("input") else f"{100 * MEAN[f'matrix-{stream}-{cell}']:.1f}"
         expected += [told, f"{100 * untold(stream, cell):.1f}"]
-    (line,) = [line for line in (ROOT / "docs/bank.md").read_text().splitlines() if line.startswith(f"| {name} |")]
-    assert [part.strip() for part in line.split("|")[2:-1]] == expected
+    assert cells("bank.md", name, len(expected)) == expected
 
 
 @pytest.mark.parametrize("stream", ["permuted", "split"])
@@ -172,10 +177,9 @@ ARMS = {
 
 @pytest.mark.parametrize("name", ARMS)
 def test_the_table_of_transfers_is_the_ledgers(name: str) -> None:
-    (line,) = [line for line in HIDDEN.splitlines() if line.startswith(f"| {name} |")]
     means = [f"{100 * MEAN[f'piggyback-{transfer}-{ARMS[name]}']:.1f}" for transfer in ("kmnist", "turned")]
     size = f"{MEAN[f'piggyback-bytes-{ARMS[name]}']:,.0f}"
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == [*means, size]
+    assert cells("random_networks.md", name, 3) == [*means, size]
 
 
 def test_the_table_of_norms_is_the_ledgers() -> None:
@@ -215,7 +219,6 @@ def test_decay_switches_gains_off_that_nothing_needs() -> None:
 # ---- docs/meta.md ------------------------------------------------------------------------------------------------------
 
 SPREAD = {row["row"]: row["spread"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
-META = (ROOT / "docs/meta.md").read_text()
 FEW = {
     "waves-cavia-2": "sinusoids, CAVIA, 2 context inputs",
     "waves-cavia-3": "sinusoids, CAVIA, 3 context inputs",
@@ -233,27 +236,23 @@ TABLED = {**buys.FEATURES, "gate-one": "no gate", "sequential": "sequential, row
 
 @pytest.mark.parametrize(("arm", "label"), [arm for arm in buys.ARMS if f"meta-{arm[0]}-600" in MEAN])
 def test_the_table_of_arms_is_the_ledgers(arm: str, label: str) -> None:
-    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |") and line.count("|") == 4]
     rows = [f"meta-{arm}-{count}" for count in (100, 600)]
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == [
-        f"{100 * MEAN[row]:.1f} ± {100 * SPREAD[row]:.1f}" for row in rows
-    ]
+    assert cells("meta.md", label, 2) == [f"{100 * MEAN[row]:.1f} ± {100 * SPREAD[row]:.1f}" for row in rows]
 
 
 @pytest.mark.parametrize(("features", "label"), TABLED.items())
 def test_the_table_of_heads_is_the_ledgers(features: str, label: str) -> None:
-    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |") and line.count("|") == 8]
     expected = [MEAN.get(f"meta-{features}-{end}") for end in buys.HEADS.values()]
-    found = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert found == ["\N{EM DASH}" if value is None else f"{100 * value:.1f}" for value in expected]
+    assert cells("meta.md", label, 6) == [
+        "\N{EM DASH}" if value is None else f"{100 * value:.1f}" for value in expected
+    ]
 
 
 @pytest.mark.parametrize(("row", "label"), [pair for pair in FEW.items() if pair[0] in MEAN])
 def test_the_table_of_few_examples_is_the_ledgers(row: str, label: str) -> None:
-    (line,) = [line for line in META.splitlines() if line.startswith(f"| {label} |")]
     mean, spread = MEAN[row], SPREAD[row]
     wanted = f"{100 * mean:.1f} ± {100 * spread:.1f}" if "shot" in label else f"{mean:.3f} ± {spread:.3f}"
-    assert line.split("|")[2].strip() == wanted
+    assert cells("meta.md", label, 1) == [wanted]
 
 
 def test_film_from_a_support_set_repairs_more_than_it_polishes() -> None:

@@ -42,7 +42,7 @@ class Plan:
         for key, value, known in (("learning", self.learning, (*STEPS, "nothing")), ("fast", self.fast, FAST)):
             if value not in known:
                 raise UserError(
-                    f"meta.{key} must be one of {', '.join(known)}; got {value!r}; nearest: {nearest(value, known)}"
+                    f"meta.plan.{key} must be one of {', '.join(known)}; got {value!r}; nearest: {nearest(value, known)}"
                 )
 
 
