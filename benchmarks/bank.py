@@ -18,7 +18,7 @@ from benchmarks.inference import SIZES, network
 from benchmarks.machine import PEAK, conditions
 from benchmarks.timing import Bar, Report
 from neuromod import Modulated, Modulator, Store, Table, Target, Threshold
-from neuromod.bits import pack, unpack
+from neuromod.kinds.bits import pack, unpack
 from neuromod.modulator import by_site
 from neuromod.seeds import generator
 

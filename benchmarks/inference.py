@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from benchmarks.machine import conditions, read_seconds_per_byte
 from benchmarks.timing import Bar, Report, Samples, interleave
 from neuromod import Bank, Modulated, Modulator, Table, Target, Threshold
-from neuromod.bits import packed_size
 from neuromod.inference import brute_force, entropy, one_shot
 from neuromod.inference.one_shot import gradients
+from neuromod.kinds.bits import packed_size
 from neuromod.seeds import generator
 
 SIZES = (784, 300, 100, 100)

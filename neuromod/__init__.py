@@ -5,7 +5,6 @@
 
 from neuromod.bake import bake
 from neuromod.bank import Bank, Store, from_pretrained, save_pretrained
-from neuromod.calibrate import calibrate
 from neuromod.errors import RefusedError
 from neuromod.kinds import (
     Affine,
@@ -23,12 +22,13 @@ from neuromod.kinds import (
 )
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
-from neuromod.recipe import Recipe
-from neuromod.regularise import OutputRegulariser
-from neuromod.sites import Site
 from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
-from neuromod.target import Target
-from neuromod.together import Together
+from neuromod.target.recipe import Recipe
+from neuromod.target.sites import Site
+from neuromod.target.target import Target
+from neuromod.training.calibrate import calibrate
+from neuromod.training.regularise import OutputRegulariser
+from neuromod.training.together import Together
 
 __all__ = [
     "Affine",

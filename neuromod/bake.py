@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from neuromod import skeleton
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.substitute import LINEAR, NORMS, fold, foldable
-from neuromod.taps import BIAS, GAIN
+from neuromod.target import skeleton
+from neuromod.target.substitute import LINEAR, NORMS, fold, foldable
+from neuromod.target.taps import BIAS, GAIN
 
 
 @torch.no_grad()

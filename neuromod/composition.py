@@ -8,8 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
-from neuromod.substitute import check
-from neuromod.target import Target
+from neuromod.target.substitute import check
+from neuromod.target.target import Target
 
 Named = Mapping[str, Modulator]
 

@@ -7,14 +7,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from neuromod import skeleton
+from neuromod.batches import run, run_together, run_vmapped
 from neuromod.composition import check_shapes, gathering, named, refuse_batch_norm, refuse_clashes, refuse_cycles
-from neuromod.context import parse_condition, parse_inputs, parse_tasks
 from neuromod.errors import RefusedError, nearest
 from neuromod.modulator import Modulator
-from neuromod.sources.base import Context, Row, Rows
-from neuromod.substitute import Anatomy, Edits, anatomy, call, fold, run, run_together, run_vmapped
-from neuromod.target import Target
+from neuromod.sources.base import Row, Rows
+from neuromod.sources.context import Context, parse_condition, parse_inputs, parse_tasks
+from neuromod.target import skeleton
+from neuromod.target.substitute import Anatomy, Edits, anatomy, call, fold
+from neuromod.target.target import Target
 
 DERIVED = ("_now", "_anatomy", "_one_row", "_cached")
 

@@ -12,10 +12,11 @@ from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
-from neuromod.sites import Site
-from neuromod.sources.base import Context, Row, Rows, Source, Starts
+from neuromod.sources.base import Row, Rows, Source, Starts
+from neuromod.sources.context import Context
 from neuromod.sources.sealed import Sealed
-from neuromod.target import Target
+from neuromod.target.sites import Site
+from neuromod.target.target import Target
 
 
 class Modulator(nn.Module):

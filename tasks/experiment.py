@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from tasks.analysed import analysed
-from tasks.config import load as compose
-from tasks.fill import Learnt, fill, learn
-from tasks.inferred import check_method
-from tasks.make import make_device, make_learner, make_plan, make_stream, make_target
-from tasks.meta.experiment import execute_meta
-from tasks.online import online
-from tasks.outcome import bits_per_weight, result_of, trained_outcome
-from tasks.played import Played
-from tasks.routed import bank_config
-from tasks.runs import Run
-from tasks.seeds import seeds
-from tasks.selection import chosen
-from tasks.streams import Stream
-from tasks.train import train
-from tasks.transfer import Transfer, steps_to
+from tasks.config.load import load as compose
+from tasks.continual.bank import Learnt, fill, learn
+from tasks.continual.learners.modulated import Played
+from tasks.continual.learners.routed import bank_config
+from tasks.continual.make import make_device, make_learner, make_plan, make_stream, make_target
+from tasks.continual.measures.inference import check_method
+from tasks.continual.measures.result import bits_per_weight, result_of, trained_outcome
+from tasks.continual.measures.weights import analysed
+from tasks.continual.online import online
+from tasks.continual.sequence import train
+from tasks.continual.streams import Stream
+from tasks.continual.transfer import Transfer, steps_to
+from tasks.ledger.selection import chosen
+from tasks.meta.family import execute_meta
+from tasks.runs.run import Run
+from tasks.runs.seeds import seeds
 
 
 def execute(

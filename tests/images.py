@@ -22,7 +22,7 @@ def drawn(count: int, classes: int, side: int, channels: int, seed: int) -> tupl
 def write(
     root: Path, name: str = "tiny", *, classes: int = 10, side: int = 8, channels: int = 1, train: int = 80
 ) -> Path:
-    """ROOT/NAME.safetensors as `tasks.data.load` reads it; returns the root."""
+    """ROOT/NAME.safetensors as `tasks.data.load.load` reads it; returns the root."""
     images, labels = drawn(train, classes, side, channels, 1)
     test_images, test_labels = drawn(train // 2, classes, side, channels, 2)
     tensors = {"train.images": images, "train.labels": labels, "test.images": test_images, "test.labels": test_labels}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.report import buys
+from tasks.ledger.drawings import buys
 
 ROOT = Path(__file__).parents[1]
 MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from neuromod import RefusedError
 from neuromod.kinds import Kind
 from neuromod.sources import Source
-from tasks import config
-from tasks.baselines import OPTIONS
-from tasks.config import CONFIGS, experiments, load, options
+from tasks.config import load as config
+from tasks.config.load import CONFIGS, experiments, load, options
+from tasks.continual.learners import OPTIONS
+from tasks.continual.make import GROWING, make_learner, make_plan, make_stream, make_target
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import GROWING, make_learner, make_plan, make_stream, make_target
-from tasks.seeds import seeds
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.contract.cells import CONFIGS as CONTRACT
 from tests.images import write
 

@@ -17,21 +17,17 @@ from neuromod import inference
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "seeds", "bits", "modes"),
+    ("errors", "seeds", "modes"),
     ("analysis",),
-    ("sites",),
-    ("taps",),
-    ("skeleton", "probe", "recipe"),
     ("target",),
-    ("substitute",),
-    ("surrogates",),
     ("kinds",),
     ("sources",),
     ("modulator",),
     ("composition",),
-    ("context", "modulated"),
-    ("calibrate", "bake", "regularise", "together", "bank"),
-    ("inference", "penalties"),
+    ("batches",),
+    ("modulated",),
+    ("bake", "training", "bank"),
+    ("inference",),
     ("meta",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -108,9 +104,9 @@ def test_who_may_know_whom(package: str, forbidden: set[str]) -> None:
 
 def test_one_file_substitutes() -> None:
     users = [name_of(p) for p in files("neuromod") if any("functional_call" in name for name, _ in called(p))]
-    assert users == ["neuromod/substitute.py"]
+    assert users == ["neuromod/target/substitute.py"]
     importers = [name_of(p) for p in files("neuromod") if any("functional_call" in name for name in imports(p))]
-    assert importers == ["neuromod/substitute.py"]
+    assert importers == ["neuromod/target/substitute.py"]
 
 
 @pytest.mark.parametrize("path", files("neuromod"), ids=name_of)
@@ -148,7 +144,7 @@ def test_the_global_generator_is_seeded_inside_a_fork_only() -> None:
         for node in nodes:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in seeders:
                 assert id(node) in forked, name_of(path)
-                assert name_of(path) == "neuromod/recipe.py"
+                assert name_of(path) == "neuromod/target/recipe.py"
 
 
 def test_no_error_is_swallowed() -> None:

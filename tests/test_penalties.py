@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, RefusedError, Table, Target
-from neuromod.penalties import gates, load_balance, sparsity
+from neuromod.training.penalties import gates, load_balance, sparsity
 from tasks.networks import mlp
 from tests.contract.laws import close
 from tests.test_weight_taps import moved

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, Table, Target, Threshold
-from neuromod.recipe import kaiming_normal
+from neuromod.target.recipe import kaiming_normal
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from neuromod.bank import plain
 from neuromod.bank.planes import Words
-from neuromod.bits import packed_size
 from neuromod.errors import RefusedError
+from neuromod.kinds.bits import packed_size
 
 Path = Literal["plain", "compiled"]
 
@@ -21,7 +21,7 @@ def check_bits(bits: Tensor, n: int | None = None) -> None:
     """Refuse what is not a bank of packed masks (of ``n`` weights each)."""
     if bits.dtype != torch.uint8 or bits.dim() != 2:
         raise RefusedError(
-            f"a bank is uint8 (k, bytes); got {bits.dtype} {tuple(bits.shape)}; stack the rows of neuromod.bits.pack"
+            f"a bank is uint8 (k, bytes); got {bits.dtype} {tuple(bits.shape)}; stack the rows of neuromod.kinds.bits.pack"
         )
     if n is not None and (n < 0 or packed_size(n) != bits.shape[1]):
         raise RefusedError(

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from neuromod.bank import packed
 from neuromod.bank.access import Path
 from neuromod.bank.coding import entropy_bound
-from neuromod.bits import unpack
 from neuromod.errors import RefusedError
+from neuromod.kinds.bits import unpack
 from neuromod.kinds.masks import Mask
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
-from neuromod.sites import Site
-from neuromod.substitute import Edits
+from neuromod.target.sites import Site
+from neuromod.target.substitute import Edits
 
 BLOCK = 1 << 21  # masked weights that are unpacked at a time: they stay in a cache
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromod.bits import packed_size
 from neuromod.errors import RefusedError, nearest
+from neuromod.kinds.bits import packed_size
 
 CODINGS = ("smallest", "raw", "entropy")
 """What a user asks for: the smallest code of the standard library, no code, or the smallest of all with a range coder."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.recipe import Recipe
 from neuromod.sources.base import Row
-from neuromod.target import Target
+from neuromod.target.recipe import Recipe
+from neuromod.target.target import Target
 
 FORMAT = 1
 DTYPES = {

@@ -16,8 +16,8 @@ from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
-from neuromod.sites import Site
 from neuromod.sources.base import Row
+from neuromod.target.sites import Site
 
 KEY = "neuromod"
 """One key of metadata: safetensors writes several in any order, and equal tasks should be equal files."""

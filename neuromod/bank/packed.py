@@ -1,6 +1,6 @@
 """Sums, scores and distances of a bank of packed masks, at one bit of memory traffic for each weight and task.
 
-``bits`` is uint8 (k, ceil(n / 8)): row i holds the mask ``M_i`` of task i in the order of `neuromod.bits.pack`, and the bits
+``bits`` is uint8 (k, ceil(n / 8)): row i holds the mask ``M_i`` of task i in the order of `neuromod.kinds.bits.pack`, and the bits
 behind the n-th are 0. Where numba is installed (the extra ``fast``) and the bank is on the CPU, loops are compiled at their
 first use; ``path="plain"`` or ``"compiled"`` asks for one. No gradient flows through these functions.
 """

@@ -9,7 +9,7 @@ from neuromod.bank.schema import live
 from neuromod.bank.store import Store
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.target import Target
+from neuromod.target.target import Target
 
 
 def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding: str = "smallest") -> Store:

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from neuromod import kinds
-from neuromod.bits import packed_size
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds import Kind
+from neuromod.kinds.bits import packed_size
 from neuromod.modulator import Modulator, by_site
-from neuromod.sites import Site
 from neuromod.sources.base import Row, Source
 from neuromod.sources.bodies import Body, SetEncoder
 from neuromod.sources.hypernet import Hypernet
@@ -21,7 +20,8 @@ from neuromod.sources.lowrank import LowRank
 from neuromod.sources.mixture import Mixture
 from neuromod.sources.shared import Shared
 from neuromod.sources.table import Table
-from neuromod.target import Target
+from neuromod.target.sites import Site
+from neuromod.target.target import Target
 
 KINDS: dict[str, type[Kind]] = {name: getattr(kinds, name) for name in kinds.__all__ if name != "Kind"}
 SOURCES: dict[str, type[Source]] = {cls.__name__: cls for cls in (Hypernet, LowRank, Mixture, Table)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuromod.bank import Bank
 from neuromod.inference.objectives import Objective
-from neuromod.substitute import Edits
+from neuromod.target.substitute import Edits
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 

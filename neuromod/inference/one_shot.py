@@ -10,7 +10,7 @@ from neuromod.errors import RefusedError
 from neuromod.inference.factors import factorable, factors
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
-from neuromod.substitute import Edits
+from neuromod.target.substitute import Edits
 
 
 def one_shot(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
-from neuromod.sites import Site
+from neuromod.target.sites import Site
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.sites import Site
-from neuromod.taps import BIAS, GAIN, INPUT, SCALE, SHIFT
+from neuromod.target.sites import Site
+from neuromod.target.taps import BIAS, GAIN, INPUT, SCALE, SHIFT
 
 Raw = Mapping[str, Tensor]
 """Raw numbers of one site by part ("score", "gain", ...)."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Edits, Kind, Now, Raw, require_matrix, uniform, write_weight_tap
 from neuromod.kinds.gates import OPEN
-from neuromod.sites import Site
-from neuromod.surrogates import threshold
-from neuromod.taps import DOWN, UP
+from neuromod.kinds.surrogates import threshold
+from neuromod.target.sites import Site
+from neuromod.target.taps import DOWN, UP
 
 FORMS = ("real", "hard")
 

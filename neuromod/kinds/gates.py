@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
-from neuromod.sites import Site
-from neuromod.surrogates import threshold
+from neuromod.kinds.surrogates import threshold
+from neuromod.target.sites import Site
 
 OPEN = 0.3
 """Where hard gates start: open, and not so near to shut that the first steps of an optimiser shut them all."""

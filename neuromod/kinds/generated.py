@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
-from neuromod.sites import Site
+from neuromod.target.sites import Site
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuromod.bits import masked, pack, unpack
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
-from neuromod.sites import Site
-from neuromod.surrogates import bernoulli, threshold, top_k
+from neuromod.kinds.bits import masked, pack, unpack
+from neuromod.kinds.surrogates import bernoulli, threshold, top_k
+from neuromod.target.sites import Site
 
 
 @dataclass(frozen=True)

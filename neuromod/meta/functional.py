@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.meta.norms import check_exact
-from neuromod.substitute import call_with
+from neuromod.target.substitute import call_with
 
 
 class Functional:

@@ -1,7 +1,8 @@
 """Sources: where raw numbers come from."""
 
-from neuromod.sources.base import Context, Row, Rows, Source
+from neuromod.sources.base import Row, Rows, Source
 from neuromod.sources.bodies import SetEncoder
+from neuromod.sources.context import Context
 from neuromod.sources.hypernet import Hypernet
 from neuromod.sources.lowrank import LowRank
 from neuromod.sources.mixture import Mixture

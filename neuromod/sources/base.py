@@ -1,12 +1,13 @@
 """The contract of a source: a context in, rows of raw numbers out. A source never sees the target."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
+from neuromod.sources.context import Context
 
 Row = dict[str, Tensor]
 """One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
@@ -75,27 +76,6 @@ def _stack(rows: Sequence[Row]) -> Row:
 def _in_order(index: Tensor, count: int) -> bool:
     """Whether every row serves one sample, in order, so that nothing has to be copied; not asked where it costs more."""
     return len(index) == count and index.device.type == "cpu" and torch.equal(index, torch.arange(count))
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a call is about: the inputs, the tasks, the condition.
-
-    ``tasks`` are the distinct ids in the batch and ``index`` (B,) says which one each sample has (None: the first, for
-    all). Inside a compiled graph, ids can't be read: then ``tasks`` is None and ``ids`` is the integer tensor itself.
-    """
-
-    inputs: tuple[Tensor, ...]
-    size: int
-    tasks: tuple[int, ...] | None = None
-    index: Tensor | None = None
-    ids: Tensor | None = None
-    condition: Tensor | None = None
-    activation: Callable[[str], Tensor] | None = None
-
-    def only(self, task: int) -> "Context":
-        """The same call as if all samples had this one task."""
-        return replace(self, tasks=(task,), index=None, ids=None)
 
 
 @dataclass(frozen=True)

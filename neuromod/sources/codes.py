@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import ALL, Context, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.base import ALL, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.context import Context
 
 Shape = Sequence[int | None]
 READS = ("task", "condition", "input", "nothing")

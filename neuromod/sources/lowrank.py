@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Rows, Starts
+from neuromod.sources.base import Rows, Starts
 from neuromod.sources.codes import Codes, Shape
+from neuromod.sources.context import Context
 from neuromod.sources.shared import Shared, bind_offset, spread_of
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import Context, Row, Rows, Source, lookup, task_rows
+from neuromod.sources.base import Row, Rows, Source, lookup, task_rows
+from neuromod.sources.context import Context
 
 
 class Sealed(Source):

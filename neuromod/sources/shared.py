@@ -6,9 +6,10 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from neuromod.sources.base import Context, Row, Source, Starts
+from neuromod.sources.base import Row, Source, Starts
 from neuromod.sources.bodies import features_of, fitted, freeze
 from neuromod.sources.codes import Codes
+from neuromod.sources.context import Context
 
 
 class Shared(Source):

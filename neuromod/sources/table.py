@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import ALL, Context, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.base import ALL, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.context import Context
 
 
 class Table(Source):

@@ -13,7 +13,7 @@ from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool
 from tasks.meta.sampling import Trajectory, trajectory
 from tasks.networks import ANML
-from tasks.seeds import generator
+from tasks.runs.seeds import generator
 
 FAST = ("all", "head")
 

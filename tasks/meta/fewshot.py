@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Recipe, Target
 from neuromod.meta import SGD, Episodes, Functional, backward, cavia, cnaps, maml
-from tasks.data import ImageSet
+from tasks.data.load import ImageSet
 from tasks.errors import UserError, nearest
-from tasks.meta.outer import loop
 from tasks.meta.pools import Pool, pools
 from tasks.meta.sampling import episodes
 from tasks.networks import Few
-from tasks.runs import Run
-from tasks.seeds import derive, generator
+from tasks.runs.loop import loop
+from tasks.runs.run import Run
+from tasks.runs.seeds import derive, generator
 
 METHODS = ("maml", "cavia", "film", "off")
 

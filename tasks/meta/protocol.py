@@ -15,7 +15,7 @@ from torch import Tensor
 from neuromod.meta import Head, StreamingLDA, class_means, ridge, sequential
 from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool, Pools
-from tasks.seeds import generator
+from tasks.runs.seeds import generator
 
 OPTIMISERS: Mapping[str, Callable[..., Any]] = {"sgd": sequential.sgd, "adam": sequential.adam}
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from neuromod.meta import Episodes
 from tasks.errors import UserError
 from tasks.meta.pools import Pool
-from tasks.seeds import generator
+from tasks.runs.seeds import generator
 
 
 class Trajectory(NamedTuple):

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 
 from neuromod import Recipe
-from tasks.data import ImageSet
+from tasks.data.load import ImageSet
 from tasks.errors import UserError
 from tasks.meta.arms import Plan, outer_step
-from tasks.meta.outer import loop
 from tasks.meta.pools import Pools, pools
 from tasks.meta.protocol import Protocol, meta_test
 from tasks.networks import ANML
-from tasks.runs import Run
+from tasks.runs.loop import loop
+from tasks.runs.run import Run
 
 
 def sequential(

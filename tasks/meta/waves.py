@@ -9,11 +9,11 @@ from torch.nn.functional import mse_loss
 
 from neuromod import Recipe
 from neuromod.meta import SGD, Episodes, Functional, backward, cavia, maml
-from tasks.data import ImageSet
+from tasks.data.load import ImageSet
 from tasks.errors import UserError, nearest
-from tasks.meta.outer import loop
 from tasks.meta.sampling import sinusoids
-from tasks.runs import Run
+from tasks.runs.loop import loop
+from tasks.runs.run import Run
 
 METHODS = ("maml", "cavia")
 

@@ -1,8 +1,8 @@
 """Networks to freeze: small, plain and named after their papers. Any other module does as well."""
 
-from tasks.networks.anml import ANML
+from tasks.meta.networks.anml import ANML
+from tasks.meta.networks.few import Few
 from tasks.networks.conv import conv
-from tasks.networks.few import Few
 from tasks.networks.lstm import Lstm
 from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet

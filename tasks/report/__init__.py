@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserError
-from tasks.files import write_atomic
 from tasks.report.read import Run, labels, load
 from tasks.report.sections import sections
 from tasks.report.svg import styles
 from tasks.report.table import COLUMNS, count, grouped, percent, text_table
+from tasks.runs.files import write_atomic
 
 __all__ = ["text_table", "write"]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from tasks.meta.drawing import sequential
 from tasks.report.asked import inference, mixed, routing
+from tasks.report.curves import bits, learning, matrices, progress
 from tasks.report.insides import criteria, gammas, gates, layers, masks, overlap
-from tasks.report.learned import bits, learning, matrices, progress
-from tasks.report.meta import sequential
 from tasks.report.panels import Section
 from tasks.report.read import Run
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuromod.bank.planes import GROUP
-from neuromod.bits import pack
+from neuromod.kinds.bits import pack
 
 PATHS = ("plain", "compiled")
 # Bits that end within a byte, a word, a block of sixteen, a group; and rows that are, or are not, whole words.

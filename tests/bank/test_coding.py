@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuromod import RefusedError
 from neuromod.bank.coding import CODES, CODINGS, BlobError, decode, encode, entropy_bound
-from neuromod.bits import pack, packed_size
+from neuromod.kinds.bits import pack, packed_size
 
 try:
     import constriction

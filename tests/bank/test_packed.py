@@ -13,7 +13,7 @@ from neuromod import RefusedError
 from neuromod.bank import access, plain
 from neuromod.bank.packed import difference, kept, mean, overlap, project, superpose
 from neuromod.bank.planes import GROUP
-from neuromod.bits import pack
+from neuromod.kinds.bits import pack
 from tests.bank.slow import PATHS, SIZES, bank, draw, heavy, slow_product
 
 
@@ -151,8 +151,8 @@ NAN = torch.tensor([0.0] * 5 + [float("nan")] + [0.0] * 10)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: kept(ONES.int()), ("uint8", "torch.int32", "neuromod.bits.pack")),
-        (lambda: kept(ONES[0]), ("(k, bytes)", "(2,)", "neuromod.bits.pack")),
+        (lambda: kept(ONES.int()), ("uint8", "torch.int32", "neuromod.kinds.bits.pack")),
+        (lambda: kept(ONES[0]), ("(k, bytes)", "(2,)", "neuromod.kinds.bits.pack")),
         (lambda: mean(ONES, 17), ("n=17", "2 bytes", "pass the n")),
         (lambda: mean(ONES[:0], 16), ("at least one task", "none", "add a task")),
         (lambda: superpose(ONES, torch.ones(2), 16), ("one entry a task", "(2,)", "each row")),

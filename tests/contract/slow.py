@@ -19,7 +19,7 @@ from neuromod.kinds import (
     TopK,
 )
 from neuromod.modulator import by_site
-from neuromod.taps import BIAS, GAIN
+from neuromod.target.taps import BIAS, GAIN
 from tests import reference
 
 

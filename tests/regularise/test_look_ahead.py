@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from neuromod.regularise import ahead
+from neuromod.training.regularise import ahead
 from tests.regularise.common import OPTIMISERS, bits, held, loss_of, played, shared, slow_penalty
 
 

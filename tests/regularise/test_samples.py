@@ -12,7 +12,7 @@ from neuromod import (
     Modulator,
     OutputRegulariser,
 )
-from neuromod.sources.base import Context
+from neuromod.sources.context import Context
 from tests.regularise.common import SOURCES, draw, held, played, shake, shared, slow_penalty, target
 
 

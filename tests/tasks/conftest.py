@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tasks import environment
-from tasks.data import ImageSet
+from tasks.data.load import ImageSet
+from tasks.runs import environment
 from tests.images import write
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from neuromod.analysis import kept
-from tasks.analysed import analysed
-from tasks.checkpoint import from_file
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.learners.routed import restore
+from tasks.continual.make import make_learner, make_stream, make_target
+from tasks.continual.measures.weights import analysed
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
-from tasks.routed import restore
-from tasks.seeds import seeds
+from tasks.runs.checkpoint import from_file
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.images import write
 from tests.test_configs import SMALL
 

@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.bars import load_bars
 from tasks.errors import UserError
+from tasks.ledger.bars import load_bars
 
 BARS = """
 psp:

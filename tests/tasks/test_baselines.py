@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from neuromod.seeds import generator
-from tasks.baselines import OPTIONS, BatchEnsemble, Dense, OnlineEwc, Psp, Separate, baseline
-from tasks.baselines.ewc import fisher_diagonal
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.learners import OPTIONS, BatchEnsemble, Dense, OnlineEwc, Psp, Separate, baseline
+from tasks.continual.learners.ewc import fisher_diagonal
+from tasks.continual.make import make_learner, make_stream, make_target
+from tasks.continual.sequence import moved, sample
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
-from tasks.runs import Run
-from tasks.seeds import seeds
-from tasks.train import moved, sample
+from tasks.runs.files import read_json
+from tasks.runs.run import Run
+from tasks.runs.seeds import seeds
 from tests.images import write
 
 TINY = ["experiment=baselines/base", "data=tiny", "target.kwargs.hidden=[16]", "device=cpu", "stream.tasks=3"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.checkpoint import from_file, to_bytes
+from tasks.runs.checkpoint import from_file, to_bytes
 
 PAIR = namedtuple("PAIR", "a b")
 

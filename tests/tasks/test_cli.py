@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tasks import cli, rows, selection
-from tasks.cli import main
-from tasks.config import CONFIGS, load, options
-from tasks.files import read_json, write_json
+from tasks.commands import cli, rows
+from tasks.commands.cli import main
+from tasks.config.load import CONFIGS, load, options
+from tasks.ledger import selection
+from tasks.runs.files import read_json, write_json
 from tests.images import write
 
 ROOT = Path(__file__).parents[2]

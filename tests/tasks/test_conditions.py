@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.cli import main
-from tasks.conditions import conditions
-from tasks.config import load
+from tasks.commands.cli import main
+from tasks.config.load import load
+from tasks.continual.make import make_learner, make_stream, make_target
+from tasks.continual.measures.conditions import conditions
+from tasks.continual.streams import Stream, questions
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
-from tasks.seeds import seeds
-from tasks.streams import Stream, questions
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.images import write
 
 ASKED = ["experiment=demo/base", "data=tiny", "stream=questions", "stream.halve=false", "device=cpu", "outputs=10"]

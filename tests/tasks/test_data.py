@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.data import ImageSet, load
+from tasks.data.load import ImageSet, load
 from tasks.errors import UserError, nearest
-from tasks.files import file_digest
+from tasks.runs.files import file_digest
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import torch
 
-from tasks import environment
+from tasks.runs import environment
 
 
 def test_the_environment_says_what_ran_where(known_commit):

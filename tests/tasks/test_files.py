@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.files import canonical, dumps, strict, write_atomic
+from tasks.runs.files import canonical, dumps, strict, write_atomic
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

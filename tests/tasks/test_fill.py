@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from neuromod import Store
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.learners.routed import restore
+from tasks.continual.make import make_learner, make_stream, make_target
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
-from tasks.routed import restore
-from tasks.seeds import seeds
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
 
 TINY = [

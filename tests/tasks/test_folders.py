@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from tasks.data import load
+from tasks.data.load import load
 from tasks.errors import UserError
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from neuromod.inference import Hopfield, entropy, gated, pattern, recall
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.learners.modulated import Played
+from tasks.continual.make import make_learner, make_stream, make_target
+from tasks.continual.measures.inference import check_method, inferred
+from tasks.continual.measures.recall import BATCH, SETTINGS, Settings, _recall
+from tasks.continual.streams import Stream
 from tasks.errors import UserError
-from tasks.hopfield import BATCH, SETTINGS, Settings, _recall
-from tasks.inferred import check_method, inferred
-from tasks.make import make_learner, make_stream, make_target
-from tasks.played import Played
-from tasks.seeds import generator, seeds
-from tasks.streams import Stream
+from tasks.runs.seeds import generator, seeds
 from tests.images import write
 from tests.test_configs import SMALL
 

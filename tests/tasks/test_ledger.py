@@ -3,12 +3,12 @@ import statistics
 
 import pytest
 
-from tasks.bars import load_bars
 from tasks.errors import UserError
-from tasks.files import read_json, write_json
-from tasks.ledger import check, load_ledger, record, seal
-from tasks.ledger_page import render
-from tasks.runs import Run
+from tasks.ledger.bars import load_bars
+from tasks.ledger.ledger import check, load_ledger, record, seal
+from tasks.ledger.page import render
+from tasks.runs.files import read_json, write_json
+from tasks.runs.run import Run
 
 BARS = """
 psp:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tasks.config import experiments, load
+from tasks.config.load import experiments, load
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
 from tasks.meta.arms import Plan, outer_step
 from tasks.meta.pools import Pool
 from tasks.meta.protocol import Protocol
 from tasks.meta.sampling import trajectory
 from tasks.networks import ANML
 from tasks.report import write as write_report
+from tasks.runs.files import read_json
 from tests.images import draw_pool
 from tests.meta import slow
 

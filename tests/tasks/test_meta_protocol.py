@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuromod.meta import Head
-from tasks.data import load as load_images
+from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.meta.pools import pools
 from tasks.meta.protocol import Encoded, Protocol, choose_rate, drawn_orders, fresh_head, meta_test, right, trajectories

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.data import load as load_images
+from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.meta.pools import pools
 from tasks.meta.sampling import episodes, sinusoids, trajectory

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from tasks.metrics import average_accuracy, backward_transfer, forgetting, forward_transfer, summary, unmeasured
+from tasks.continual.measures.matrix import (
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
+    summary,
+    unmeasured,
+)
 
 R = torch.tensor([[0.9, 0.2, 0.1], [0.7, 0.8, 0.3], [0.4, 0.9, 0.6]], dtype=torch.float64)
 B = torch.tensor([0.5, 0.1, 0.2], dtype=torch.float64)

@@ -8,9 +8,9 @@ import torch
 
 from neuromod.inference import Rule, infer, predict
 from neuromod.inference.routers import Signature, task_scores
-from tasks.files import read_json
-from tasks.inferred import lead
+from tasks.continual.measures.inference import lead
 from tasks.report import write
+from tasks.runs.files import read_json
 from tests.tasks.test_fill import run
 from tests.tasks.test_report import Page
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)

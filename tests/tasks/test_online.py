@@ -6,15 +6,15 @@ import torch
 from neuromod import Bank, Modulated, Modulator, Recipe, Table, Target, Threshold
 from neuromod.inference import Standout, Verified, brute_force, one_shot
 from neuromod.inference.objectives import objective
-from tasks.allocation import Allocation
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.allocation import Allocation
+from tasks.continual.online import lengths
+from tasks.continual.streams import permuted
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
 from tasks.networks import mlp
-from tasks.online import lengths
-from tasks.runs import Run
-from tasks.streams import permuted
+from tasks.runs.files import read_json
+from tasks.runs.run import Run
 from tests.tasks.test_train import data, result  # noqa: F401 (a fixture)
 
 TINY = ["experiment=supsup/online", "data=tiny", "stream.tasks=3", "steps=120", "batch=16", "outputs=40", "device=cpu"]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from neuromod import Modulated, Target
-from tasks.build import modulated
+from tasks.config.build import modulated
+from tasks.continual.measures.masks import pictures
+from tasks.continual.streams import Split, Stream, Task, permuted, questions
 from tasks.networks import mlp
-from tasks.pictures import pictures
-from tasks.streams import Split, Stream, Task, permuted, questions
 
 SOURCES = {
     "task": {"_target_": "neuromod.Table", "tasks": 1},

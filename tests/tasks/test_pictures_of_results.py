@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from tasks.bars import load_bars
-from tasks.report.buys import ARMS, FEATURES, HEADS, buys
-from tasks.report.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
-from tasks.report.tradeoff import recipes, tradeoff
+from tasks.ledger.bars import load_bars
+from tasks.ledger.drawings.buys import ARMS, FEATURES, HEADS, buys
+from tasks.ledger.drawings.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
+from tasks.ledger.drawings.tradeoff import recipes, tradeoff
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.make import make_target
+from tasks.continual.streams import permuted
+from tasks.data.prepare import prepared, rgb
 from tasks.errors import UserError
-from tasks.make import make_target
 from tasks.networks import mlp
-from tasks.prepare import prepared, rgb
-from tasks.seeds import seeds
-from tasks.streams import permuted
-from tasks.trained import trained
+from tasks.networks.trained import trained
+from tasks.runs.seeds import seeds
 
 PLAIN = {"divide": False, "halve": False, "side": None, "turn": 0, "rgb": None, "scaling": "standard"}
 

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
+from tasks.continual.streams import held_out, questions
+from tasks.continual.streams.questions import QUESTIONS
+from tasks.data.prepare import halved
 from tasks.errors import UserError
-from tasks.prepare import halved
-from tasks.streams import held_out, questions
-from tasks.streams.questions import QUESTIONS
 
 SLOW = {
     "left": lambda a, b, n: a,

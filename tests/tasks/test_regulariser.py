@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, RefusedError, Target
-from tasks.checkpoint import from_file
-from tasks.config import load
-from tasks.data import load as load_images
+from tasks.config.load import load
+from tasks.continual.measures.inference import inferred, scenarios
+from tasks.continual.streams import permuted
+from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.inferred import inferred, scenarios
 from tasks.networks import mlp
-from tasks.runs import Run
-from tasks.seeds import generator
-from tasks.streams import permuted
+from tasks.runs.checkpoint import from_file
+from tasks.runs.files import read_json
+from tasks.runs.run import Run
+from tasks.runs.seeds import generator
 from tests.images import write
 
 TINY = ["experiment=demo/film", "data=tiny", "target.kwargs.hidden=[16]", "device=cpu", "stream.tasks=3", "outputs=10"]

@@ -73,7 +73,10 @@ def make_run(folder: Path, index: int, **changes: Any) -> Path:
     ]
     folder.mkdir(parents=True)
     config = {"seed": 3 + index, "data": {"order_seed": 11}, "method": method, "optimizer": {"lr": 0.1}}
-    environment = {"command": f"python -m tasks.train method={method} stream=permuted", "commit": "0123456789abcdef"}
+    environment = {
+        "command": f"python -m tasks.continual.sequence method={method} stream=permuted",
+        "commit": "0123456789abcdef",
+    }
     environment |= {"versions": {"torch": "2.15", "numpy": "2.3"}, "machine": {"cores": 2, "device": "cpu"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "environment.json").write_text(json.dumps(environment))
@@ -181,7 +184,7 @@ def test_headline_data_and_reproducibility_are_said(page: Page) -> None:
     assert "digits-8x8 is a substitute: stands in for MNIST" in said
     for wanted in (
         "0123456789abcdef",
-        "python -m tasks.train method=film",
+        "python -m tasks.continual.sequence method=film",
         "order_seed 11",
         '"lr": 0.1',
         "A note & more.",

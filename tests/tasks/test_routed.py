@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from neuromod import Mixture
-from tasks.config import load
+from tasks.config.load import load
+from tasks.continual.learners.routed import bank_config, restore, routed
+from tasks.continual.make import make_learner, make_stream, make_target
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
 from tasks.report import write
-from tasks.routed import bank_config, restore, routed
-from tasks.seeds import seeds
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.images import write as write_images
 from tests.test_configs import SMALL
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import tasks
-from tasks import environment
 from tasks.errors import UserError
-from tasks.files import dumps
-from tasks.runs import Run, config_hash
+from tasks.runs import environment
+from tasks.runs.files import dumps
+from tasks.runs.run import Run, config_hash
 
 pytestmark = pytest.mark.usefixtures("known_commit")
 
@@ -109,7 +109,7 @@ def test_a_run_killed_while_writing_goes_on_from_its_checkpoint(tmp_path):
     """A process is killed by SIGKILL with a torn line behind it and the lock in its hands."""
     script = """
 import os, signal, sys
-from tasks.runs import Run
+from tasks.runs.run import Run
 run = Run.open(sys.argv[1], "permuted mnist/seed=0", {"seed": 0}, "ab12", ["x"])
 run.log(step=1)
 run.save({"total": 1.5}, 1)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from tasks.continual.streams import BatchSampler, MixedSampler, batches, evaluate_batches, permuted, split
+from tasks.continual.streams.augment import flip_crop
 from tasks.errors import UserError
-from tasks.streams import BatchSampler, MixedSampler, batches, evaluate_batches, permuted, split
-from tasks.streams.augment import flip_crop
 
 
 @pytest.mark.parametrize(("length", "batch"), [(10, 4), (12, 4), (3, 8), (7, 7), (1, 2)])

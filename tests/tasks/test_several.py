@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.checkpoint import from_file
-from tasks.config import load
-from tasks.data import divided
+from tasks.config.load import load
+from tasks.continual.make import make_learner, make_stream, make_target
+from tasks.continual.sequence import sum_over_tasks
+from tasks.continual.streams import normalisation, several
+from tasks.data.load import divided
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_stream, make_target
-from tasks.seeds import seeds
-from tasks.streams import normalisation, several
-from tasks.train import sum_over_tasks
+from tasks.runs.checkpoint import from_file
+from tasks.runs.files import read_json
+from tasks.runs.seeds import seeds
 from tests.images import write
 
 CLASSES = {"tiny": 10, "small": 6, "little": 3}

@@ -5,10 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.data import ImageSet
-from tasks.errors import UserError
-from tasks.seeds import derive, seeds
-from tasks.streams import (
+from tasks.continual.streams import (
     MixedSampler,
     alphabets,
     held_out,
@@ -19,7 +16,10 @@ from tasks.streams import (
     split,
     which,
 )
-from tasks.streams.permuted import permutation
+from tasks.continual.streams.permuted import permutation
+from tasks.data.load import ImageSet
+from tasks.errors import UserError
+from tasks.runs.seeds import derive, seeds
 
 # Normalisation
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli import main
-from tasks.config import CONFIGS, load
+from tasks.commands.cli import main
+from tasks.commands.sweep import expand, swept
+from tasks.config.load import CONFIGS, load
 from tasks.errors import UserError
-from tasks.sweep import expand, swept
 from tests.images import write
 from tests.test_configs import SMALL
 

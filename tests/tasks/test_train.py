@@ -16,17 +16,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.baselines import Dense, Nothing, Ridge
-from tasks.baselines.ridge import GRID
-from tasks.checkpoint import from_file
-from tasks.cli import main
-from tasks.config import load
+from tasks.commands.cli import main
+from tasks.config.load import load
+from tasks.continual.learners import Dense, Nothing, Ridge
+from tasks.continual.learners.ridge import GRID
+from tasks.continual.make import make_learner, make_plan, make_stream, make_target
+from tasks.continual.sequence import train
 from tasks.experiment import execute
-from tasks.files import read_json
-from tasks.make import make_learner, make_plan, make_stream, make_target
-from tasks.runs import Run
-from tasks.seeds import seeds
-from tasks.train import train
+from tasks.runs.checkpoint import from_file
+from tasks.runs.files import read_json
+from tasks.runs.run import Run
+from tasks.runs.seeds import seeds
 from tests.images import write
 
 ROOT = Path(__file__).parents[2]

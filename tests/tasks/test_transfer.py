@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from neuromod import Modulated, Modulator, Recipe, Table, Target, Threshold
+from tasks.continual.transfer import Transfer, steps_to
 from tasks.errors import UserError
 from tasks.networks import mlp
-from tasks.transfer import Transfer, steps_to
 
 
 def model() -> Modulated:

@@ -18,7 +18,7 @@ from neuromod import (
     Threshold,
     TopK,
 )
-from neuromod.surrogates import top_k
+from neuromod.kinds.surrogates import top_k
 from tasks.networks import conv
 from tests.traps.common import IDS, close, draw, filled, masks, moved
 

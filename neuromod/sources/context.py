@@ -1,0 +1,103 @@
+"""What a call says about inputs, tasks and conditions: parsed, or refused in one line."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from neuromod.errors import RefusedError
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+Parsed = tuple[tuple[int, ...] | None, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a call is about: the inputs, the tasks, the condition.
+
+    ``tasks`` are the distinct ids in the batch and ``index`` (B,) says which one each sample has (None: the first, for
+    all). Inside a compiled graph, ids can't be read: then ``tasks`` is None and ``ids`` is the integer tensor itself.
+    """
+
+    inputs: tuple[Tensor, ...]
+    size: int
+    tasks: tuple[int, ...] | None = None
+    index: Tensor | None = None
+    ids: Tensor | None = None
+    condition: Tensor | None = None
+    activation: Callable[[str], Tensor] | None = None
+
+    def only(self, task: int) -> "Context":
+        """The same call as if all samples had this one task."""
+        return replace(self, tasks=(task,), index=None, ids=None)
+
+
+def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
+    """The batch size of ``count`` inputs, which they must share."""
+    if len(inputs) != count:
+        raise RefusedError(f"the network takes {count} inputs; got {len(inputs)}; pass them in order")
+    odd = next((x for x in inputs if not isinstance(x, Tensor) or x.ndim <= axis), None)
+    if odd is not None:
+        shown = tuple(odd.shape) if isinstance(odd, Tensor) else type(odd).__name__
+        raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {shown}; stack the samples")
+    sizes = [x.shape[axis] for x in inputs]
+    if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):
+        raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check axis {axis}")
+    return sizes[0]
+
+
+def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool) -> Parsed:
+    """Task ids as (distinct ids, index (B,) or None, None), or (None, None, ids) inside a compiled graph.
+
+    Refuses ids that nobody reads, missing ids, bools, floats, negative ids and a wrong number of them.
+    """
+    if task is None:
+        if read:
+            raise RefusedError("a modulator reads the task; got none; pass task=id, or one id a sample")
+        return None, None, None
+    if not read:
+        raise RefusedError("task= is given and no modulator reads it; drop it, or add a source that reads the task")
+    if isinstance(task, Tensor):
+        if task.dtype not in INTEGERS:
+            raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
+        if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
+            raise RefusedError(
+                f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch"
+            )
+        if torch.compiler.is_compiling():
+            return None, None, task
+        listed = task.reshape(-1).tolist()
+    else:
+        listed = [task] if isinstance(task, int) else list(task)
+        if any(isinstance(t, bool) or not isinstance(t, int) for t in listed):
+            raise RefusedError(
+                f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor"
+            )
+        if not isinstance(task, int) and len(listed) != size:
+            raise RefusedError(f"task is one id or one a sample ({size} here); got {len(listed)} ids; match the batch")
+    if any(t < 0 for t in listed):
+        raise RefusedError(
+            f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)"
+        )
+    place = {t: i for i, t in enumerate(dict.fromkeys(listed))}
+    if len(place) == 1:
+        return (listed[0],), None, None
+    return tuple(place), torch.tensor([place[t] for t in listed]), None
+
+
+def parse_condition(condition: int | Tensor | None, read: bool) -> Tensor | None:
+    """A condition as a tensor; its shape is the business of the source that reads it."""
+    if condition is None:
+        if read:
+            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one a sample")
+        return None
+    if not read:
+        raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
+    if isinstance(condition, int) and not isinstance(condition, bool):
+        return torch.tensor(condition)
+    if not isinstance(condition, Tensor):
+        raise RefusedError(
+            f"a condition is a tensor, or one integer label; got {type(condition).__name__}; convert it first"
+        )
+    return condition

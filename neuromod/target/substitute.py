@@ -1,0 +1,133 @@
+"""The one mechanism: a modulation is a dict of tensors, and applying it is `torch.func.functional_call`.
+
+This is the only file that calls it. `call` makes one call, `fold` moves taps into a layer's own weight and bias;
+`neuromod.batches` decides how many calls a batch needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from neuromod.errors import RefusedError
+from neuromod.target.taps import BIAS, GAIN
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+# Their kernels are silently wrong at second order under vmap where the gain is mapped: there a tap on them stays a tap.
+FIRST_ORDER = (_NormBase, nn.LayerNorm)
+LINEAR = (nn.Linear, _ConvNd)
+Edits = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is read off a skeleton once: modules whose taps fold, and whether any of its tensors are tied."""
+
+    folds: frozenset[str]
+    tied: bool
+
+
+def anatomy(net: nn.Module) -> Anatomy:
+    """The anatomy of a skeleton."""
+    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
+    return Anatomy(foldable(net, NORMS), len({id(tensor) for _, tensor in tensors}) < len(tensors))
+
+
+def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], known: Anatomy) -> Any:
+    """One forward with ``edits`` in the place of the target's tensors; taps are folded first where that is exact."""
+    return put(net, fold(net, edits, known.folds), inputs, known)
+
+
+def put(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], known: Anatomy) -> Any:
+    """One forward with ``edits``, whose taps are folded already, in the place of the target's tensors."""
+    # Looking for ties costs functional_call a walk over all tensors, each time.
+    return functional_call(net, dict(edits), inputs, tie_weights=known.tied)
+
+
+def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
+    """The output of a module with other parameters, by name, in the place of its own (a source at weights that were kept)."""
+    return functional_call(module, dict(parameters), inputs, options)
+
+
+def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
+    """Move every one-row tap on a module of ``folds`` into its weight and bias, which is exact.
+
+    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row a sample stays a tap.
+    """
+    folded, transformed = dict(edits), _transformed()
+    for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
+        gain, shift = folded.get(f"{prefix}.{GAIN}"), folded.get(f"{prefix}.{BIAS}")
+        if prefix not in folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
+            continue
+        module = net.get_submodule(prefix)
+        if transformed and isinstance(module, FIRST_ORDER):
+            continue
+        folded.pop(f"{prefix}.{GAIN}", None)
+        folded.pop(f"{prefix}.{BIAS}", None)
+        folded |= _absorbed(module, prefix, folded, gain, shift)
+    return folded
+
+
+def _transformed() -> bool:
+    """Inside a transformation of `torch.func` (but not of `torch.compile`, where second order is refused)."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
+    """Modules of ``types`` behind which a tap equals a change of their own weight and bias.
+
+    Left out: modules with hooks of their own, tied to another, of a subclass that may do more, or whose weight is computed
+    (parametrized).
+    """
+    owners: dict[int, set[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), set()).add(name)
+    shared = {name.rpartition(".")[0] for names in owners.values() if len(names) > 1 for name in names}
+    modules: list[tuple[str, nn.Module]] = list(net.named_modules())
+    return frozenset(n for n, m in modules if n not in shared and isinstance(m, types) and _folds(m))
+
+
+def _folds(module: nn.Module) -> bool:
+    own = type(module).__module__.startswith("torch.nn.modules.") and "weight" in module._parameters
+    unhooked = len(module._forward_hooks) <= hasattr(module, GAIN)
+    flat = not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) == 1
+    return own and unhooked and flat and not isinstance(module, _ConvTransposeNd)
+
+
+def _absorbed(module: nn.Module, prefix: str, edits: Edits, gain: Tensor | None, shift: Tensor | None) -> Edits:
+    weight, bias = (edits.get(f"{prefix}.{leaf}", getattr(module, leaf)) for leaf in ("weight", "bias"))
+    absorbed: Edits = {}
+    if gain is not None:
+        if weight is None:
+            absorbed[f"{prefix}.weight"] = gain
+        else:
+            absorbed[f"{prefix}.weight"] = gain.reshape(-1, *[1] * (weight.ndim - 1)) * weight
+        if bias is not None:
+            bias = gain * bias
+            absorbed[f"{prefix}.bias"] = bias
+    if shift is not None:
+        absorbed[f"{prefix}.bias"] = shift if bias is None else bias + shift
+    if weight is None and gain is None:
+        # A norm's kernel takes weight and bias together or not at all.
+        absorbed[f"{prefix}.weight"] = torch.ones_like(absorbed[f"{prefix}.bias"])
+    return absorbed
+
+
+def check(net: nn.Module, edits: Mapping[str, Tensor], channels: Mapping[str, int], resized: Sequence[str]) -> None:
+    """Refuse names and shapes that `functional_call` would take without a word (meta tensors will do)."""
+    known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+    for name, value in edits.items():
+        prefix, _, leaf = name.rpartition(".")
+        if leaf in (GAIN, BIAS):
+            wanted: tuple[int, ...] = (channels[prefix],)
+        elif name in known:
+            wanted = tuple(known[name].shape)
+        else:
+            raise RefusedError(f"an edit must name a tensor of the target; got {name!r}; see target.weights('*')")
+        if tuple(value.shape) != wanted and name not in resized:
+            raise RefusedError(f"an edit must keep its tensor's shape; {name!r} is {wanted}, got {tuple(value.shape)}")

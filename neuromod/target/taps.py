@@ -1,0 +1,98 @@
+"""Taps: empty slots on a module of the skeleton, and the hooks that send a forward through what fills them.
+
+The slots are filled for one call by ``torch.func.functional_call``, like any other tensor. They are buffers without a
+value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
+
+An *output tap* is ``h' = gain * h + bias`` on a module's output (its first element, if it is a tuple). A *weight tap* is
+what a row of weights a sample does to a linear layer or convolution, without building those weights:
+``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuromod.errors import RefusedError
+from neuromod.target.sites import Site
+
+GAIN, BIAS = "tap_gain", "tap_bias"
+INPUT, SCALE, SHIFT, DOWN, UP = "tap_input", "tap_scale", "tap_shift", "tap_down", "tap_up"
+OUTPUT_TAP, WEIGHT_TAP = (GAIN, BIAS), (INPUT, SCALE, SHIFT, DOWN, UP)
+
+
+def add_tap(module: nn.Module, site: Site) -> None:
+    """Give a module the tap of a site, once."""
+    slots = OUTPUT_TAP if site.role == "output" else WEIGHT_TAP
+    if hasattr(module, slots[0]):
+        return
+    for slot in slots:
+        module.register_buffer(slot, None, persistent=False)
+    if site.role == "output":
+        module.register_forward_hook(functools.partial(_through_output, channel=site.channel, batch=site.batch))
+        return
+    assert site.batch is not None
+    module.register_forward_pre_hook(functools.partial(_into_weight, channel=site.channel, batch=site.batch))
+    # In front of an output tap, whichever was added first.
+    module.register_forward_hook(
+        functools.partial(_through_weight, channel=site.channel, batch=site.batch), prepend=True
+    )
+
+
+def _through_output(module: nn.Module, args: object, output: Any, *, channel: int, batch: int | None) -> Any:
+    if isinstance(output, tuple):
+        return (_affine(module, output[0], channel, batch), *output[1:])
+    return _affine(module, output, channel, batch)
+
+
+def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
+    gain, bias = getattr(module, GAIN), getattr(module, BIAS)
+    if gain is not None:
+        gain = spread(gain, h.ndim, channel, batch)
+        if bias is not None:
+            return torch.addcmul(spread(bias, h.ndim, channel, batch), gain, h)
+        return gain * h
+    return h if bias is None else h + spread(bias, h.ndim, channel, batch)
+
+
+def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, batch: int) -> Any:
+    scale = getattr(module, INPUT)
+    if scale is None:
+        return None
+    (x,) = args
+    return (x * spread(scale.to(x.dtype), x.ndim, channel, batch),)
+
+
+def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, channel: int, batch: int) -> Tensor:
+    scale, shift, down = getattr(module, SCALE), getattr(module, SHIFT), getattr(module, DOWN)
+    if scale is not None:
+        # Under autocast the layer puts out a lower precision than its modulation has.
+        scale = spread(scale.to(h.dtype), h.ndim, channel, batch)
+        h = scale * h if shift is None else torch.addcmul(spread(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
+    return h if down is None else _plus_low_rank(args[0], h, down, getattr(module, UP), batch)
+
+
+def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -> Tensor:
+    """``h + U_b (D_b x)`` for each sample b: x (..., in), down (B, rank, in), up (B, out, rank)."""
+    x, h = x.movedim(batch, 0), h.movedim(batch, 0)
+    # D x^T and not x D^T: a product with few rows is twice as fast on a CPU as one with few columns.
+    inner = torch.bmm(down, x.reshape(len(x), -1, x.shape[-1]).mT)
+    flat = h.reshape(len(h), -1, h.shape[-1])
+    return torch.baddbmm(flat, inner.mT, up.mT).reshape(h.shape).movedim(0, batch)
+
+
+def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
+    """View ``values`` (C,) or (B, C) so that they broadcast over a tensor of ``ndim`` axes."""
+    channel %= ndim
+    shape = [1] * ndim
+    shape[channel] = values.shape[-1]
+    if values.ndim == 2:
+        if batch is None:
+            raise RefusedError(
+                "a row a sample needs an output whose batch axis is known; got a folded one; split the batch"
+            )
+        shape[batch] = values.shape[0]
+        if channel < batch:
+            values = values.T
+    return values.reshape(shape)

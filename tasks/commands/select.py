@@ -1,0 +1,64 @@
+"""Hyper-parameters chosen on held-out training data and calibration seeds, never on test data."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tasks.config.load import load
+from tasks.errors import UserError, nearest
+from tasks.experiment import execute
+from tasks.ledger.selection import dig, file
+from tasks.runs.environment import code
+from tasks.runs.files import read_json, write_json
+
+
+def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
+    """Run the experiment's grid (``select`` in its config), print the table and write the choice down.
+
+    Every run holds ``held_out`` training images of each task back and is measured on those. Finished runs are kept, so
+    the same command goes on where it stopped.
+    """
+    config = load(overrides)
+    asked = config["select"]
+    if not asked["grid"]:
+        raise UserError(f"select needs a grid; {config['experiment']} has none; write select.grid into its config")
+    rows = []
+    for point in points(asked["grid"]):
+        given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
+        values = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
+        rows.append({"point": point, "values": values, "mean": fmean(values)})
+        print(
+            "  ".join(f"{key}={value}" for key, value in point.items()),
+            f" {asked['metric']} {rows[-1]['mean']:.4f}",
+            flush=True,
+        )
+    best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
+    path = file(results, config["experiment"])
+    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
+        "choice": best["point"],
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
+    print(f"chosen: {best['point']} ({path})")
+    return 0
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """All combinations of a grid."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> float:
+    folder = execute(
+        load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
+    )
+    result, metric = read_json(folder / "result.json"), asked["metric"]
+    try:
+        return float(dig(result, metric))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"select.metric must be a number in a run's result; got {metric!r}; nearest: {nearest(metric, result)}"
+        ) from error

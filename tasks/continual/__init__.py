@@ -1,0 +1,1 @@
+"""Tasks in sequence, jointly, in a bank and online."""

@@ -1,0 +1,43 @@
+"""Whether a network answers the condition it is told, and not the images alone: other conditions, same images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.continual.learners.modulated import Played
+from tasks.continual.sequence import autocast
+from tasks.continual.streams import Stream, Task, evaluate_batches
+from tasks.runs.seeds import generator
+
+
+@torch.no_grad()
+def conditions(learner: Played, stream: Stream, *, batch: int, precision: str, seed: int) -> dict[str, Any]:
+    """Accuracy on each task's test images under a condition that is not its own; empty where no source reads one.
+
+    ``swapped``: under the condition of the next task (of the last: the first). ``shuffled``: under one drawn uniformly
+    from all for each image, ``(right + (T - 1) swapped) / T`` on average. ``chance`` is 1 / classes, what a network
+    reaches under another condition where the answers to two questions are independent and uniform.
+    """
+    count = len(stream)
+    if "condition" not in learner.model.reads or count < 2:
+        return {}
+    found = {}
+    for name in ("swapped", "shuffled"):
+        tasks = []
+        for number, task in enumerate(stream):
+            drawn = torch.randint(count, (len(task.test),), generator=generator(name, seed, number))
+            told = drawn if name == "shuffled" else torch.full_like(drawn, (number + 1) % count)
+            tasks.append(_accuracy(learner, task, number, told.to(task.test.labels.device), batch, precision))
+        chance = sum(1 / task.classes for task in stream) / count
+        found[name] = {"accuracy": sum(tasks) / count, "tasks": tasks, "chance": chance}
+    return found
+
+
+def _accuracy(learner: Played, task: Task, number: int, told: Tensor, batch: int, precision: str) -> float:
+    right = 0
+    for (images, labels), condition in zip(evaluate_batches(task.test, batch), told.split(batch), strict=True):
+        x = task.view(images)
+        with autocast(precision, x.device):
+            right += int((learner(x, number, condition).argmax(1) == labels).sum())
+    return right / len(task.test)

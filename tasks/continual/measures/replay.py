@@ -1,0 +1,47 @@
+"""Whether masks would have been allocated right, had nobody told the tasks of a bank apart: NNs, replayed on a full bank."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from neuromod import Bank, Modulated
+from neuromod.inference import Standout, Verified
+from tasks.continual.streams import Stream, batches
+from tasks.runs.seeds import generator
+
+BATCH = 128
+
+
+def replay(model: Modulated, stream: Stream, *, every: int, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Whether the batch of every ``every``-th task k is found to be new before its mask is there, and known after.
+
+    Both rules of `neuromod.inference.allocation` are asked on one batch of 128 training images of task k, over the masks of
+    tasks 0 to k - 1 (the answer should be: new) and over those of 0 to k (it should be: k). ``new`` and ``known`` are the
+    shares of right answers, ``masks`` is how many would have been allocated for ``tasks`` tasks, ``mistakes`` the wrong ones.
+    """
+    rules = {
+        "standout": Standout(options["eps"]),
+        "verified": Verified(stream.classes, options["threshold"], options["best"]),
+    }
+    asked = list(range(max(every, 1), len(stream), every))
+    right: dict[str, dict[str, int]] = {name: {"new": 0, "known": 0} for name in rules}
+    bank = Bank(model, [0])
+    for k in asked:
+        bank.grow(range(len(bank), k))
+        x, _ = next(batches(stream[k], BATCH, generator("replay", seed, k), steps=1))
+        for name, rule in rules.items():
+            right[name]["new"] += rule.decide(model, x, bank.tasks, bank) is None
+        bank.grow([k])
+        for name, rule in rules.items():
+            right[name]["known"] += rule.decide(model, x, bank.tasks, bank) == k
+    count = len(asked)
+    return {
+        name: {
+            "tasks": count,
+            "new": found["new"] / count,
+            "known": found["known"] / count,
+            # A known batch that is not recognised gets one mask more, a new one that is not gets none.
+            "masks": found["new"] + count - found["known"],
+            "mistakes": 2 * count - found["new"] - found["known"],
+        }
+        for name, found in right.items()
+    }

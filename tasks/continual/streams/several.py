@@ -1,0 +1,65 @@
+"""Several image sets: every task is a set of its own, with its own classes."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.continual.streams.views import normalisation
+from tasks.data.load import ImageSet, divided, load
+from tasks.errors import UserError
+
+
+def several(
+    image_set: ImageSet,
+    tasks: int,
+    seed: int,
+    *,
+    others: Sequence[str],
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> Stream:
+    """The first `tasks` of `image_set` and the sets named in `others`, a task each; the seed draws nothing.
+
+    Each set is normalised by its own training images, and its labels count from 0: a task has as many outputs as its set
+    has classes, the stream as many as the largest. A set with one part only is divided (`tasks.data.load.divided`). `root` and
+    `download` are those of `tasks.data.load.load`. UserError where the images differ in size or in channels.
+    """
+    if count_of_tasks(tasks) > 1 + len(others):
+        rule = "every task needs an image set"
+        raise UserError(f"{rule}; got {tasks} tasks for {1 + len(others)} sets; ask for fewer tasks, or add to others")
+    named = [image_set, *(load(name, root=root, download=download) for name in others[: tasks - 1])]
+    sets = [divided(one) for one in named]
+    for other in sets[1:]:
+        _check_shape(sets[0], other)
+    made = []
+    for index, one in enumerate(sets):
+        parts = Split(one.train_images, one.train_labels), Split(one.test_images, one.test_labels)
+        made.append(Task(f"several-{index}-{one.name}", *parts, normalisation(one), len(one.classes)))
+    classes = max(task.classes for task in made)
+    return Stream("several", tuple(made), _together(sets), seed, sets[0].shape, classes)
+
+
+def _check_shape(first: ImageSet, other: ImageSet) -> None:
+    if other.shape == first.shape:
+        return
+    rule = "all sets of a stream need images of one size and as many channels"
+    both = (
+        f"{' x '.join(map(str, first.shape))} in {first.name} and {' x '.join(map(str, other.shape))} in {other.name}"
+    )
+    remedy = "make them all grey or all RGB" if first.shape[1:] == other.shape[1:] else "resize the files of one set"
+    raise UserError(f"{rule}; got {both}; {remedy}, or leave it out")
+
+
+def _together(sets: Sequence[ImageSet]) -> ImageSet:
+    """The first set under the name, the digest and the substitutes of all, for what a run records of its data."""
+    if len(sets) == 1:
+        return sets[0]
+    stand_ins = [one.substitute for one in sets if one.substitute]
+    return replace(
+        sets[0],
+        name="+".join(one.name for one in sets),
+        sha256=hashlib.sha256(" ".join(one.sha256 for one in sets).encode()).hexdigest(),
+        substitute="; ".join(dict.fromkeys(stand_ins)) or None,
+    )

@@ -1,0 +1,32 @@
+"""Which task is it: the images of another stream, with the number of their task for a label."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tasks.continual.streams.alphabets import alphabets
+from tasks.continual.streams.base import Split, Stream
+from tasks.continual.streams.permuted import permuted
+from tasks.continual.streams.rotated import rotated
+from tasks.continual.streams.split import split
+from tasks.data.load import ImageSet
+from tasks.errors import UserError, nearest
+
+STREAMS = {"alphabets": alphabets, "permuted": permuted, "rotated": rotated, "split": split}
+
+
+def which(image_set: ImageSet, tasks: int, seed: int, *, of: str, **options: Any) -> Stream:
+    """The tasks of the stream `of`, made with its `options`, each image labelled with its task.
+
+    Learned from batches that mix all tasks (`order=joint`), it is the ceiling of task inference: a classifier that sees
+    all tasks at once.
+    """
+    if of not in STREAMS:
+        raise UserError(f"which asks about a known stream; got {of!r}; nearest: {nearest(of, STREAMS)}")
+    stream = STREAMS[of](image_set, tasks=tasks, seed=seed, **options)
+    made = []
+    for number, task in enumerate(stream):
+        train, test = (Split(part.images, torch.full_like(part.labels, number)) for part in (task.train, task.test))
+        made.append(replace(task, train=train, test=test, classes=len(stream)))
+    return replace(stream, name=f"which-{stream.name}", tasks=tuple(made), classes=len(stream))

