@@ -1,30 +1,77 @@
-"""From a resolved config to a finished run."""
+"""The interface of every family of experiments, and the one way to run one: from a resolved config to a finished run."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 
-from tasks.config.load import load as compose
-from tasks.continual.bank import Learnt, fill, learn
-from tasks.continual.learners.modulated import Played
-from tasks.continual.learners.routed import bank_config
-from tasks.continual.make import make_device, make_learner, make_plan, make_stream, make_target
-from tasks.continual.measures.inference import check_method
-from tasks.continual.measures.result import bits_per_weight, result_of, trained_outcome
-from tasks.continual.measures.weights import analysed
-from tasks.continual.online import online
-from tasks.continual.sequence import train
-from tasks.continual.streams import Stream
-from tasks.continual.transfer import Transfer, steps_to
+from tasks.config.build import device_of, experiment
+from tasks.data.prepare import images
 from tasks.ledger.selection import chosen
-from tasks.meta.family import execute_meta
+from tasks.runs.bench import Bench
 from tasks.runs.run import Run
 from tasks.runs.seeds import seeds
+
+__all__ = ["Bench", "Costs", "Experiment", "Result", "execute"]
+
+Role = Literal["modulator", "bracket"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What is kept for use: parameters and bytes of each task alone, parameters that all tasks share.
+
+    ``bytes_with_shared``: bytes per task with the shared ones (4 bytes each) divided by the tasks.
+    """
+
+    parameters_per_task: int
+    bytes_per_task: int
+    parameters_shared: int
+    bytes_with_shared: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run says.
+
+    Args:
+        metric: the name of its headline number, such as ``accuracy`` or ``mean squared error``.
+        value: that number; finite.
+        better: which way it is better.
+        costs: what is kept, where there is something to keep.
+        measures: by name, everything else that was measured: plain values that JSON knows.
+        role: ``modulator`` for what is shown, ``bracket`` for what it lies between.
+        trained: in a word or three, what was trained and how.
+        data: what it was measured on (``name``, ``sha256``, ``substitute``, and more); that of the config where None.
+
+    """
+
+    metric: str
+    value: float
+    better: Literal["higher", "lower"]
+    costs: Costs | None = None
+    measures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    role: Role = "modulator"
+    trained: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+class Experiment(Protocol):
+    """A family of experiments: a frozen dataclass, whose fields are its options, so that an unknown one is refused.
+
+    It may have ``draw(runs, names)``, a static method that returns sections of the report (`tasks.report.panels`).
+    """
+
+    def fingerprint(self, bench: Bench) -> str:
+        """What beside the config tells runs apart, such as the SHA-256 of a target; called before ``bench.run`` is there."""
+        ...
+
+    def execute(self, bench: Bench) -> Result:
+        """Run to the end, or go on from the checkpoint of ``bench.run``."""
+        ...
 
 
 def execute(
@@ -33,89 +80,64 @@ def execute(
     root: Path,
     command: Sequence[str],
     held: int | None = None,
-    results: Path = Path("results"),
     jobs: int = 1,
-) -> Path:
+    results: Path = Path("results"),
+    bars: Mapping[str, str] | None = None,
+) -> Path:  # seven: what to run, where, and what its record must say
     """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
 
-    ``held`` training images of each task stand in for its test images (for `select`). ``jobs`` processes fill a bank.
+    Args:
+        config: as `tasks.config.load` gives it.
+        root: the folder in which the run's own lies.
+        command: what a reader types to run it again.
+        held: training images of each task that stand in for its test images (for `select`).
+        jobs: processes that may share the work.
+        results: the folder of the ledger, whose choice of hyper-parameters is quoted.
+        bars: digests of the rows of the ledger that this run is for, by row.
+
     """
     torch.set_num_threads(config["threads"])
-    if config["meta"] is not None:
-        return execute_meta(config, root=root, command=command, held=held)
-    device = make_device(config["device"])
-    for name in config["inference"]["methods"]:
-        check_method(name)
-    bank = None
-    if config["method"] == "routed":
-        told = bank_config(config, compose)
-        bank = told, execute(told, root=root, command=command, held=held, results=results)
-    derived = seeds(config["seed"])
-    stream = make_stream(config, derived, held).to(device)
-    target = make_target(config, stream, derived)
-    recorded = dict(config) | {"held_out": held, "data_sha256": stream.image_set.sha256}
+    subject = experiment(config["run"])
+    bench = Bench(
+        seeds(config["seed"]),
+        device_of(config["device"]),
+        config["title"],
+        config["data"],
+        Path(root),
+        list(command),
+        jobs,
+        held,
+        config["log_every"],
+        config["save_every"],
+        config,
+    )
+    data = images(bench)
+    recorded = {**config, "held_out": held, "data_sha256": None if data is None else data.sha256}
     slug = f"{config['experiment']}-seed{config['seed']}"
-    with Run.open(root, slug, recorded, target.fingerprint(), list(command), device=device.type) as run:
+    opened = Run.open(
+        root, slug, recorded, subject.fingerprint(bench), list(command), device=bench.device.type, bars=bars or {}
+    )
+    with opened as run:
         if run.finished:
             return run.folder
         if run.resumed and run.resumed.elsewhere:
             print(run.resumed)
+        bench.run = run
         began = time.process_time()
-        learner = make_learner(config, target, stream, derived, bank).to(device)
-        outcome = _train(config, learner, stream, run, derived["data"], jobs, held)
-        learner.eval()
-        result = result_of(config, learner, stream, outcome)
-        result |= analysed(learner, target.tensors(), stream, config["analysis"], derived["sampling"])
+        found = subject.execute(bench)
+        record = _record(found, config, data)
         if held is None:
-            result["selection"] = chosen(config, results)
-        run.finish(result | {"seconds": round(time.process_time() - began, 2)})
+            record["selection"] = chosen(config, results)
+        run.finish(record | {"seconds": round(time.process_time() - began, 2)})
         return run.folder
 
 
-def _train(
-    config: Mapping[str, Any],
-    learner: Any,
-    stream: Stream,
-    run: Run,
-    seed: int,
-    jobs: int,
-    held: int | None,
-) -> dict[str, Any]:
-    """Train in the order of the config; what the loop itself measured."""
-    plan, options = make_plan(config), {"seed": seed, "title": config["title"]}
-    if config["order"] == "bank":
-        spread = {"jobs": jobs, "elsewhere": partial(learn_elsewhere, dict(config), held)}
-        asked = {"together": config["together"], "transfer": config["transfer"]}
-        filled = fill(learner, stream, plan, run, **asked, **spread, **options)
-        outcome: dict[str, Any] = {"accuracy": fmean(filled.final), "forgetting": filled.forgetting}
-        outcome |= {"matrix": [filled.final], "learned": filled.learned, "stored_bytes_per_task": filled.stored}
-        outcome |= {"bits_per_weight": bits_per_weight(learner.model, filled.stored)}
-        if config["together"] == 1:
-            outcome |= {"steps_to_90": steps_to(run.metrics(), 0.9, plan_steps=config["steps"])}
-        return outcome
-    if config["order"] == "online":
-        found, final = online(learner, stream, plan, run, options=config["allocation"], **options)
-        return {
-            "accuracy": fmean(final),
-            "forgetting": None,
-            "matrix": [final],
-            "allocation": found.summary(range(len(stream))),
-        }
-    return trained_outcome(train(learner, stream, plan, run, **options), joint=config["order"] == "joint")
-
-
-def learn_elsewhere(
-    config: Mapping[str, Any], held: int | None, blocks: Sequence[Sequence[int]], first: int
-) -> list[list[Learnt]]:
-    """Some blocks of a bank, learned from the config alone: in another process."""
-    torch.set_num_threads(config["threads"])
-    derived, plan = seeds(config["seed"]), make_plan(config)
-    stream = make_stream(config, derived, held).to(make_device(config["device"]))
-    learner = make_learner(config, make_target(config, stream, derived), stream, derived)
-    played = learner.to(stream[0].train.images.device)
-    assert isinstance(played, Played)
-    found = []
-    for block in blocks:
-        found.append(learn(played, stream, plan, block, derived["data"], first, Transfer("none")))
-        first += len(block) * plan.steps
-    return found
+def _record(found: Result, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    said = {key: getattr(data, key, None) for key in ("name", "sha256", "substitute")}
+    return {
+        "title": config["title"],
+        **{name: getattr(found, name) for name in ("metric", "value", "better", "role", "trained")},
+        "costs": None if found.costs is None else dataclasses.asdict(found.costs),
+        "measures": dict(found.measures),
+        "data": dict(found.data or said),
+    }

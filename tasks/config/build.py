@@ -1,106 +1,162 @@
-"""From a resolved config to objects: the one place where names in YAML become modulators."""
+"""From the names in a config to what they name: dotted paths resolved, options checked against signatures, in one place.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+A ``_target_`` comes from the command line, from ``configs/`` or from bars.yaml, never from a run folder, a ledger or a store.
+"""
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, get_type_hints
 
-from neuromod import Head, Modulated, Modulator, OutputRegulariser, RefusedError, Site, Table, Target
-from neuromod.seeds import derive
-from tasks.errors import UserError
+import torch
 
-SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
+from neuromod import RefusedError
+from tasks.errors import UserError, nearest
 
-
-def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
-    """Sites from ``{weights: "*", exclude: ...}``: a selector of `Target`, its patterns, and its options.
-
-    A pattern ``type:torch.nn.ReLU`` is a module type.
-    """
-    options = dict(chosen)
-    names = [key for key in options if key in SELECTORS]
-    if len(names) != 1:
-        raise ValueError(f"sites need exactly one of {', '.join(SELECTORS)}; got {sorted(options)}; keep one")
-    patterns = options.pop(names[0])
-    listed = [patterns] if isinstance(patterns, str) else list(patterns or ())
-    if "exclude" in options:
-        options["exclude"] = _patterns(options["exclude"])
-    selector = getattr(target, names[0])
-    return tuple(selector(*_patterns(listed), **options))
+TARGET = "_target_"
 
 
-def _patterns(listed: Any) -> list[Any]:
-    found = [listed] if isinstance(listed, str) else list(listed)
-    return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
+def resolve(path: str, where: str) -> Any:
+    """What a dotted path names, ``package.module.thing`` or ``package.module:thing``. UserError where it names nothing."""
+    first, *rest = path.replace(":", ".").split(".")
+    name, found = first, _imported(first, path, where)
+    for part in rest:
+        # What a package itself calls by the name comes before a file of that name.
+        if not hasattr(found, part) and isinstance(found, ModuleType):
+            _imported(f"{name}.{part}", path, where, found)
+        if not hasattr(found, part):
+            raise UserError(f"{where}: {name} has no {part!r}; nearest: {nearest(part, _public(found))}")
+        name, found = f"{name}.{part}", getattr(found, part)
+    return found
 
 
-def _made(config: Mapping[str, Any]) -> Any:
+def _imported(name: str, path: str, where: str, parent: Any = None) -> Any:
+    rule = f"{where} must be the dotted path of something to import"
     try:
-        return instantiate(config)
-    except InstantiationException as error:
-        # What the kind or the source itself refuses is said in its own line; hydra wraps it in two of its own.
-        if isinstance(error.__cause__, RefusedError):
-            raise error.__cause__ from None
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that exists and lacks something of its own is another mistake than one that does not exist.
+        if error.name != name:
+            raise UserError(f"{where}={path} can't be imported: {error}; install it or correct the path") from error
+        if parent is None:
+            raise UserError(f"{rule}; got {path!r}; write package.module.name") from error
+        near = nearest(name.rpartition(".")[2], _public(parent))
+        raise UserError(f"{where}: {name.rpartition('.')[0]} has no {name.rpartition('.')[2]!r}; nearest: {near}") from error
+    except (ImportError, SyntaxError, ValueError, TypeError) as error:
+        raise UserError(f"{rule}; got {path!r}: {error}; correct it") from error
+
+
+def _public(found: Any) -> list[str]:
+    return [key for key in getattr(found, "__dict__", {}) if not key.startswith("_")]
+
+
+def target_of(spec: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    """The class or function that a spec ``{_target_: path, ...}`` names; of a module its ``measure``."""
+    path = spec.get(TARGET)
+    if not isinstance(path, str):
         raise UserError(
-            f"{config['_target_']} can't be made of its options; {error.__cause__}; correct them"
-        ) from error
+            f"{where} needs {TARGET}, a dotted path; got {path!r}; write {where}: {{{TARGET}: package.module.name}}"
+        )
+    found = resolve(path, f"{where}.{TARGET}")
+    if isinstance(found, ModuleType):
+        found = getattr(found, "measure", None)
+    if not callable(found):
+        raise UserError(f"{where}.{TARGET} must name a class or a function; got {path!r}; correct it")
+    made: Callable[..., Any] = found
+    return made
 
 
-def modulator(target: Target, config: Mapping[str, Any], *, tasks: int, seed: int) -> Modulator:
-    """One modulator from ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` are that many, or null."""
-    source = dict(config["source"])
-    source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
-    return Modulator(
-        _made(config["kind"]),
-        _made(source),
-        sites(target, config["sites"]),
-        seed=seed,
-        identity=config.get("identity", False),
-    )
-
-
-def modulated(
-    target: Target,
-    config: Mapping[str, Any],
-    *,
-    tasks: int,
-    seed: int,
-    vmap: bool = False,
-    widths: Sequence[int] = (),
-) -> Modulated:
-    """A modulated network from named modulators, in their order.
-
-    With ``widths``, the outputs of each task, a `Head` from a `Table` that says no width has as many outputs as its task.
-    """
-    parts = [modulator(target, c, tasks=tasks, seed=derive(seed, "modulator", name)) for name, c in config.items()]
-    model = Modulated(target, *parts, vmap=vmap)
-    for part in (p for p in parts if _sized(p)):
-        for task, width in enumerate(widths):
-            part.source.forget(task)
-            part.add(task, width=width)
-    return model
-
-
-def add(model: Modulated, task: int, width: int) -> None:
-    """Add a task of so many outputs to a model that was built without it."""
-    for part in model.named_modulators().values():
-        if part.reads == "task":
-            part.add(task, **({"width": width} if _sized(part) else {}))
-
-
-def _sized(part: Modulator) -> bool:
-    """Whether a task's width is that of its data: a `Head` from a `Table` that says none."""
-    table = isinstance(part.source, Table) and part.reads == "task"
-    return table and isinstance(part.kind, Head) and part.kind.width is None
-
-
-def regulariser(model: Modulated, config: Mapping[str, Any], *, seed: int) -> OutputRegulariser | None:
-    """The regulariser of a whole config; None where its ``beta`` is 0."""
-    options = config["regulariser"]
-    if not options["beta"]:
+def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """The options that a class or function takes by name; None where it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    if config["order"] != "sequence":
-        rule = "a regulariser holds tasks that are learned one after the other"
-        raise UserError(f"{rule}; got order={config['order']}; pass order=sequence or regulariser.beta=0")
-    return OutputRegulariser(model, **options, seed=derive(seed, "regulariser"))
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def call(spec: Mapping[str, Any], where: str, *given: Any, **supplied: Any) -> Any:
+    """Call what a spec names, with ``given`` and ``supplied`` by the code and the rest of the spec as its options.
+
+    UserError for an option that it does not take, that the code supplies, or that it refuses.
+    """
+    function = target_of(spec, where)
+    options = {key: value for key, value in spec.items() if key != TARGET}
+    known = options_of(function)
+    if known is not None:
+        own = list(known)[len(given) :]
+        check(where, options, [name for name in own if name not in supplied])
+    try:
+        return function(*given, **supplied, **options)
+    except (UserError, RefusedError, FloatingPointError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {spec[TARGET]} refuses its options; {error}; correct them") from error
+
+
+def check(where: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an option that is not known, with the nearest that are."""
+    names = list(known)
+    for key in options:
+        if key not in names:
+            raise UserError(f"{where} has no option {key!r}; nearest: {nearest(str(key), names)}")
+
+
+def experiment(spec: Mapping[str, Any]) -> Any:
+    """The experiment that ``run`` of a config describes: its family's dataclass, its fields filled."""
+    family = target_of(spec, "run")
+    if not dataclasses.is_dataclass(family):
+        raise UserError(
+            f"run.{TARGET} must name a dataclass; got {spec[TARGET]!r}; see CONTRIBUTING, a family of experiments"
+        )
+    return _filled(family, {key: value for key, value in spec.items() if key != TARGET}, "run")
+
+
+def _filled(cls: Any, options: Mapping[str, Any], where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    check(where, options, fields)
+    hints = get_type_hints(cls)
+    values = {}
+    for key, value in options.items():
+        inner = hints[key]
+        nested = dataclasses.is_dataclass(inner) and isinstance(value, Mapping)
+        values[key] = _filled(inner, value, f"{where}.{key}") if nested else value
+    missing = [n for n, f in fields.items() if n not in values and not has_default(f)]
+    if missing:
+        raise UserError(f"{where} needs {missing[0]}; got {', '.join(options) or 'nothing'}; set {where}.{missing[0]}")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError | RefusedError):
+            raise
+        raise UserError(f"{where} refuses its options; {error}; correct them") from error
+
+
+def has_default(field: "dataclasses.Field[Any]") -> bool:
+    """Whether a field may be left out."""
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def one_of(where: str, value: object, known: Iterable[str]) -> None:
+    """Refuse a word that is not one of those known, with the nearest."""
+    names = list(known)
+    if value not in names:
+        raise UserError(
+            f"{where} must be one of {', '.join(names)}; got {value!r}; nearest: {nearest(str(value), names)}"
+        )
+
+
+def at_least(least: float, **numbers: float | None) -> None:
+    """Refuse numbers below ``least``; None passes."""
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < least):
+            raise UserError(f"{name} must be a number of at least {least:g}; got {value!r}; correct it")
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name: ``auto`` is a GPU where torch sees one. UserError for ``cuda`` without one."""
+    one_of("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda needs a GPU that torch sees; got none; pass device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

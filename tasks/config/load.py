@@ -1,8 +1,10 @@
-"""Configs: thin YAML composed by hydra, with typing mistakes answered by the nearest name."""
+"""Configs: thin YAML composed by hydra; what is mistyped is answered with the nearest name, what is left out is filled in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -10,104 +12,256 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tasks.config.build import TARGET, at_least, experiment, has_default, options_of, resolve, target_of
 from tasks.errors import UserError, nearest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+# Where a key is looked up, in this order: `steps` is `run.steps`, `regulariser.beta` is `run.learner.regulariser.beta`.
+PREFIXES = ("", "run.", "run.learner.", "run.measures.")
+# A group of configs, and the place that its choice takes.
+PLACES = {
+    "run": "run",
+    "stream": "run.stream",
+    "target": "run.target",
+    "learner": "run.learner",
+    "modulator": "run.learner.modulators",
+    "optimizer": "run.optimizer",
+    "measures": "run.measures",
+}
+# Their options are those of the installed version, which the environment of a run records.
+FOREIGN = ("torch.", "neuromod.")
 
 
 def load(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved config of ``overrides`` (``experiment=NAME key=value ...``), defaults too.
 
-    ``target=package.module:function`` is the user's own network, called as ``function(shape, outputs)``;
-    ``data=folder:PATH`` or ``data=NAME`` names the images. A name that does not exist is a `UserError` that names the
-    nearest one.
+    A key may leave out ``run.``, ``run.learner.`` and ``run.measures.``. ``run=package.module.Class`` is the user's own
+    family, ``configs=FOLDER`` a folder of the user's own configs, ``target=package.module:function`` the user's own network,
+    called as ``function(shape, outputs)``; ``data=folder:PATH`` or ``data=NAME`` names the images. UserError for a name that
+    does not exist, with the nearest one.
     """
     given = [part for item in overrides for part in _shorthand(item)]
-    chosen = [item.removeprefix("experiment=") for item in given if item.startswith("experiment=")]
-    if len(chosen) != 1:
-        raise UserError(
-            f"a command names one experiment; got {chosen}; pass experiment=NAME ({', '.join(experiments()[:4])}, ...)"
-        )
-    _check_options([item for item in given if "=" in item])
+    folders = [Path(item.partition("=")[2]) for item in given if item.startswith("configs=")]
+    given = [item for item in given if not item.startswith("configs=")]
+    name, family = _subject(given)
+    given = [item for item in given if not (family and item == f"run={family}")]
+    given = [_placed(item, folders) for item in given]
+    choices = [item for item in given if _group(item, folders)]
     try:
-        # Options are those of the chosen files: `optimizer=sgd optimizer.momentum=0.5` asks SGD and not the default.
-        base = _compose([item for item in given if (CONFIGS / _group(item)).is_dir()])
-        _check_keys(base, given)
-        composed = _compose(given)
-        _check_numbers(base, composed)
+        base = _completed(_compose(choices, folders), family)
+        values = [_full(item, base) for item in given if item not in choices]
+        composed = _completed(_compose([*choices, *(f"++{item}" for item in values)], folders), family)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"the config can't be composed: {str(error).splitlines()[0]}; correct the override") from error
-    return {"experiment": chosen[0], **composed}
+    _check_numbers(base, composed)
+    at_least(1, **{key: composed[key] for key in ("threads", "log_every", "save_every")})
+    experiment(composed["run"])  # refuses what the family refuses, before any data is read
+    asked = {key: value for key, value in composed.items() if key not in ("says", "paper")}
+    return asked | {"experiment": name, "title": composed["title"] or name}
 
 
-def experiments() -> list[str]:
-    """The names of all experiments."""
-    return options("experiment")
+def experiments(folders: Sequence[Path] = ()) -> list[str]:
+    """The names of all experiments; a file without a title is a base that others build on."""
+    return [name for name in options("experiment", folders) if said(name, folders).keys() & {"title", "sweep"}]
 
 
-def options(group: str) -> list[str]:
+def said(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """What an experiment's own file says: ``title``, ``says``, ``paper``, and the rest, before anything is composed."""
+    for folder in (*folders, CONFIGS):
+        path = folder / "experiment" / f"{name}.yaml"
+        if path.is_file():
+            content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+            return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    raise UserError(f"an experiment must exist; got {name!r}; nearest: {nearest(name, options('experiment', folders))}")
+
+
+def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """The names that a config group knows."""
-    folder = CONFIGS / group
-    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+    roots = [folder / group for folder in (*folders, CONFIGS)]
+    return sorted({str(p.relative_to(root).with_suffix("")) for root in roots for p in root.rglob("*.yaml")})
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
+def _subject(given: Sequence[str]) -> tuple[str, str | None]:
+    """The experiment that is named, and the dotted path of the user's own family where ``run=`` names one."""
+    chosen = [item.removeprefix("experiment=") for item in given if item.startswith("experiment=")]
+    own = [item.removeprefix("run=") for item in given if item.startswith("run=") and "." in item]
+    if (len(chosen) == 1 and len(own) <= 1) or (not chosen and len(own) == 1):
+        return (chosen or own)[0], (own or [None])[0]
+    raise UserError(
+        f"a command names one experiment; got {chosen}; pass experiment=NAME ({', '.join(experiments()[:4])}, ...)"
+    )
+
+
+def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
+    paths = ", ".join(f"file://{folder.resolve()}" for folder in folders)
+    search = [f"hydra.searchpath=[{paths}]"] if folders else []
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+        config = OmegaConf.to_container(compose("train", [*overrides, *search]), resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
+
+
+# ---- overrides ---------------------------------------------------------------------------------------------------------
 
 
 def _shorthand(item: str) -> list[str]:
     key, equals, value = item.partition("=")
     if not equals:
         raise UserError(f"an override is key=value; got {item!r}; write {item}=VALUE")
+    if key.startswith("~"):
+        raise UserError(f"an option is set and not removed; got {item!r}; pass {key[1:]}=null")
+    item = item.lstrip("+")
+    key = key.lstrip("+")
     if key == "data":
-        return [f"data.name='{value}'"]
+        return ["data.name='" + value.replace("'", "\\'") + "'"]
     if key == "target" and ":" in value:
         return ["target=custom", f"target.constructor='{value}'"]
     return [item]
 
 
-def _group(item: str) -> str:
-    return item.partition("=")[0].partition("@")[0].lstrip("+~")
+def _placed(item: str, folders: Sequence[Path]) -> str:
+    """``stream=permuted`` as hydra writes it: ``stream@run.stream=permuted``."""
+    key, _, value = item.partition("=")
+    group, _, place = key.partition("@")
+    if group not in PLACES and group != "experiment":
+        return item
+    known = options(group, folders)
+    if value not in known and value != "null":
+        raise UserError(f"{group} must be a known name; got {value!r}; nearest: {nearest(value, known)}")
+    wanted = PLACES.get(group, group)
+    if place and place not in (wanted, wanted.removeprefix("run."), wanted.removeprefix("run.learner.")):
+        raise UserError(f"{group} is chosen for {wanted}; got {key}; write {group}={value}")
+    return f"{group}={value}" if wanted == group else f"{group}@{wanted}={value}"
 
 
-def _check_options(items: Iterable[str]) -> None:
-    for item in items:
-        value, group = item.partition("=")[2], _group(item)
-        known = options(group) if (CONFIGS / group).is_dir() else []
-        if known and value not in known:
-            raise UserError(f"{group} must be a known name; got {value!r}; nearest: {nearest(value, known)}")
+def _group(item: str, folders: Sequence[Path]) -> bool:
+    group = item.partition("=")[0].partition("@")[0]
+    return group in PLACES or group == "experiment"
 
 
-def _check_keys(config: Mapping[str, Any], items: Sequence[str]) -> None:
-    known = set(_dotted(config))
-    for item in items:
-        key = item.partition("=")[0]
-        if (CONFIGS / _group(item)).is_dir() or key.startswith(("+", "~")) or key in known:
+def _full(item: str, config: Mapping[str, Any]) -> str:
+    """An override with its whole key. UserError for a key that no option has."""
+    key, _, value = item.partition("=")
+    for prefix in PREFIXES:
+        if _takes(config, f"{prefix}{key}", value):
+            return f"{prefix}{key}={value}"
+    known = [*_dotted(config)]
+    short = [name.removeprefix(p) for name in known for p in PREFIXES if name.startswith(p)]
+    raise UserError(f"an option must exist; got {key!r}; nearest: {nearest(key, short)}")
+
+
+def _takes(config: Mapping[str, Any], key: str, value: str) -> bool:
+    """Whether there is a place for a key: an option that stands there, or one that what is called there takes."""
+    *path, last = key.split(".")
+    node: Any = config
+    for place, part in enumerate(path):
+        if isinstance(node, Mapping) and node.get(part) is None and part in node and place + 1 == len(path):
+            return False
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        parent, node = node, node[part]
+        if part == "kwargs" and "constructor" in parent and place + 1 == len(path):
+            return last in node or _constructor_takes(parent["constructor"], last)
+    if not isinstance(node, Mapping):
+        return False
+    if last in node:
+        return True
+    if TARGET in node:
+        known = options_of(target_of(node, ".".join(path)))
+        return known is None or last in known
+    # A mapping of named parts takes another part, whole: modulators.head={kind: ...}.
+    return path[-1:] in (["modulators"], ["measures"], ["rates"]) and value.lstrip().startswith(("{", "["))
+
+
+def _constructor_takes(constructor: str, name: str) -> bool:
+    if name in ("shape", "outputs"):
+        raise UserError(f"target.kwargs.{name} is given by the data; got it as an option too; leave it out")
+    known = options_of(resolve(constructor, "target.constructor"))
+    return known is None or name in known
+
+
+# ---- what is left out ----------------------------------------------------------------------------------------------------
+
+
+def _completed(config: Mapping[str, Any], family: str | None) -> dict[str, Any]:
+    """The config with the defaults of its family's fields, and of the functions that they name."""
+    run = dict(config["run"] or {})
+    if family is not None:
+        run = {TARGET: family} | {key: value for key, value in run.items() if key != TARGET}
+    return {**config, "run": _fields(target_of(run, "run"), run)}
+
+
+def _fields(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(cls):
+        return dict(given)
+    found = {TARGET: given[TARGET]} if TARGET in given else {}
+    for field in (f for f in dataclasses.fields(cls) if f.init):
+        if field.name in given:
+            value = given[field.name]
+        elif not has_default(field):
             continue
-        raise UserError(f"an option must exist; got {key!r}; nearest: {nearest(key, known)}")
+        else:
+            value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        hint = get_type_hints(cls)[field.name]
+        if dataclasses.is_dataclass(hint):
+            value = _fields(hint, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
+        found[field.name] = _specs(value, f"run.{field.name}")
+    return found | {key: value for key, value in given.items() if key not in found}
+
+
+def _specs(value: Any, where: str) -> Any:
+    """A value whose specs, one or several by name, have the defaults of what they call; those of others' code stay theirs."""
+    if not isinstance(value, Mapping):
+        return list(value) if isinstance(value, tuple) else value
+    if TARGET not in value:
+        return {
+            key: _specs(v, f"{where}.{key}") if isinstance(v, Mapping) and TARGET in v else v
+            for key, v in value.items()
+        }
+    if str(value[TARGET]).startswith(FOREIGN):
+        return dict(value)
+    known = options_of(target_of(value, where)) or {}
+    plain = {
+        n: p.default for n, p in known.items() if isinstance(p.default, NoneType | bool | int | float | str | tuple)
+    }
+    filled = {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
+    return {TARGET: value[TARGET], **filled, **{k: v for k, v in value.items() if k != TARGET}}
+
+
+# ---- values --------------------------------------------------------------------------------------------------------------
 
 
 def _check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix: str = "") -> None:
-    """Where the configs have a number (or a yes or no), an override is one too."""
+    """Where the configs have a number (or a yes or no), an override is one too, or null where null is understood."""
     for key, old in base.items():
         new = composed.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             _check_numbers(old, new, f"{prefix}{key}.")
         for kind, name in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
-            if isinstance(old, kind) and new is not None:
+            if isinstance(old, kind):
                 fits = isinstance(new, int | float if kind is float else kind) and isinstance(new, bool) == (
                     kind is bool
                 )
-                if not fits:
+                if not (fits or (new is None and _optional(base, key))):
                     raise UserError(f"{prefix}{key} must be {name}; got {new!r}; the default is {old!r}")
                 break
 
 
-def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+def _optional(spec: Mapping[str, Any], key: str) -> bool:
+    """Whether what a spec calls understands null there."""
+    if TARGET not in spec:
+        return False
+    target = target_of(spec, key)
+    own = target.__init__ if isinstance(target, type) and not dataclasses.is_dataclass(target) else target  # type: ignore[misc]
+    try:
+        hint = get_type_hints(own).get(key)
+    except (NameError, TypeError):  # hints that only a type checker can read
+        return True
+    return hint is None or NoneType in get_args(hint)
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in config.items():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):

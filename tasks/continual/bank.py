@@ -1,40 +1,32 @@
-"""The loop that fills a bank: tasks that share nothing, some at a time, each sealed into the run's store when it ends."""
+"""A bank: tasks that share nothing, some at a time, each sealed into the run's store when it is learned."""
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from neuromod import Modulated, Modulator
+import neuromod
+from neuromod import Modulator, Together
 from neuromod.bank import Store
-from neuromod.training.together import Together
-from tasks.config.build import add
-from tasks.continual.learners.modulated import Played
-from tasks.continual.sequence import Plan, accuracy, autocast, sample, set_rate
-from tasks.continual.streams import Stream
-from tasks.continual.transfer import Transfer
+from tasks.config.build import at_least, experiment, one_of
+from tasks.continual.family import Continual, how, result
+from tasks.continual.learners.base import accuracy, autocast
+from tasks.continual.learners.modulated import Modulated
+from tasks.continual.measures.masks import bits_per_weight
+from tasks.continual.transfer import FORMS, Transfer, steps_to
 from tasks.errors import UserError
+from tasks.experiment import Bench, Result
+from tasks.runs.bench import Lines
+from tasks.runs.loop import Number, Optimiser, Span, factor_of, loop
 from tasks.runs.progress import Progress
-from tasks.runs.run import Run
 
 FOLDER = "bank"
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A bank that holds every task of a stream: accuracies (T,) when each was sealed and again at the end, bytes a task on disk."""
-
-    learned: list[float]
-    final: list[float]
-    stored: float
-
-    @property
-    def forgetting(self) -> float:
-        """Mean of the accuracy when a task was sealed less that at the end."""
-        return sum(a - b for a, b in zip(self.learned, self.final, strict=True)) / len(self.final)
 
 
 @dataclass(frozen=True)
@@ -44,172 +36,217 @@ class Learnt:
     task: int
     row: dict[str, dict[str, Tensor]]
     accuracy: float
-    lines: list[dict[str, Any]]
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
 
-Elsewhere = Callable[[Sequence[Sequence[int]], int], list[list[Learnt]]]
+@dataclass(frozen=True, kw_only=True)
+class Bank(Continual):
+    """Every task learned alone and sealed; what is sealed is never learned again.
 
+    A run that was ended goes on with the first task that is not in the store.
 
-def fill(
-    played: Played,
-    stream: Stream,
-    plan: Plan,
-    run: Run,
-    *,
-    together: int,
-    seed: int,
-    title: str,
-    transfer: str = "none",
-    jobs: int = 1,
-    elsewhere: Elsewhere | None = None,
-) -> Filled:
-    """Learn and seal every task that the run's store does not hold yet; what is sealed is never learned again.
+    Args:
+        schedule: of the rate over the steps of a task, as of `tasks.continual.Sequence`.
+        together: tasks that train side by side, each on the batches that it has when it is trained alone.
+        transfer: ``none``, ``scores`` or ``masks``: a task starts at the mean of what those before it learned (`Transfer`).
 
-    Blocks of ``together`` tasks train side by side, each on the batches that it has when it is trained alone. A run that
-    was ended goes on with the first task that is not in the store. ``transfer`` says where tasks start that come after
-    others (`Transfer`). With ``jobs`` > 1 so many processes learn blocks by ``elsewhere(blocks, first step)``; this one
-    alone writes, in the order of the tasks, so that nothing in the run tells how many there were.
     """
-    model, store = played.model, _store(played.model, run)
-    begun = Transfer(transfer)
-    learned = _resume(played, stream, plan, run, store, begun)
-    missing = [task for task in range(len(stream)) if task not in learned]
-    progress = Progress(title, max(len(stream) * plan.steps, 1), done=len(learned) * plan.steps)
-    blocks = [missing[i : i + together] for i in range(0, len(missing), together)]
-    if jobs == 1 or elsewhere is None:
-        firsts = [(len(learned) + i * together) * plan.steps for i in range(len(blocks))]
-        pairs = zip(blocks, firsts, strict=True)
-        found = (learn(played, stream, plan, block, seed, first, begun, progress) for block, first in pairs)
-    else:
+
+    schedule: str = "constant"
+    together: int = 1
+    transfer: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        factor_of(self.schedule)
+        at_least(1, steps=self.steps, together=self.together)
+        one_of("transfer", self.transfer, FORMS)
+        if self.evaluation.unseen:
+            raise UserError("run=bank tests a task once it is sealed; got evaluation.unseen=true; pass run=sequence")
+        self.without_regulariser("run=bank learns each alone")
+
+    def execute(self, bench: Bench) -> Result:
+        """Learn and seal every task that the run's store does not hold, and test all of them at the end."""
+        learner = self.modulated(bench)
+        stream, model = self.tasks(bench), learner.model
+        store, begun = _store(model, bench.run.folder / FOLDER), Transfer(self.transfer)
+        learned = _resume(model, bench, store, begun)
+        total = max(len(stream) * self.steps, 1)
+        progress = Progress(bench.title, total, done=len(learned) * self.steps)
+        for block in self._blocks(learner, bench, learned, begun, progress):
+            for done in block:
+                for line in done.lines:
+                    bench.run.log(**line)
+                if done.task not in model.tasks():
+                    _seal(model, done.task, done.row)
+                learned[done.task] = done.accuracy
+            # The rows too, so that a process that ends before they are stored loses nothing of what it logged.
+            rows = {done.task: done.row for done in block}
+            bench.run.save({"learned": learned, "sums": begun.sums, "rows": rows}, len(learned) * self.steps)
+            for done in block:
+                store.append(model, done.task)
+            progress.update(len(learned) * self.steps, accuracy=block[-1].accuracy)
+        progress.close()
+        return self._result(learner, bench, [learned[t] for t in range(len(stream))], store.bytes_on_disk())
+
+    def modulated(self, bench: Bench) -> Modulated:
+        """The learner, which learns of tasks as they come."""
+        learner = self.learn(bench, tasks=0)
+        if not isinstance(learner, Modulated):
+            raise UserError(
+                f"run=bank fills a bank of modulations; got learner={type(learner).__name__}; pass run=sequence"
+            )
+        return learner
+
+    def _blocks(
+        self, learner: Modulated, bench: Bench, learned: Mapping[int, float], begun: Transfer, progress: Progress
+    ) -> Iterator[list[Learnt]]:
+        missing = [task for task in range(len(self.tasks(bench))) if task not in learned]
+        blocks = [missing[i : i + self.together] for i in range(0, len(missing), self.together)]
+        firsts = [(len(learned) + i * self.together) * self.steps for i in range(len(blocks))]
+        if bench.jobs == 1:
+            for block, first in zip(blocks, firsts, strict=True):
+                yield self.learn_block(learner, bench, block, first, begun, progress)
+            return
         if begun.form != "none":
             rule = "a task that starts at what others learned waits for them"
-            raise UserError(f"{rule}; got transfer={transfer} and {jobs} processes; pass --jobs 1")
-        found = spread(elsewhere, blocks, len(learned), plan.steps, jobs)
-    for block in found:
-        for done in block:
-            for line in done.lines:
-                run.log(**line)
-            if done.task not in model.tasks():
-                _seal(model, done.task, done.row)
-            learned[done.task] = done.accuracy
-        # The rows too, so that a process that ends before they are stored loses nothing of what it logged.
-        rows = {done.task: done.row for done in block}
-        run.save({"learned": learned, "sums": begun.sums, "rows": rows}, len(learned) * plan.steps)
-        for done in block:
-            store.append(model, done.task)
-        progress.update(len(learned) * plan.steps, accuracy=block[-1].accuracy)
-    progress.close()
-    model.eval()
-    order = range(len(stream))
-    final = [accuracy(played, stream[t], t, plan.evaluation_batch, plan.precision) for t in order]
-    return Filled([learned[t] for t in order], final, store.bytes_on_disk() / len(order))
+            raise UserError(f"{rule}; got transfer={begun.form} and {bench.jobs} processes; pass --jobs 1")
+        yield from spread(partial(elsewhere, _told(bench)), blocks, len(learned), self.steps, bench.jobs)
+
+    def learn_block(
+        self,
+        learner: Modulated,
+        bench: Bench,
+        block: Sequence[int],
+        first: int,
+        begun: Transfer,
+        progress: Progress | None = None,
+    ) -> list[Learnt]:  # a block, where it stands in the run, and what others learned
+        """Learn and seal a block of tasks; ``first`` is the step of the run that it begins at."""
+        stream, model = self.tasks(bench), learner.model
+        for task in block:
+            learner.add(task, stream[task].classes)
+            begun.begin(model, task)
+        lines = self._train(model, bench, block, first, progress)
+        found = []
+        for place, task in enumerate(block):
+            learner.after_task(task, stream[task])
+            begun.end(model, task)
+            model.seal(task)
+            learner.eval()
+            value = accuracy(learner, stream[task], task, self.evaluation.batch, self.precision)
+            sealed = {"step": first + (place + 1) * self.steps, "task": task, "phase": "sealed", "accuracy": value}
+            row = {name: m.sealed.row(task) for name, m in _readers(model).items()}
+            found.append(Learnt(task, row, value, [*(lines if place == 0 else []), sealed]))
+        return found
+
+    def _train(
+        self, model: neuromod.Modulated, bench: Bench, tasks: Sequence[int], first: int, progress: Progress | None
+    ) -> list[dict[str, Any]]:
+        """The tasks of a block side by side; returns what they logged, for the run is written by one process alone."""
+        model.train()
+        side, sampler = Together(model, tasks), self.sampler(bench)
+        optimiser: Optimiser = self.optimiser(side.parameters, self.schedule)
+
+        def step(number: int) -> dict[str, Number]:
+            x, y = sampler.draw_apart(number, tasks)
+            optimiser.set_rate(number / self.steps)
+            with autocast(self.precision, x.device):
+                logits = side(x)
+                losses = cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+            optimiser.begin().zero_grad(set_to_none=True)
+            losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            optimiser.begin().step()
+            right = (logits.argmax(2) == y).double().mean()
+            return {"task": tasks[0] if len(tasks) == 1 else None, "loss": losses.detach().mean(), "accuracy": right}
+
+        aside = replace(bench)
+        aside.run = lines = Lines()
+        span = Span(first, len(tasks), len(self.tasks(bench)) * self.steps, progress)
+        loop(step, {}, aside, steps=self.steps, save=False, span=span)
+        side.release()
+        return lines.lines
+
+    def _result(self, learner: Modulated, bench: Bench, learned: list[float], stored: int) -> Result:
+        learner.eval()
+        stream, asked = self.tasks(bench), (self.evaluation.batch, self.precision)
+        final = [accuracy(learner, task, number, *asked) for number, task in enumerate(stream)]
+        each = stored / len(stream)
+        bank = {
+            "learned": learned,
+            "stored_bytes_per_task": each,
+            "bits_per_weight": bits_per_weight(learner.model, each),
+        }
+        if self.together == 1:
+            bank["steps_to_90"] = steps_to(bench.run.metrics(), 0.9, plan_steps=self.steps)
+        lost = fmean(a - b for a, b in zip(learned, final, strict=True))
+        first = {"matrix": {"matrix": [final], "forgetting": lost}, "bank": bank}
+        trained = how(learner, "in sequence")
+        return result(learner, stream, fmean(final), trained, self.measured(learner, bench, first))
 
 
 def spread(
-    elsewhere: Elsewhere, blocks: Sequence[Sequence[int]], before: int, steps: int, jobs: int
+    learn: Callable[[Sequence[Sequence[int]], int], list[list[Learnt]]],
+    blocks: Sequence[Sequence[int]],
+    before: int,
+    steps: int,
+    jobs: int,
 ) -> Iterator[list[Learnt]]:
-    """Blocks that ``jobs`` processes learn, in their order as they come; each process takes a few at a time."""
+    """Blocks that ``jobs`` processes learn, in their order as they come; each process takes a few at a time.
+
+    This process alone writes, in the order of the tasks, so that nothing in the run tells how many there were.
+    """
     from joblib import Parallel, delayed
 
     size = max(1, -(-len(blocks) // (4 * jobs)))
     parts = [blocks[i : i + size] for i in range(0, len(blocks), size)]
     firsts = [before + sum(map(len, blocks[: i * size])) for i in range(len(parts))]
-    calls = (delayed(elsewhere)(part, first * steps) for part, first in zip(parts, firsts, strict=True))
+    calls = (delayed(learn)(part, first * steps) for part, first in zip(parts, firsts, strict=True))
     for part in Parallel(n_jobs=jobs, return_as="generator")(calls):
         yield from part
 
 
-def learn(
-    played: Played,
-    stream: Stream,
-    plan: Plan,
-    block: Sequence[int],
-    seed: int,
-    first: int,
-    begun: Transfer,
-    progress: Progress | None = None,
-) -> list[Learnt]:
-    """Learn and seal a block of tasks; ``first`` is the step of the run that it begins at."""
-    model = played.model
-    for task in block:
-        add(model, task, stream[task].classes)
-        begun.begin(model, task)
-    lines = [_block(model, stream, plan, block, seed, first, progress)]
+def elsewhere(told: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
+    """Some blocks of a bank, learned from the config alone: in another process."""
+    torch.set_num_threads(told["config"]["threads"])
+    bench = Bench(**told)
+    bank = experiment(told["config"]["run"])
+    assert isinstance(bank, Bank)
+    learner = bank.modulated(bench)
     found = []
-    for place, task in enumerate(block):
-        played.finish(task, stream[task], sample(stream[task]))
-        begun.end(model, task)
-        model.seal(task)
-        played.eval()
-        value = accuracy(played, stream[task], task, plan.evaluation_batch, plan.precision)
-        sealed = {"step": first + (place + 1) * plan.steps, "task": task, "phase": "sealed", "accuracy": value}
-        row = {name: m.sealed.row(task) for name, m in _readers(model).items()}
-        found.append(Learnt(task, row, value, [*(lines.pop() if lines else []), sealed]))
+    for block in blocks:
+        found.append(bank.learn_block(learner, bench, block, first, Transfer("none")))
+        first += len(block) * bank.steps
     return found
 
 
-def _seal(model: Modulated, task: int, row: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _told(bench: Bench) -> dict[str, Any]:
+    """What another process needs to set the same bench up."""
+    names = ("seeds", "device", "title", "data", "held_out", "log_every", "config")
+    return {name: getattr(bench, name) for name in names}
+
+
+def _seal(model: neuromod.Modulated, task: int, row: Mapping[str, Mapping[str, Tensor]]) -> None:
     for name, modulator in _readers(model).items():
         modulator.sealed.seal(task, {key: value.to(modulator.like.device) for key, value in row[name].items()})
 
 
-def _store(model: Modulated, run: Run) -> Store:
-    folder = run.folder / FOLDER
+def _store(model: neuromod.Modulated, folder: Path) -> Store:
     return Store.open(folder) if Store.exists(folder) else Store.create(folder, model)
 
 
-def _resume(played: Played, stream: Stream, plan: Plan, run: Run, store: Store, begun: Transfer) -> dict[int, float]:
-    found = run.load()
+def _resume(model: neuromod.Modulated, bench: Bench, store: Store, begun: Transfer) -> dict[int, float]:
+    found = bench.run.load()
     tree, step = ({"learned": {}, "sums": {}, "rows": {}}, 0) if found is None else found
-    run.rewind(step)
-    store.load(played.model, sorted(store.tasks()))
+    bench.run.rewind(step)
+    store.load(model, sorted(store.tasks()))
     for task, rows in tree["rows"].items():
         if task not in store:
-            _seal(played.model, task, rows)
-            store.append(played.model, task)
+            _seal(model, task, rows)
+            store.append(model, task)
     begun.sums = tree["sums"]
     return dict(tree["learned"])
 
 
-def _readers(model: Modulated) -> dict[str, Modulator]:
+def _readers(model: neuromod.Modulated) -> dict[str, Modulator]:
     return {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
-
-
-def _block(
-    model: Modulated,
-    stream: Stream,
-    plan: Plan,
-    tasks: Sequence[int],
-    seed: int,
-    before: int,
-    progress: Progress | None,
-) -> list[dict[str, Any]]:
-    model.train()
-    lines: list[dict[str, Any]] = []
-    side = Together(model, tasks)
-    optimizer, sampler = plan.optimizer(side.parameters()), plan.sampler(stream, seed)
-    began = time.process_time()
-    for step in range(plan.steps):
-        x, y = sampler.draw_apart(step, tasks)
-        set_rate(optimizer, plan.schedule, step, plan.steps)
-        with autocast(plan.precision, x.device):
-            logits = side(x)
-            losses = nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
-        optimizer.zero_grad(set_to_none=True)
-        losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if (step + 1) % plan.log_every == 0 or step + 1 == plan.steps:
-            numbers: dict[str, Any] = {"loss": float(losses.detach().mean())}
-            numbers["accuracy"] = float((logits.argmax(2) == y).double().mean())
-            if not math.isfinite(numbers["loss"]):
-                raise FloatingPointError(
-                    f"the loss must stay finite; got {numbers['loss']} at step {step + 1} of tasks {tasks[0]} to {tasks[-1]}; "
-                    "lower optimizer.lr"
-                )
-            done, clock = before + (step + 1) * len(tasks), {"seconds": time.process_time() - began}
-            task = tasks[0] if len(tasks) == 1 else None
-            lines.append({"step": done, "task": task, "phase": "train", **numbers, "clock": clock})
-            if progress is not None:
-                progress.update(done, **numbers)
-    side.release()
-    return lines

@@ -1,25 +1,57 @@
 """A stream that nobody divides into tasks: masks are allocated as its batches come (NNs of Wortsman et al. 2020)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from neuromod import Bank, Modulated
+import neuromod
+from neuromod import Bank
 from neuromod.inference import Standout, Verified
-from tasks.config.build import add
+from tasks.config.build import at_least, one_of
 from tasks.continual.allocation import Allocation
-from tasks.continual.learners.modulated import Played
-from tasks.continual.sequence import Plan, accuracy
+from tasks.continual.family import Continual, how, result
+from tasks.continual.learners.base import accuracy, autocast
+from tasks.continual.learners.modulated import Modulated
 from tasks.continual.streams import Stream
-from tasks.errors import UserError, nearest
-from tasks.runs.progress import Progress
-from tasks.runs.run import Run
+from tasks.errors import UserError
+from tasks.experiment import Bench, Result
+from tasks.runs.loop import Number, loop
 from tasks.runs.seeds import generator
 
 RULES = ("standout", "verified")
+
+
+@dataclass(frozen=True)
+class AllocationRule:
+    """Which rule says whether a batch is of a known mask, and when it is asked.
+
+    Args:
+        rule: ``verified`` or ``standout`` (`neuromod.inference.Verified`, `Standout`).
+        every: it is asked every so many batches; None: not regularly.
+        trigger: and where the loss of a batch is so many times the running mean of its mask's; None: never for that.
+        grace: not in the first so many batches of a mask.
+        eps: of ``standout``.
+        threshold: of ``verified``, in standard deviations.
+        best: of ``verified``: candidates that it verifies.
+
+    """
+
+    rule: str = "verified"
+    every: int | None = None
+    trigger: float | None = 2.0
+    grace: int = 30
+    eps: float = 0.125
+    threshold: float = 3.5
+    best: int = 8
+
+    def __post_init__(self) -> None:
+        one_of("allocation.rule", self.rule, RULES)
+        at_least(1, **{"allocation.every": self.every, "allocation.best": self.best})
+        at_least(0, **{"allocation.grace": self.grace})
 
 
 @dataclass
@@ -39,62 +71,73 @@ def lengths(stream: Stream, steps: int, jitter: float, seed: int) -> list[int]:
     return [round(steps * (1 + jitter * (2 * float(u) - 1))) for u in drawn]
 
 
-def online(
-    played: Played, stream: Stream, plan: Plan, run: Run, *, options: Mapping[str, Any], seed: int, title: str
-) -> tuple[Allocation, list[float]]:
-    """Learn every batch with the mask that a rule gives it; returns what was allocated and the accuracy of each task.
+@dataclass(frozen=True, kw_only=True)
+class Online(Continual):
+    """Every batch learned with the mask that a rule gives it; nobody says where a task begins.
 
-    The rule is asked every ``every`` batches and, with a ``trigger``, where the loss of a batch is that many times the
-    running mean of its mask; never in the first ``grace`` batches of a mask. A mask that is left is sealed: it is used
-    again where the rule says so, and never trained again. Accuracy is under the mask that learned most of a task.
+    A mask that is left is sealed: it is used again where the rule says so, and never trained again. Accuracy is under the
+    mask that learned most of a task.
+
+    Args:
+        allocation: the rule, and when it is asked.
+        jitter: tasks take ``steps * (1 +- jitter)`` batches, in [0, 1).
+
     """
-    if options["rule"] not in RULES:
-        rule = options["rule"]
-        raise UserError(f"allocation.rule must be one of {RULES}; got {rule!r}; nearest: {nearest(str(rule), RULES)}")
-    learner = _Online(played, stream, plan, options)
-    counts = lengths(stream, plan.steps, options["jitter"], seed)
-    sampler, progress = plan.sampler(stream, seed), Progress(title, sum(counts))
-    learner.resume(run)
-    place = 0
-    for task, count in enumerate(counts):
-        for step in range(max(learner.state.seen - place, 0), count):
-            x, y, _ = sampler.draw(step, [task])
-            value = learner.batch(task, x, y)
-            if learner.state.seen % plan.log_every == 0:
-                run.log(step=learner.state.seen, task=task, phase="train", loss=value, mask=learner.state.mask)
-                progress.update(learner.state.seen, loss=value, masks=learner.model.tasks()[-1] + 1)
-            if learner.state.seen % plan.save_every == 0:
-                learner.save(run)
-        place += count
-    progress.close()
-    played.eval()
-    found = learner.state.allocation
-    final = [
-        accuracy(_Under(played, found.mask_of(t)), stream[t], t, plan.evaluation_batch) for t in range(len(stream))
-    ]
-    return found, final
+
+    allocation: AllocationRule = field(default_factory=AllocationRule)
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, jitter=self.jitter)
+        if self.evaluation.unseen:
+            raise UserError("run=online tests all tasks at the end; got evaluation.unseen=true; pass run=sequence")
+        self.without_regulariser("run=online seals each mask")
+
+    def execute(self, bench: Bench) -> Result:
+        """Learn the batches as they come; test every task at the end."""
+        learner, stream = self.learn(bench, tasks=0), self.tasks(bench)
+        if not isinstance(learner, Modulated):
+            raise UserError(
+                f"run=online allocates modulations; got learner={type(learner).__name__}; pass run=sequence"
+            )
+        masks, sampler = _Masks(self, learner, stream), self.sampler(bench)
+        counts = lengths(stream, self.steps, self.jitter, bench.seeds["data"])
+        order = [(task, step) for task, count in enumerate(counts) for step in range(count)]
+
+        def step(number: int) -> dict[str, Number]:
+            task, place = order[number]
+            x, y, _ = sampler.draw(place, [task])
+            return {"task": task, "loss": masks.batch(task, x, y), "mask": masks.state.mask}
+
+        loop(step, {"masks": masks}, bench, steps=len(order))
+        learner.eval()
+        found = masks.state.allocation
+        asked = self.evaluation.batch, self.precision
+        final = []
+        for number, task in enumerate(stream):
+            mask = found.mask_of(number)
+            final.append(accuracy(lambda x, _, mask=mask: learner(x, mask), task, number, *asked))
+        first = {"matrix": {"matrix": [final]}, "allocation": found.summary(range(len(stream)))}
+        trained = how(learner, "in sequence")
+        return result(learner, stream, fmean(final), trained, self.measured(learner, bench, first))
 
 
-class _Under:
-    """A learner whose tasks are all played with one mask."""
-
-    def __init__(self, played: Played, mask: int) -> None:
-        self.played, self.mask = played, mask
-
-    def __call__(self, x: Tensor, task: int) -> Tensor:
-        logits: Tensor = self.played(x, self.mask)
-        return logits
-
-
-class _Online:
+class _Masks:
     """The masks so far, the one that is being learned, and the rule."""
 
-    def __init__(self, played: Played, stream: Stream, plan: Plan, options: Mapping[str, Any]) -> None:
-        self.played, self.plan, self.options, self.width = played, plan, options, stream.classes
-        self.model: Modulated = played.model
-        self.standout = Standout(options["eps"])
-        self.verified = Verified(stream.classes, options["threshold"], options["best"])
-        self.state, self.optimizer = State(), None
+    def __init__(self, options: Online, learner: Modulated, stream: Stream) -> None:
+        self.learner, self.rule, self.precision, self.width = (
+            learner,
+            options.allocation,
+            options.precision,
+            stream.classes,
+        )
+        self.model: neuromod.Modulated = learner.model
+        self.optimiser = options.optimiser(lambda: (p for p in self.model.parameters() if p.requires_grad))
+        self.standout = Standout(self.rule.eps)
+        self.verified = Verified(stream.classes, self.rule.threshold, self.rule.best)
+        self.state = State()
         self.bank: Bank | None = None
 
     def batch(self, task: int, x: Tensor, y: Tensor) -> float:
@@ -107,30 +150,32 @@ class _Online:
             self._take(self._decide(x))
             loss = self._loss(x, y)
         value = float(loss.detach())
-        if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
+        if state.mask not in self._sealed():
+            optimizer = self.optimiser.begin()
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            optimizer.step()
         state.loss = value if state.since == 0 else 0.9 * state.loss + 0.1 * value
         state.since, state.seen = state.since + 1, state.seen + 1
         state.allocation.note(task, state.mask)
         return value
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        self.played.train()
-        return nn.functional.cross_entropy(self.played(x, self.state.mask), y)
+        self.learner.train()
+        with autocast(self.precision, x.device):
+            return cross_entropy(self.learner(x, self.state.mask), y)
 
     def _due(self, loss: float) -> bool:
-        every, trigger, state = self.options["every"], self.options["trigger"], self.state
-        if state.since < max(self.options["grace"], 1):
+        every, trigger, state = self.rule.every, self.rule.trigger, self.state
+        if state.since < max(self.rule.grace, 1):
             return False
         regular = every is not None and state.seen % every == 0
         return regular or (trigger is not None and loss > trigger * state.loss)
 
     def _decide(self, x: Tensor) -> int | None:
-        self.played.eval()
+        self.learner.eval()
         live = [t for t in self.model.tasks() if t not in self._sealed()]
-        if self.options["rule"] == "standout":
+        if self.rule.rule == "standout":
             return self.standout.decide(self.model, x, self.model.tasks())
         new = sorted(self._sealed() - set(self.bank.tasks if self.bank is not None else ()))
         if self.bank is not None:
@@ -147,33 +192,23 @@ class _Online:
             return
         if state.mask >= 0 and state.mask not in self._sealed():
             self.model.seal(state.mask)
+        self.optimiser.end()
         if mask is None:
             mask = max(self.model.tasks(), default=-1) + 1
-            add(self.model, mask, self.width)
-            self.optimizer = self.plan.optimizer(p for p in self.model.parameters() if p.requires_grad)
-        else:
-            self.optimizer = None
+            self.learner.add(mask, self.width)
         state.mask, state.since = mask, 0
 
     def _sealed(self) -> set[int]:
         readers = [m for m in self.model.named_modulators().values() if m.reads == "task"]
         return set.intersection(*(set(m.sealed.places) for m in readers))
 
-    def save(self, run: Run) -> None:
-        """A checkpoint."""
-        held = None if self.optimizer is None else self.optimizer.state_dict()
+    def state_dict(self) -> dict[str, Any]:
+        """The masks, the optimiser of the one that is learned, and where the run stands."""
         state = vars(self.state) | {"allocation": self.state.allocation.runs}
-        run.save({"model": self.played.state_dict(), "optimizer": held, "state": state}, self.state.seen)
+        return {"learner": self.learner.state_dict(), "optimiser": self.optimiser.state_dict(), "state": state}
 
-    def resume(self, run: Run) -> None:
-        """Go on from the run's checkpoint, if it has one."""
-        found = run.load()
-        run.rewind(0 if found is None else found[1])
-        if found is None:
-            return
-        tree = found[0]
-        self.played.load_state_dict(tree["model"])
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.learner.load_state_dict(tree["learner"])
         self.state = State(**tree["state"] | {"allocation": Allocation(tree["state"]["allocation"])})
-        if tree["optimizer"] is not None:
-            self.optimizer = self.plan.optimizer(p for p in self.model.parameters() if p.requires_grad)
-            self.optimizer.load_state_dict(tree["optimizer"])
+        self.optimiser.load_state_dict(tree["optimiser"])

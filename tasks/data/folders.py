@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.data.load import TEST_EVERY, ImageSet, tensor_digest
+from tasks.data.image_set import TEST_EVERY, ImageSet, tensor_digest
 from tasks.errors import UserError
 
 

@@ -7,8 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.data.load import ImageSet, divided
+from tasks.data.image_set import ImageSet, divided
+from tasks.data.load import load
 from tasks.errors import UserError
+from tasks.runs.bench import Bench
+
+
+def images(bench: Bench) -> ImageSet | None:
+    """The image set that the config names, prepared as it asks; None where it names none."""
+    return bench.once(_images)
+
+
+def _images(bench: Bench) -> ImageSet | None:
+    asked = bench.data
+    if asked["name"] is None:
+        return None
+    return prepared(load(asked["name"], root=asked["root"], download=asked["download"]), asked)
 
 
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:

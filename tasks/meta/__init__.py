@@ -1,1 +1,7 @@
-"""Meta-learning experiments: pools of classes, what an outer step sees, the arms, and the sequential test."""
+"""Meta-learning experiments: few-shot classification, sinusoids, and learning many classes one image at a time."""
+
+from tasks.meta.fewshot import FewShot
+from tasks.meta.sinusoids import Sinusoids
+from tasks.meta.streaming import Streaming
+
+__all__ = ["FewShot", "Sinusoids", "Streaming"]

@@ -1,11 +1,12 @@
 """What heads know after learning many classes one image at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.report import figures
 from tasks.report.panels import Panel, Section, looks_of
 from tasks.report.read import Run
-from tasks.report.svg import styles
+from tasks.report.svg import Look, styles
 from tasks.report.table import percent
 
 HEADS = {
@@ -18,22 +19,25 @@ HEADS = {
 }
 
 
-def sequential(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+def streaming(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Test accuracy over the number of classes learned: all runs by SGD, then every head of each run."""
-    shown = [i for i, run in enumerate(runs) if (run.result.get("meta") or {}).get("lengths")]
+    shown = [i for i, run in enumerate(runs) if run.measure("streaming")]
     if not shown:
-        return None
-    lines = [(names[i], runs[i].result["meta"]["lengths"], runs[i].result["meta"]["sgd"]["test_mean"]) for i in shown]
+        return []
+    lines = [
+        (names[i], runs[i].measure("streaming")["lengths"], runs[i].measure("streaming")["sgd"]["test_mean"])
+        for i in shown
+    ]
     looks = [looks_of(runs)[i] for i in shown]
-    panels = [Panel("all runs, head by SGD", "", _drawn("sequential", "by SGD", lines, looks))]
+    panels = [Panel("all runs, head by SGD", "", _drawn("streaming", "by SGD", lines, looks))]
     for i in shown:
-        found = runs[i].result["meta"]
+        found = runs[i].measure("streaming")
         heads = [(label, found["lengths"], found[key]["test_mean"]) for key, label in HEADS.items() if key in found]
         of_heads = list(styles([label for label, _, _ in heads]).values())
         sgd = found["sgd"]
         edge = ", at the edge of its sweep" if sgd["edge"] else ""
         note = (
-            f"Order {found['order']}, fast: {found['fast']}. SGD at {sgd['rate']:g}{edge}: {percent(sgd['train_mean'][-1])} % of "
+            f"{_how(found)}SGD at {sgd['rate']:g}{edge}: {percent(sgd['train_mean'][-1])} % of "
             f"the images that it learned, {percent(sgd['test_mean'][-1])} % of others."
         )
         panels.append(
@@ -43,11 +47,15 @@ def sequential(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
         "Classes never seen in meta-training, learned one image at a time in one pass; then other images of all of them are "
         "asked for. Shuffled images are the ceiling of one pass; ridge, class means and LDA know no order to forget."
     )
-    return Section("sequential", "What is known after so many classes", caption, tuple(panels))
+    return [Section("streaming", "What is known after so many classes", caption, tuple(panels))]
+
+
+def _how(found: Mapping[str, Any]) -> str:
+    return f"Order {found['order']}, fast: {found['fast']}. " if "order" in found else ""
 
 
 def _drawn(
-    key: str, of: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], looks: Sequence[tuple[str, str]]
+    key: str, of: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], looks: Sequence[Look]
 ) -> str:
     label = f"Test accuracy over classes learned {of}: " + ", ".join(f"{n} ends at {y[-1]:.3f}" for n, _, y in lines)
     return figures.progress(

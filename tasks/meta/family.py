@@ -1,63 +1,58 @@
-"""From a resolved config to a finished meta-learning run, in the same folders as any other."""
+"""What meta-learning experiments have in common: an outer loop, and that they choose on validation classes themselves."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor, nn
 
-from tasks.continual.make import make_device
-from tasks.data.load import ImageSet, load
-from tasks.data.prepare import prepared
-from tasks.errors import UserError, nearest
-from tasks.meta.fewshot import fewshot
-from tasks.meta.sequential import sequential
-from tasks.meta.waves import waves
-from tasks.runs.run import Run
-from tasks.runs.seeds import seeds
+from tasks.data.image_set import ImageSet
+from tasks.data.prepare import images
+from tasks.errors import UserError
+from tasks.experiment import Bench
+from tasks.runs.loop import Number, Optimiser, loop
 
-Experiment = Callable[[Mapping[str, Any], ImageSet | None, Run, Mapping[str, int], torch.device], dict[str, Any]]
-KINDS: Mapping[str, Experiment] = {"fewshot": fewshot, "sequential": sequential, "waves": waves}
-KEPT = ("name", "sha256", "substitute")
+OuterStep = Callable[[int], Tensor]
+"""The number of an outer step to its loss; gradients are left on the parameters."""
 
 
-def execute_meta(config: Mapping[str, Any], *, root: Path, command: Sequence[str], held: int | None = None) -> Path:
-    """Run a meta-learning experiment to its end, or go on with it; returns its folder. A finished run is left as it is."""
-    if held is not None:
+def outer(net: nn.Module, step: OuterStep, bench: Bench, *, steps: int, rate: float, schedule: str) -> None:
+    """Adam over all that asks for a gradient: resumable at every checkpoint, bit for bit, for a step is drawn from its number.
+
+    Args:
+        net: what is slow.
+        step: an outer step.
+        bench: the run.
+        steps: outer steps, 0 or more; none where nothing asks for a gradient.
+        rate: of Adam, > 0.
+        schedule: of the rate over all steps (`tasks.runs.loop.SCHEDULES`).
+
+    """
+    moved = [p for p in net.parameters() if p.requires_grad]
+    optimiser = Optimiser(partial(torch.optim.Adam, lr=rate), lambda: moved, schedule)
+    count = steps if moved else 0
+
+    def one(number: int) -> dict[str, Number]:
+        optimiser.set_rate(number / count)
+        optimiser.begin().zero_grad(set_to_none=True)
+        loss = step(number)
+        optimiser.begin().step()
+        return {"task": None, "loss": loss}
+
+    loop(one, {"net": net, "optimiser": optimiser}, bench, steps=count)
+
+
+def classes_of(bench: Bench) -> ImageSet:
+    """The image set whose classes are drawn from. UserError where there is none, and under `select`."""
+    if bench.held_out is not None:
         rule = "rates of meta-learning are chosen on validation classes in the run itself"
         raise UserError(f"{rule}; select has none to choose")
-    kind, data = config["meta"]["kind"], config["data"]
-    if kind not in KINDS:
-        raise UserError(
-            f"meta.kind must be one of {', '.join(KINDS)}; got {kind!r}; nearest: {nearest(str(kind), KINDS)}"
-        )
-    images = None
-    if data["name"] is not None:
-        images = prepared(load(data["name"], root=data["root"], download=data["download"]), data)
-    device = make_device(config["device"])
-    said = {key: getattr(images, key, None) for key in KEPT}
-    recorded = dict(config) | {"held_out": None, "data_sha256": said["sha256"]}
-    slug = f"{config['experiment']}-seed{config['seed']}"
-    with Run.open(root, slug, recorded, "meta", list(command), device=device.type) as run:
-        if run.finished:
-            return run.folder
-        if run.resumed and run.resumed.elsewhere:
-            print(run.resumed)
-        began = time.process_time()
-        made = KINDS[kind](config, images, run, seeds(config["seed"]), device)
-        run.finish(
-            {
-                "title": config["title"],
-                "method": config["title"],
-                "role": "modulator",
-                "forgetting": None,
-                "matrix": None,
-                "parameters_per_task": 0,
-                "bytes_per_task": 0,
-                "data": said | {"seed": config["seed"], "held_out": None},
-                "seconds": round(time.process_time() - began, 2),
-            }
-            | made
-        )
-        return run.folder
+    found = images(bench)
+    if found is None:
+        raise UserError("learning to learn classes needs an image set; got data.name=null; pass data=omniglot")
+    return found
+
+
+def described(found: ImageSet, stream: str) -> dict[str, object]:
+    """What a run records of its data."""
+    return {"name": found.name, "sha256": found.sha256, "substitute": found.substitute, "stream": stream}

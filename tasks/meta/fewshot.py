@@ -1,125 +1,206 @@
 """Few-shot classification: MAML and CAVIA by inner steps, CNAPs-style FiLM by reading the support set."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Recipe, Target
-from neuromod.meta import SGD, Episodes, Functional, backward, cavia, cnaps, maml
-from tasks.data.load import ImageSet
-from tasks.errors import UserError, nearest
+from neuromod.meta import Episodes, backward, cnaps
+from tasks.config.build import at_least, call, target_of
+from tasks.experiment import Bench, Costs, Result
+from tasks.meta import adapt
+from tasks.meta.family import classes_of, described, outer
+from tasks.meta.networks import Few
 from tasks.meta.pools import Pool, pools
 from tasks.meta.sampling import episodes
-from tasks.networks import Few
-from tasks.runs.loop import loop
-from tasks.runs.run import Run
+from tasks.runs.loop import factor_of
 from tasks.runs.seeds import derive, generator
 
-METHODS = ("maml", "cavia", "film", "off")
+
+class Adaptation(Protocol):
+    """How one task is learned from its support set."""
+
+    def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+        """What is meta-trained, for images of a pool."""
+        ...
+
+    def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
+        """Logits (T, Q, ways) of the query sets after adaptation."""
+        ...
 
 
-def fewshot(
-    config: Mapping[str, Any], images: ImageSet | None, run: Run, derived: Mapping[str, int], device: torch.device
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Maml(adapt.Maml):
+    """Inner steps on all weights of `Few` (Finn et al. 2017)."""
+
+    def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+        """`Few` with an output for each way, statistics of each batch (transductive, as published)."""
+        return _few(self, pool, ways, width, seeds)
+
+    def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
+        """Logits (T, Q, ways) of the query sets after the inner steps."""
+        return self(net, one, cross_entropy, answers=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cavia(adapt.Cavia):
+    """Inner steps on a context that scales and shifts one block of `Few` (Zintgraf et al. 2019)."""
+
+    def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+        """`Few` that takes a context."""
+        return _few(self, pool, ways, width, seeds)
+
+    def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
+        """Logits (T, Q, ways) of the query sets after the inner steps."""
+        return self(net, one, cross_entropy, answers=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """FiLM generated from the support set over a frozen `Few`, class means for a head (Requeima et al. 2019).
+
+    The network is random, or trained for ``pretrain`` steps on the background classes.
+    """
+
+    pretrain: int = 0
+
+    def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+        """The frozen network under a modulator that reads images."""
+        target, shape = self._frozen(pool, width, seeds), _shape(pool)
+        encoder = Recipe(
+            Few,
+            {"shape": shape, "outputs": 0, "width": 16, "norm": "instance"},
+            seed=derive("encoder", seeds["source"]),
+        )
+        source = Hypernet("condition", code=(None, *shape), body=encoder.build())
+        return Modulated(target, Modulator(Affine(), source, target.norms(), seed=seeds["source"]))
+
+    def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
+        """Logits (T, Q, ways) by class means of modulated features."""
+        return cnaps(net, one, ways, adapted=True)
+
+    def _frozen(self, pool: Pool, width: int, seeds: Mapping[str, int]) -> Target:
+        options = {"shape": _shape(pool), "outputs": 0, "width": width, "norm": "instance"}
+        body = Recipe(Few, options, init="kaiming_normal", seed=seeds["target"]).build()
+        assert isinstance(body, Few)
+        if self.pretrain:
+            train_body(body, pool, self.pretrain, seeds["data"])
+        return Target(body, pool.seen((slice(2), 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Off(Film):
+    """The same network without FiLM: class means of its features; nothing is meta-trained."""
+
+    def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+        """The frozen network as it is."""
+        return Modulated(self._frozen(pool, width, seeds))
+
+    def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
+        """Logits (T, Q, ways) by class means of features."""
+        return cnaps(net, one, ways, adapted=False)
+
+
+@dataclass(frozen=True)
+class Test:
+    """``tasks``: test tasks, of classes never seen."""
+
+    tasks: int = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot:
     """Meta-train on episodes of the background classes, test on episodes of classes never seen.
 
-    ``accuracy`` is the mean over test tasks; ``meta.interval`` is 1.96 standard errors of it.
-    """
-    options = config["meta"]
-    if options["method"] not in METHODS:
-        known = nearest(str(options["method"]), METHODS)
-        raise UserError(f"meta.method must be one of {', '.join(METHODS)}; got {options['method']!r}; nearest: {known}")
-    if images is None:
-        raise UserError("few-shot learning needs an image set; got data.name=null; pass data=omniglot")
-    found = pools(images, options["validation"])
-    learner = build(options, found.train, derived).to(device)
-    train, test = found.train.to(device), found.test.to(device)
-    moved = [p for p in learner.parameters() if p.requires_grad]
-    steps = config["steps"] if moved else 0
+    Args:
+        adapt: how a task is learned (`Maml`, `Cavia`, `Film`, `Off`, or the user's own `Adaptation`).
+        validation: classes cut from the background set, for choices.
+        ways: classes of a task.
+        shots: images of each class to adapt on.
+        queries: images of each class to judge by.
+        tasks: per outer step.
+        turned: classes turned by quarters count as other classes (Santoro et al. 2016).
+        width: filters of a block.
+        steps: outer steps.
+        rate: of Adam, which takes them.
+        schedule: of that rate over all steps.
+        test: the test.
 
-    def drawn(pool: Pool, seed: int, number: int, *, turned: bool = False) -> Episodes:
-        shape = {key: options[key] for key in ("ways", "shots", "queries", "tasks")}
+    """
+
+    adapt: Mapping[str, Any]
+    validation: int = 200
+    ways: int = 5
+    shots: int = 1
+    queries: int = 5
+    tasks: int = 4
+    turned: bool = True
+    width: int = 16
+    steps: int = 3000
+    rate: float = 1e-3
+    schedule: str = "constant"
+    test: Test = field(default_factory=Test)
+
+    def __post_init__(self) -> None:
+        at_least(1, ways=self.ways, shots=self.shots, queries=self.queries, tasks=self.tasks, width=self.width)
+        at_least(0, steps=self.steps)
+        factor_of(self.schedule)
+        target_of(self.adapt, "adapt")
+
+    def fingerprint(self, bench: Bench) -> str:
+        """Nothing beside the config."""
+        return "meta"
+
+    def execute(self, bench: Bench) -> Result:
+        """Meta-train, then test; goes on from the run's checkpoint."""
+        image_set, adaptation = classes_of(bench), call(self.adapt, "adapt")
+        found = pools(image_set, self.validation)
+        net = adaptation.network(found.train, self.ways, self.width, bench.seeds).to(bench.device)
+        train, test = found.train.to(bench.device), found.test.to(bench.device)
+
+        def step(number: int) -> Tensor:
+            one = self._drawn(train, bench.seeds["data"], number, turned=self.turned)
+            loss = cross_entropy(adaptation.answers(net, one, self.ways).flatten(0, 1), one.query[1].flatten())
+            backward(loss)
+            return loss.detach()
+
+        outer(net, step, bench, steps=self.steps, rate=self.rate, schedule=self.schedule)
+        scores = []
+        for number in range(-(-self.test.tasks // self.tasks)):
+            one = self._drawn(test, bench.seeds["sampling"], number)
+            scores.append((adaptation.answers(net, one, self.ways).argmax(2) == one.query[1]).double().mean(1))
+        each = torch.cat(scores)[: self.test.tasks]
+        moved = [p for p in net.parameters() if p.requires_grad]
+        return Result(
+            "accuracy",
+            float(each.mean()),
+            "higher",
+            Costs(0, 0, sum(p.numel() for p in moved)),
+            {"few_shot": {"interval": 1.96 * float(each.std()) / len(each) ** 0.5, "tasks": len(each)}},
+            trained=f"{self.steps if moved else 0} outer steps",
+            data=described(image_set, "episodes"),
+        )
+
+    def _drawn(self, pool: Pool, seed: int, number: int, *, turned: bool = False) -> Episodes:
+        shape = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "tasks": self.tasks}
         return episodes(pool, **shape, seed=seed, step=number, turned=turned)
 
-    def step(number: int) -> Tensor:
-        one = drawn(train, derived["data"], number, turned=options["turned"])
-        loss = F.cross_entropy(answers(learner, one, options).flatten(0, 1), one.query[1].flatten())
-        backward(loss)
-        return loss.detach()
 
-    loop(learner, step, run, config, steps)
-    scores = []
-    for number in range(-(-options["test"]["tasks"] // options["tasks"])):
-        one = drawn(test, derived["sampling"], number)
-        scores.append((answers(learner, one, options).argmax(2) == one.query[1]).double().mean(1))
-    each = torch.cat(scores)[: options["test"]["tasks"]]
-    return {
-        "meta": {
-            "interval": 1.96 * float(each.std()) / len(each) ** 0.5,
-            "order": options["order"],
-            "fast": options["method"],
-        },
-        "accuracy": float(each.mean()),
-        "trained": f"{steps} outer steps",
-        "parameters_shared": sum(p.numel() for p in moved),
-        "stream": "episodes",
-    }
+def train_body(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) -> None:
+    """Train a body with a linear head on the classes of a pool, Adam 1e-3; the head is dropped.
 
+    Args:
+        body: trained in place.
+        pool: its classes.
+        steps: of training.
+        seed: of the head and the batches.
+        batch: images per step.
 
-def build(options: Mapping[str, Any], pool: Pool, derived: Mapping[str, int]) -> nn.Module:
-    """What is meta-trained: a network of its own, or FiLM over a frozen one, drawn or trained on the background classes."""
-    shape, width = tuple(pool.images.shape[2:]), options["width"]
-    if options["method"] in ("maml", "cavia"):
-        told = {"shape": shape, "outputs": options["ways"], "width": width}
-        told |= {"context": options["context"]} if options["method"] == "cavia" else {}
-        return Recipe(Few, told, init="kaiming_normal", seed=derived["target"]).build()
-    net = Recipe(
-        Few,
-        {"shape": shape, "outputs": 0, "width": width, "norm": "instance"},
-        init="kaiming_normal",
-        seed=derived["target"],
-    )
-    body = net.build()
-    assert isinstance(body, Few)
-    if options["pretrain"]:
-        pretrain(body, pool, options["pretrain"], derived["data"])
-    target = Target(body, pool.seen((slice(2), 0)))
-    if options["method"] == "off":
-        return Modulated(target)
-    reads = (None, *shape)
-    encoder = Recipe(
-        Few, {"shape": shape, "outputs": 0, "width": 16, "norm": "instance"}, seed=derive("encoder", derived["source"])
-    )
-    source = Hypernet("condition", code=reads, body=encoder.build())
-    return Modulated(target, Modulator(Affine(), source, target.norms(), seed=derived["source"]))
-
-
-def answers(learner: nn.Module, one: Episodes, options: Mapping[str, Any]) -> Tensor:
-    """Logits (T, Q, ways) of the query sets after adaptation."""
-    if options["method"] in ("film", "off"):
-        return cnaps(learner, one, options["ways"], adapted=options["method"] == "film")
-    told: dict[str, Any] = {"steps": options["inner"]["steps"], "order": options["order"]}
-    rule, declared = SGD(options["inner"]["rate"]), Functional(learner, "*")
-
-    def asked(fast: Mapping[str, Tensor], batch: Any) -> Any:
-        if options["method"] == "cavia":
-            return learner(batch[0], fast["context"])
-        return declared(fast, batch[0])
-
-    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
-        return F.cross_entropy(asked(fast, batch), batch[1])
-
-    if options["method"] == "cavia":
-        like = next(learner.parameters())
-        return cavia(loss, options["context"], one, rule, like=like, judge=asked, **told)
-    return maml(loss, declared.start(), one, rule, judge=asked, **told)
-
-
-def pretrain(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) -> None:
-    """Train a body with a linear head on the classes of a pool, Adam 1e-3; the head is dropped."""
+    """
     width = body(pool.seen((slice(2), 0))).shape[1]
     head = Recipe(nn.Linear, {"in_features": width, "out_features": len(pool)}, seed=derive("pretrain", seed)).build()
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=1e-3)
@@ -127,7 +208,17 @@ def pretrain(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) -> N
         rng = generator("pretrain", seed, step)
         classes = torch.randint(len(pool), (batch,), generator=rng)
         places = torch.randint(pool.each, (batch,), generator=rng)
-        loss = F.cross_entropy(head(body(pool.seen((classes, places)))), classes)
+        loss = cross_entropy(head(body(pool.seen((classes, places)))), classes)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+def _shape(pool: Pool) -> tuple[int, ...]:
+    return tuple(pool.images.shape[2:])
+
+
+def _few(adaptation: adapt.Maml, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
+    options: dict[str, Any] = {"shape": _shape(pool), "outputs": ways, "width": width}
+    options |= {"context": adaptation.context_size} if adaptation.context_size else {}
+    return Recipe(Few, options, init="kaiming_normal", seed=seeds["target"]).build()

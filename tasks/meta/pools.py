@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 
 BACKGROUND = 0.6  # of the classes, where train and test part have the same ones

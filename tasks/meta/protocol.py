@@ -35,12 +35,12 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=0) < 1:
-            raise UserError(f"meta.test.lengths count classes, in ascending order; got {list(self.lengths)}")
+            raise UserError(f"test.lengths count classes, in ascending order; got {list(self.lengths)}")
         for name in {"sgd", *self.rates}:
             if name not in OPTIMISERS or not self.rates.get(name):
                 known = nearest(name, OPTIMISERS)
                 raise UserError(
-                    f"meta.test.rates sweeps {', '.join(OPTIMISERS)}, sgd always; got {name!r}; nearest: {known}"
+                    f"test.rates sweeps {', '.join(OPTIMISERS)}, sgd always; got {name!r}; nearest: {known}"
                 )
 
     def fitting(self, pool: Pool) -> list[int]:
@@ -65,7 +65,7 @@ class Encoded:
         parts = [encode(part.float() / 255) for part in flat.split(batch)]
         features = torch.cat(parts)
         if not features.isfinite().all():
-            raise FloatingPointError("features must be finite; the encoder gives nan or inf; lower meta.rate")
+            raise FloatingPointError("features must be finite; the encoder gives nan or inf; lower rate")
         return cls(features.unflatten(0, pool.images.shape[:2]), shots)
 
     def learned(self, order: Tensor) -> tuple[Tensor, Tensor]:

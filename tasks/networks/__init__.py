@@ -1,11 +1,9 @@
 """Networks to freeze: small, plain and named after their papers. Any other module does as well."""
 
-from tasks.meta.networks.anml import ANML
-from tasks.meta.networks.few import Few
 from tasks.networks.conv import conv
 from tasks.networks.lstm import Lstm
 from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet
 from tasks.networks.vgg import vgg
 
-__all__ = ["ANML", "BatchAtHand", "Few", "Lstm", "ResNet", "conv", "mlp", "vgg"]
+__all__ = ["BatchAtHand", "Lstm", "ResNet", "conv", "mlp", "vgg"]

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tasks.errors import UserError
+from tasks.report.interval import interval
 from tasks.report.read import Run, labels, load
-from tasks.report.sections import sections
+from tasks.report.sections import Draw, sections
 from tasks.report.svg import styles
-from tasks.report.table import COLUMNS, count, grouped, percent, text_table
+from tasks.report.table import columns, count, grouped, percent, text_table
+from tasks.report.table import headline as shown
 from tasks.runs.files import write_atomic
 
 __all__ = ["text_table", "write"]
@@ -20,8 +23,10 @@ GROUPS = {
 }
 
 
-def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path:
+def write(runs: Sequence[Path], out: Path, title: str, notes: Sequence[str] = (), draws: Sequence[Draw] = ()) -> Path:
     """Write the report of these run folders to the file `out` and return `out`; equal inputs give equal bytes.
+
+    ``draws`` are those of the measures and families at hand; nothing is imported that a run folder names.
 
     UserError where a folder is not a finished run, or where there is none.
     """
@@ -32,7 +37,7 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path
         raise UserError("a report needs at least one run folder; got none; finish a run first")
     loaded = [load(Path(folder)) for folder in runs]
     names = labels(loaded)
-    looks = styles([str(run.result["method"]) for run in loaded])
+    looks = styles([run.title for run in loaded])
     here = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -44,15 +49,15 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path
     here.filters["shown"] = lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     page = here.get_template("page.html.j2").render(
         title=title,
-        notes=notes,
-        headline=headline(loaded, names),
+        notes=list(notes),
+        headline=headline(loaded),
         data=data_used(loaded),
-        columns=COLUMNS,
+        columns=columns([run.result for run in loaded]),
         groups=[(GROUPS[role], members) for role, members in grouped([run.result for run in loaded])],
         runs=loaded,
         names=names,
-        colours=[looks[str(run.result["method"])][0] for run in loaded],
-        sections=sections(loaded, names),
+        colours=[looks[run.title][0] for run in loaded],
+        sections=sections(loaded, names, draws),
         configs=[json.dumps(run.config, indent=2, sort_keys=True, ensure_ascii=False) for run in loaded],
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,26 +65,56 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: list[str]) -> Path
     return out
 
 
-def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """One or two sentences: the best modulator, what it costs, and the brackets it lies between."""
+def headline(runs: Sequence[Run]) -> str:
+    """One or two sentences: the best modulator by the mean over its seeds, what it costs, and the brackets it lies between."""
+    if len({run.result["metric"] for run in runs}) > 1:
+        return ""
+    by_title: dict[str, list[Run]] = {}
+    for run in runs:
+        by_title.setdefault(run.title, []).append(run)
+    methods = list(by_title.values())
+    sign = -1 if runs[0].result["better"] == "higher" else 1
     best = {
-        role: sorted(members, key=lambda i: -runs[i].result["accuracy"])
-        for role, members in grouped([run.result for run in runs])
+        role: sorted(members, key=lambda i: sign * _mean(methods[i]))
+        for role, members in grouped([method[0].result for method in methods])
     }
     sentences = []
     if first := best.get("modulator"):
-        result = runs[first[0]].result
-        tasks = max((len(row) for row in result["matrix"] or []), default=0)
-        over = f"over {tasks} tasks of {result['stream']}" if tasks > 1 else f"on {result['stream']}"
-        cost = f"{count(result['parameters_per_task'])} parameters and {count(result['bytes_per_task'])} bytes per task"
-        sentence = f"{names[first[0]]} reaches {percent(result['accuracy'])} % {over} with {cost}"
-        if result["forgetting"] is not None:
-            sentence += f" and forgets {percent(result['forgetting'])} %"
-        sentences.append(sentence + ".")
+        sentences.append(_sentence(methods[first[0]]))
     if ends := best.get("bracket"):
-        said = [f"{percent(runs[i].result['accuracy'])} % ({names[i]})" for i in dict.fromkeys((ends[-1], ends[0]))]
+        said = [f"{_said(methods[i])} ({methods[i][0].title})" for i in dict.fromkeys((ends[-1], ends[0]))]
         sentences.append("Brackets: " + " to ".join(said) + ".")
     return " ".join(sentences)
+
+
+def _sentence(method: Sequence[Run]) -> str:
+    result = method[0].result
+    data, costs = result["data"], result["costs"]
+    tasks, stream = data.get("tasks", 1), data.get("stream", data.get("name"))
+    over = f" over {tasks} tasks of {stream}" if tasks > 1 else f" on {stream}" if stream else ""
+    each = [run.value for run in method]
+    seeds = ""
+    if (found := interval(each)) is not None:
+        low, high = (shown(value, result["metric"]) for value in found)
+        of = ", ".join(shown(value, result["metric"]) for value in each)
+        seeds = f", mean of {len(each)} seeds (95 % interval {low} to {high}; each {of})"
+    cost = ""
+    if costs is not None:
+        cost = f" with {count(costs['parameters_per_task'])} parameters and {count(costs['bytes_per_task'])} bytes per task"
+    sentence = f"{method[0].title}: {_said(method)}{over}{cost}{seeds}"
+    lost = [run.measure("matrix").get("forgetting") for run in method]
+    if all(value is not None for value in lost):
+        sentence += f"; forgets {percent(fmean(lost))} %"
+    return sentence + "."
+
+
+def _said(method: Sequence[Run]) -> str:
+    metric = method[0].result["metric"]
+    return shown(_mean(method), metric) + (" % accuracy" if metric == "accuracy" else f" {metric}")
+
+
+def _mean(method: Sequence[Run]) -> float:
+    return fmean(run.value for run in method)
 
 
 def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -90,5 +125,9 @@ def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
         stands_in = data.get("substitute")
         why = "" if not stands_in else str(stands_in) if isinstance(stands_in, str) else "not the published data"
         key = json.dumps(data, sort_keys=True)
-        seen[key] = {"name": data["name"], "sha256": data.get("sha256") or "", "substitute": why}
+        seen[key] = {
+            "name": data["name"] or "drawn from the seed",
+            "sha256": data.get("sha256") or "",
+            "substitute": why,
+        }
     return list(seen.values())

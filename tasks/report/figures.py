@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.report.svg import INK, QUIET, render
+from tasks.report.svg import INK, QUIET, Look, render
 
 Grid = Sequence[Sequence[float | None]]
 Line = tuple[str, Sequence[float], Sequence[float]]  # label, x, y
@@ -106,9 +106,7 @@ def _shorten(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def progress(
-    key: str, label: str, lines: Sequence[Line], looks: Sequence[tuple[str, str]], axes: tuple[str, str]
-) -> str:
+def progress(key: str, label: str, lines: Sequence[Line], looks: Sequence[Look], axes: tuple[str, str]) -> str:
     """One line per run in its method's colour and dash, named at its end instead of in a legend."""
 
     def draw(figure: Any) -> None:
@@ -144,7 +142,7 @@ def curves(
     key: str,
     label: str,
     lines: Sequence[Line],
-    look: tuple[str, str],
+    look: Look,
     axes: tuple[str, str],
     limits: tuple[float, float],
 ) -> str:
@@ -212,7 +210,7 @@ def scatter(
     key: str,
     label: str,
     points: Sequence[tuple[str, float, float]],
-    looks: Sequence[tuple[str, str]],
+    looks: Sequence[Look],
     axes: tuple[str, str],
 ) -> str:
     """Points (name, x, y) in their methods' colours, each named beside it."""
@@ -236,7 +234,7 @@ def scatter(
     return render(key, label, (7.4, max(2.9, 0.24 * len(points) + 0.9)), draw)
 
 
-def by_layer(key: str, label: str, lines: Sequence[Line], looks: Sequence[tuple[str, str]], measure: str) -> str:
+def by_layer(key: str, label: str, lines: Sequence[Line], looks: Sequence[Look], measure: str) -> str:
     """A measure over the layers of networks, a line each."""
 
     def draw(figure: Any) -> None:

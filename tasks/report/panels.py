@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasks.report import figures
 from tasks.report.read import Run
-from tasks.report.svg import styles
+from tasks.report.svg import Look, styles
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-def looks_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The colour and the dash of every run; runs of one method look alike."""
-    by_method = styles([str(run.result["method"]) for run in runs])
-    return [by_method[str(run.result["method"])] for run in runs]
+def looks_of(runs: Sequence[Run]) -> list[Look]:
+    """The colour and the dash of every run; runs of one title look alike."""
+    by_method = styles([run.title for run in runs])
+    return [by_method[run.title] for run in runs]
 
 
 def grids(

@@ -8,10 +8,7 @@ from typing import Any
 
 from tasks.errors import UserError
 
-REQUIRED = (
-    *("title", "method", "role", "trained", "accuracy", "forgetting", "matrix", "parameters_per_task"),
-    *("bytes_per_task", "parameters_shared", "seconds", "data", "stream"),
-)
+REQUIRED = ("title", "metric", "value", "better", "role", "trained", "costs", "measures", "seconds", "data")
 ROLES = ("modulator", "bracket")
 
 
@@ -24,6 +21,20 @@ class Run:
     environment: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
     result: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The name of its row."""
+        return str(self.result["title"])
+
+    @property
+    def value(self) -> float:
+        """Its headline number."""
+        return float(self.result["value"])
+
+    def measure(self, name: str) -> Mapping[str, Any]:
+        """What a measure found; empty where it was not taken."""
+        return self.result["measures"].get(name) or {}
 
     @property
     def seeds(self) -> dict[str, Any]:
@@ -62,6 +73,8 @@ def load(folder: Path) -> Run:
     metrics = tuple(_parse(line, f"{folder.name}/metrics.jsonl:{i}") for i, line in enumerate(lines, 1) if line.strip())
     if missing := [key for key in REQUIRED if key not in result]:
         raise UserError(f"result.json must say {', '.join(missing)}; {folder.name!r} does not; write the run again")
+    if not isinstance(result["value"], int | float):
+        raise UserError(f"a result's value is a finite number; {folder.name!r} has {result['value']!r}; run it again")
     if result["role"] not in ROLES:
         raise UserError(f"role must be one of {ROLES}; got {result['role']!r} in {folder.name!r}; mend its result.json")
     return Run(folder.name, config, environment, metrics, result)

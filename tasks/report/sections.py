@@ -1,20 +1,18 @@
 """What the report shows, in reading order; a part without data is not there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tasks.meta.drawing import sequential
-from tasks.report.asked import inference, mixed, routing
-from tasks.report.curves import bits, learning, matrices, progress
-from tasks.report.insides import criteria, gammas, gates, layers, masks, overlap
+from tasks.report.curves import learning
 from tasks.report.panels import Section
 from tasks.report.read import Run
 
+Draw = Callable[[Sequence[Run], Sequence[str]], Sequence[Section]]
+"""Runs and their names to what can be drawn of them: no section, one or more. A measure has one, and a family may."""
 
-def sections(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
-    """Every part that these runs have something to show for, in reading order."""
-    drawn = (
-        *(progress, matrices, learning, masks, overlap, bits, layers, gammas, criteria),
-        *(inference, mixed, gates, routing, sequential),
-    )
-    parts = [part(runs, names) for part in drawn]
-    return [part for part in parts if part is not None]
+
+def sections(runs: Sequence[Run], names: Sequence[str], draws: Sequence[Draw]) -> list[Section]:
+    """Every part that these runs have something to show for: learning curves, then what is drawn, in its order."""
+    found: dict[str, Section] = {}
+    for draw in (learning, *draws):
+        found |= {section.key: section for section in draw(runs, names)}
+    return list(found.values())

@@ -4,20 +4,28 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 INK = "#1f2328"
 QUIET = "#8b949e"
-# Okabe and Ito's colours, safe for the colour-blind, without the yellow that vanishes on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4d4d4d")
-DASHES = ("-", "--", ":")
+# Twelve colours that can be told apart, by the colour-blind in most pairs: Okabe and Ito's, without the yellow that vanishes on
+# white, and five darker or browner ones between them. A dash of its own tells the rest.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"),
+    *("#4d4d4d", "#7B3294", "#8C510A", "#C51B1B", "#01665E", "#999933"),
+)
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 3)), (0, (8, 2)))
+Look = tuple[str, Any]
+"""A colour, and a dash as matplotlib has it."""
 
 
-def styles(methods: list[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a dash for each method, in order of first appearance; 21 methods can be told apart."""
+def styles(methods: Sequence[str]) -> dict[str, Look]:
+    """A colour and a dash for each method, in order of first appearance: no two of 12 share a colour, no two of 72 both."""
     distinct = list(dict.fromkeys(methods))
-    return {m: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, m in enumerate(distinct)}
+    return {
+        m: (COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i, m in enumerate(distinct)
+    }
 
 
 def _settings(key: str) -> dict[str, Any]:

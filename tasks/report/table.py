@@ -23,21 +23,41 @@ def seconds(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a result: its key, its heading with the unit, and how it is written."""
+    """One number of a result: its heading with the unit, where it stands, and how it is written."""
 
-    key: str
     heading: str
+    of: Callable[[Mapping[str, Any]], Any]
     show: Callable[[Any], str]
 
 
-COLUMNS = (
-    Column("accuracy", "accuracy, %", percent),
-    Column("forgetting", "forgetting, %", percent),
-    Column("parameters_per_task", "parameters per task", count),
-    Column("bytes_per_task", "bytes per task", count),
-    Column("parameters_shared", "parameters shared", count),
-    Column("seconds", "seconds", seconds),
-)
+def headline(value: float, metric: str) -> str:
+    """A headline number: accuracies in per cent, anything else with four digits."""
+    return percent(value) if metric == "accuracy" else f"{value:.4g}"
+
+
+def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns of a table of these results; where they measure different things the first says which."""
+    metrics = list(dict.fromkeys(str(r["metric"]) for r in results))
+    one = metrics[0] if len(metrics) == 1 else None
+
+    def shown(result: Any) -> str:
+        text = headline(result["value"], result["metric"])
+        return text if one is not None else f"{text} ({result['metric']})"
+
+    def cost(key: str) -> Callable[[Mapping[str, Any]], Any]:
+        return lambda result: (result["costs"] or {}).get(key)
+
+    first = Column("accuracy, %" if one == "accuracy" else one or "result", lambda result: result, shown)
+    lost = Column("forgetting, %", lambda r: (r["measures"].get("matrix") or {}).get("forgetting"), percent)
+    forgets = [lost] if any(lost.of(result) is not None for result in results) else []
+    return [
+        first,
+        *forgets,
+        Column("parameters per task", cost("parameters_per_task"), count),
+        Column("bytes per task", cost("bytes_per_task"), count),
+        Column("parameters shared", cost("parameters_shared"), count),
+        Column("seconds", lambda r: r["seconds"], seconds),
+    ]
 
 
 def grouped(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
@@ -55,13 +75,14 @@ def ascii_only(text: str) -> str:
 def text_table(results: Sequence[Mapping[str, Any]]) -> str:
     """The results in aligned ASCII columns, modulators above a rule and brackets below it.
 
-    results: one dict per run, with `title`, `role`, `trained` and the keys of COLUMNS.
+    results: the content of result.json, one per run.
     """
-    head = ["method", "trained", *(column.heading for column in COLUMNS)]
+    shown = columns(results)
+    head = ["method", "trained", *(column.heading for column in shown)]
     groups = [
         [
             [ascii_only(str(results[i]["title"])), ascii_only(str(results[i]["trained"]))]
-            + [column.show(results[i][column.key]) for column in COLUMNS]
+            + [column.show(column.of(results[i])) for column in shown]
             for i in members
         ]
         for _, members in grouped(results)

@@ -55,6 +55,11 @@ def strict(value: Any, where: str = "value") -> Any:
     )
 
 
+def rounded(values: Any) -> Any:
+    """A tensor (R, C) as rows of numbers of four decimals, for a record that people read."""
+    return [[round(v, 4) for v in row] for row in values.double().tolist()]
+
+
 def dumps(value: Any, indent: int | None = None) -> str:
     """Strict JSON text, by the convention of `strict`."""
     return json.dumps(strict(value), indent=indent, allow_nan=False, ensure_ascii=False)

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from tasks.errors import UserError
 from tasks.runs.checkpoint import from_file, to_bytes
 from tasks.runs.environment import environment
-from tasks.errors import UserError
 from tasks.runs.files import TEMPORARY, canonical, digest, dumps, read_json, strict, write_atomic, write_json
 from tasks.runs.seeds import seeds
 
@@ -68,6 +68,7 @@ class Run:
         command: Sequence[str],
         *,
         device: str = "cpu",
+        bars: Mapping[str, str] | None = None,
     ) -> Self:
         """The run of this configuration and target, new or begun before. UserError where another process has it."""
         resolved = strict(dict(config), "config")
@@ -82,7 +83,7 @@ class Run:
             run = cls(folder, resolved, None, lock)
             run._drop_torn_line()
             if not run.finished:
-                run._record_start({**environment(command, device), "fingerprint": fingerprint})
+                run._record_start({**environment(command, device), "fingerprint": fingerprint, "bars": dict(bars or {})})
         except BaseException:
             lock.close()
             raise
@@ -120,6 +121,11 @@ class Run:
             return isinstance(read_json(self.folder / "result.json"), dict)
         except (OSError, ValueError):
             return False
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._checkpoint.exists()
 
     @property
     def plots(self) -> Path:

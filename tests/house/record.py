@@ -20,27 +20,27 @@ PERMUTED = "stream.tasks=3 steps=30 log_every=10 save_every=20"
 BANK = "stream.tasks=4 steps=12 log_every=6 inference.images=20 inference.group=4 outputs=20"
 BASELINE = "stream.tasks=3 steps=20 log_every=10 target.kwargs.hidden=[32]"
 META = (
-    "data.name=drawings meta.validation=2 meta.net.width=4 meta.net.gate_width=3 meta.plan.steps=3 "
-    "meta.plan.remember=4 meta.test.lengths=[2,3] meta.test.shots=4 meta.test.orders=2 "
-    "meta.test.rates={sgd:[0.01,0.1,0.3]} steps=6 log_every=2 save_every=4"
+    "data.name=drawings validation=2 net.width=4 net.gate_width=3 arm.steps=3 "
+    "arm.remember=4 test.lengths=[2,3] test.shots=4 test.orders=2 "
+    "test.rates={sgd:[0.01,0.1,0.3]} steps=6 log_every=2 save_every=4"
 )
 FEW = (
-    "data.name=drawings meta.validation=2 meta.ways=3 meta.queries=2 meta.tasks=2 meta.width=4 "
-    "meta.test.tasks=6 steps=5 log_every=2 save_every=2"
+    "data.name=drawings validation=2 ways=3 queries=2 tasks=2 width=4 "
+    "test.tasks=6 steps=5 log_every=2 save_every=2"
 )
-WAVES = "steps=12 log_every=4 save_every=5 meta.test.tasks=20 meta.test.points=10"
+WAVES = "steps=12 log_every=4 save_every=5 test.tasks=20 test.points=10"
 
 # The experiment, then its overrides.
 RUNS = {
     "mask": f"demo/supermask {PERMUTED} inference.images=40",
     "norms": f"demo/bn_only {PERMUTED}",
-    "film_joint": f"demo/film order=joint {PERMUTED}",
+    "film_joint": f"demo/film run=joint {PERMUTED}",
     "low_rank_unseen": f"demo/low_rank_masks {PERMUTED} evaluation.unseen=true schedule=drops",
-    "gate_joint": f"demo/gate order=joint {PERMUTED}",
+    "gate_joint": f"demo/gate run=joint {PERMUTED}",
     "nothing": "demo/nothing stream.tasks=3",
     "ridge": "demo/ridge stream.tasks=2",
     "dense": f"demo/dense {PERMUTED}",
-    "dense_joint_bfloat16": f"demo/dense order=joint precision=bfloat16 {PERMUTED}",
+    "dense_joint_bfloat16": f"demo/dense run=joint precision=bfloat16 {PERMUTED}",
     "separate": f"baselines/separate {BASELINE}",
     "ewc": f"baselines/ewc {BASELINE}",
     "psp": f"baselines/psp {BASELINE}",
@@ -49,18 +49,18 @@ RUNS = {
         "hypernet/split_mnist stream.tasks=5 steps=4 log_every=4 inference.images=30 "
         "modulators.generated.source.chunk=2000 target.kwargs.hidden=[20]"
     ),
-    "bank": f"supsup/permuted_250 {BANK} allocation.replay=2",
-    "bank_together": f"supsup/permuted_2500 {BANK} together=3 allocation.replay=2 inference.at=[2]",
+    "bank": f"supsup/permuted_250 {BANK} replay.every=2",
+    "bank_together": f"supsup/permuted_2500 {BANK} together=3 replay.every=2 inference.at=[2]",
     "bank_transfer": "supsup/transfer transfer=scores stream.tasks=3 steps=20 outputs=20",
-    "online": "supsup/online stream.tasks=3 steps=60 batch=16 outputs=40 log_every=10 save_every=40",
+    "online": "supsup/online stream.tasks=3 steps=60 batch=16 outputs=40 log_every=1 save_every=1",
     "online_published": (
-        "supsup/online_published stream.tasks=2 steps=40 batch=16 outputs=40 allocation.every=20 log_every=10"
+        "supsup/online_published stream.tasks=2 steps=40 batch=16 outputs=40 allocation.every=20 log_every=1 save_every=1"
     ),
     "hopfield": "supsup/hopfield_split_mnist stream.tasks=2 steps=6 target.kwargs.hidden=[40]",
-    "routers": "supsup/split_mnist_routed steps=8 inference.images=20 inference.routers.units=30 outputs=20",
+    "routers": "supsup/split_mnist_routed steps=8 inference.images=20 inference.predictors.units=30 outputs=20",
     "mixture": "routing/mixture stream.tasks=2 target.kwargs.hidden=[16] steps=4 batch=8 log_every=2",
     "questions": "questions/film steps=6 batch=16 log_every=3 target.kwargs.hidden=[30]",
-    "criteria": "supermask/criteria steps=30 analysis.densities=[0.3,0.6] target.kwargs.hidden=[30]",
+    "criteria": "supermask/criteria steps=30 criteria.densities=[0.3,0.6] target.kwargs.hidden=[30]",
     "bernoulli": "supermask/bernoulli steps=12 target.kwargs.hidden=[30]",
     "starts": "supermask/starts stream.tasks=3 steps=10 target.kwargs.hidden=[30]",
     "batch_norm": (
@@ -78,18 +78,18 @@ RUNS = {
     ),
     "alphabets": (
         "supsup/alphabets data.name=tiny stream.tasks=2 steps=4 batch=8 inference.images=6 "
-        "inference.group=2 inference.routers.units=8 inference.routers.rank=2"
+        "inference.group=2 inference.predictors.units=8 inference.predictors.rank=2"
     ),
     "which": "supsup/rotated_36_ceiling stream.tasks=3 steps=6 batch=24 target.kwargs.hidden=[16]",
-    "meta_anml": f"meta/anml {META} meta.test.rates={{sgd:[0.01,0.1,0.3],adam:[0.001,0.01,0.1]}}",
+    "meta_anml": f"meta/anml {META} test.rates={{sgd:[0.01,0.1,0.3],adam:[0.001,0.01,0.1]}}",
     "meta_oml": f"meta/oml {META}",
     "meta_sequential": f"meta/sequential {META}",
     "meta_pretrain": f"meta/pretrain {META}",
     "meta_random": f"meta/random {META}",
     "fewshot_maml": f"meta/fewshot_maml {FEW}",
     "fewshot_cavia": f"meta/fewshot_cavia {FEW}",
-    "fewshot_film": f"meta/fewshot_film {FEW} meta.pretrain=3",
-    "fewshot_off": f"meta/fewshot_off {FEW} meta.pretrain=2",
+    "fewshot_film": f"meta/fewshot_film {FEW} adapt.pretrain=3",
+    "fewshot_off": f"meta/fewshot_off {FEW} adapt.pretrain=2",
     "waves_maml": f"meta/waves_maml {WAVES}",
     "waves_cavia": f"meta/waves_cavia {WAVES} schedule=cosine",
 }

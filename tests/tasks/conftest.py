@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.runs import environment
 from tests.images import write
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.data.load import ImageSet, load
+from tasks.data.image_set import ImageSet
+from tasks.data.load import load
 from tasks.errors import UserError, nearest
 from tasks.runs.files import file_digest
 

@@ -11,7 +11,7 @@ from tasks.config.load import load
 from tasks.continual.make import make_learner, make_stream, make_target
 from tasks.continual.sequence import sum_over_tasks
 from tasks.continual.streams import normalisation, several
-from tasks.data.load import divided
+from tasks.data.image_set import divided
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.checkpoint import from_file

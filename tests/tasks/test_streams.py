@@ -17,7 +17,7 @@ from tasks.continual.streams import (
     which,
 )
 from tasks.continual.streams.permuted import permutation
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.runs.seeds import derive, seeds
 

@@ -1,12 +1,26 @@
-"""Brackets for every result, and the methods that it is compared with; all but ridge and nothing train plain networks."""
+"""What can be trained on a stream: modulators of a frozen network, and the brackets and methods they are compared with."""
 
+from tasks.continual.learners.base import Base, Learner
 from tasks.continual.learners.batch_ensemble import BatchEnsemble
-from tasks.continual.learners.build import OPTIONS, baseline
 from tasks.continual.learners.dense import Dense
 from tasks.continual.learners.ewc import OnlineEwc
+from tasks.continual.learners.modulated import Modulated
 from tasks.continual.learners.nothing import Nothing
 from tasks.continual.learners.psp import Psp
 from tasks.continual.learners.ridge import Ridge
+from tasks.continual.learners.routed import Routed
 from tasks.continual.learners.separate import Separate
 
-__all__ = ["OPTIONS", "BatchEnsemble", "Dense", "Nothing", "OnlineEwc", "Psp", "Ridge", "Separate", "baseline"]
+__all__ = [
+    "Base",
+    "BatchEnsemble",
+    "Dense",
+    "Learner",
+    "Modulated",
+    "Nothing",
+    "OnlineEwc",
+    "Psp",
+    "Ridge",
+    "Routed",
+    "Separate",
+]

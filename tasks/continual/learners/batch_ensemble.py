@@ -8,9 +8,10 @@ from torch.func import functional_call
 
 from neuromod import Rank1, Target
 from neuromod.seeds import generator
-from tasks.continual.learners.apart import apart
+from tasks.continual.learners.base import apart
 from tasks.continual.learners.dense import Dense
-from tasks.continual.streams import Task
+from tasks.continual.streams import Stream, Task
+from tasks.experiment import Bench, Costs
 
 
 class BatchEnsemble(Dense):
@@ -23,11 +24,11 @@ class BatchEnsemble(Dense):
 
     frozen: Tensor
 
-    def __init__(self, target: Target, *, tasks: int, seed: int, weights_lr: float = 1e-4) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, stream: Stream, bench: Bench, *, weights_lr: float = 1e-4) -> None:
+        super().__init__(target, stream, bench)
         self.kind, self.sites, self.weights_lr = Rank1(), target.weights(), weights_lr
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
-        self.factors = nn.ModuleList(self._start(target, task, seed) for task in range(tasks))
+        self.factors = nn.ModuleList(self._start(target, task, bench.seeds["source"]) for task in range(len(stream)))
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs)."""
@@ -39,15 +40,16 @@ class BatchEnsemble(Dense):
         weights = {"params": list(self.net.parameters()), "lr": self.weights_lr}
         return [factors] if self.frozen else [factors, weights]
 
-    def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
+    def after_task(self, number: int, task: Task) -> None:
         """Freeze the shared weights."""
         self.frozen.fill_(True)
         self.net.requires_grad_(False)
 
-    def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task, shared parameters."""
+    def costs(self) -> Costs:
+        """The factors of a task; the weights are shared."""
         own = list(self.factors[0].parameters())
-        return sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own), super().per_task()[2]
+        shared = sum(p.numel() for p in self.net.parameters())
+        return Costs(sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own), shared)
 
     def _start(self, target: Target, task: int, seed: int) -> nn.ParameterDict:
         now, start = target.tensors(), nn.ParameterDict()

@@ -1,34 +1,28 @@
 """Everything trained: one plain network for all tasks, without any protection against forgetting."""
 
-from torch import Tensor, nn
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from neuromod import Target
 from neuromod.target.skeleton import restored
-from tasks.continual.sequence import Regulariser
-from tasks.continual.streams import Task
+from tasks.continual.learners.base import Base
+from tasks.continual.streams import Stream
+from tasks.experiment import Bench
 
 
-class Dense(nn.Module):
+class Dense(Base):
     """The target's own architecture and start, every weight trained; one network and one classifier for all tasks."""
 
-    trained = True
-    role = "bracket"
-    regulariser: Regulariser | None
+    start: Mapping[str, Tensor]
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
-        self.regulariser = None
         self.net = restored(target.pristine)
+        # What it started with, to be compared with; the target's own tensors, not copies.
+        self.__dict__["start"] = target.tensors()
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs); the task is not told to the network."""
         logits: Tensor = self.net(x)
         return logits
-
-    def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
-        """Nothing to do after a task."""
-
-    def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task, shared parameters."""
-        total = sum(p.numel() for p in self.net.parameters())
-        return 0, 0, total

@@ -10,9 +10,11 @@ from torch.func import functional_call, grad, vmap
 from neuromod import Target
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
+from tasks.continual.learners.base import sample
 from tasks.continual.learners.dense import Dense
-from tasks.continual.streams import Task
+from tasks.continual.streams import Stream, Task
 from tasks.errors import UserError
+from tasks.experiment import Bench
 
 
 class Springs(nn.Module):
@@ -29,7 +31,7 @@ class Springs(nn.Module):
         if not 0 <= strength < math.inf or not 0 <= decay <= 1:
             rule = "EWC needs a strength >= 0 and a decay in [0, 1]"
             raise UserError(
-                f"{rule}; got strength={strength}, decay={decay}; correct baseline.strength or baseline.decay"
+                f"{rule}; got strength={strength}, decay={decay}; correct learner.strength or learner.decay"
             )
         self.strength, self.decay = strength, decay
         self.__dict__["net"] = net
@@ -53,7 +55,7 @@ class Springs(nn.Module):
             self.centre(name).copy_(parameter)
 
     @torch.no_grad()
-    def backward(self, optimizer: torch.optim.Optimizer) -> float:
+    def backward(self) -> float:
         """Add the penalty's gradient ``strength * F (theta - theta*)`` to the parameters'; returns the penalty."""
         penalty = 0.0
         for name, parameter in self.net.named_parameters():
@@ -67,21 +69,25 @@ class Springs(nn.Module):
 class OnlineEwc(Dense):
     """One network for all tasks, `Springs` between them; labels of the Fisher are drawn from the network, not the data's.
 
-    The diagonal of a task is an average over the 10 batches of 128 training images that the loop hands to `finish`.
+    The diagonal of a task is an average over the 10 batches of 128 training images of `sample`.
     While tasks are learned the springs keep twice as many numbers as there are weights; what is kept for use is the weights.
     """
 
-    regulariser: Springs
+    def __init__(
+        self, target: Target, stream: Stream, bench: Bench, *, strength: float = 10.0, decay: float = 1.0
+    ) -> None:
+        super().__init__(target, stream, bench)
+        self.seed = bench.seeds["source"]
+        self.springs = Springs(self.net, strength=strength, decay=decay)
 
-    def __init__(self, target: Target, *, seed: int, strength: float = 10.0, decay: float = 1.0) -> None:
-        super().__init__(target)
-        self.seed = seed
-        self.regulariser = Springs(self.net, strength=strength, decay=decay)
+    def before_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Add the pull of the springs."""
+        self.springs.backward()
 
-    def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
+    def after_task(self, number: int, task: Task) -> None:
         """Hold the task that was learned."""
         with evaluating(self.net):
-            self.regulariser.hold(fisher_diagonal(self.net, batches, generator(self.seed, "fisher", number)))
+            self.springs.hold(fisher_diagonal(self.net, sample(task), generator(self.seed, "fisher", number)))
 
 
 def fisher_diagonal(

@@ -1,56 +1,177 @@
-"""A modulated network as the training loop sees it."""
+"""A modulated network as the training loop sees it, and the modulators that a config describes."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from torch import Tensor
 
-from neuromod import Modulated, Modulator, OutputRegulariser, calibrate
-from tasks.continual.streams import Task
+import neuromod
+from neuromod import Head, Modulator, OutputRegulariser, RefusedError, Site, Table, Target, calibrate
+from neuromod.seeds import derive
+from tasks.config.build import call
+from tasks.continual.learners.base import Base, sample
+from tasks.continual.streams import Stream, Task
+from tasks.errors import UserError
+from tasks.experiment import Bench, Costs, Role
+
+SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
 
 
-def told(model: Modulated, task: int | Tensor, condition: int | Tensor | None = None) -> dict[str, Any]:
+def call_kwargs(model: neuromod.Modulated, task: int | Tensor, condition: int | Tensor | None = None) -> dict[str, Any]:
     """What a call says beside the images, as far as a source reads it: the task, and its number as the condition."""
     said = {"task": task, "condition": task if condition is None else condition}
     return {key: value for key, value in said.items() if key in model.reads}
 
 
-class Played(nn.Module):
-    """A `Modulated` that is told the task where a source reads it, and whose statistics are measured after training.
+class Modulated(Base):
+    """A `neuromod.Modulated` that is told the task where a source reads it, and whose statistics are measured after training.
 
-    Where a source reads the condition, the task's number is the condition, as an integer label. A regulariser holds
-    each task from its end on.
+    Where a source reads the condition, the task's number is the condition, as an integer label. A `Head` from a `Table` that
+    says no width has as many outputs as its task. A regulariser holds each task from its end on.
+
+    Args:
+        target: the frozen network.
+        stream: the tasks that the modulators are made for; of none, tasks are added one by one (`add`).
+        bench: its seed ``source`` draws starts.
+        modulators: by name ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` become the number of tasks.
+        regulariser: what holds earlier tasks (`neuromod.OutputRegulariser`); none where its ``beta`` is 0.
+        compile: compile the call of one row (`torch.compile`).
+        vmap: a row of weights per sample in one vmap call, not one call per row.
+
     """
 
-    trained = True
-    role = "modulator"
+    role: Role = "modulator"
 
-    def __init__(self, model: Modulated, regulariser: OutputRegulariser | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        stream: Stream,
+        bench: Bench,
+        *,
+        modulators: Mapping[str, Mapping[str, Any]],
+        regulariser: Mapping[str, Any] | None = None,
+        compile: bool = False,
+        vmap: bool = False,
+    ) -> None:  # the last four are options of a config
         super().__init__()
-        self.model = model
-        self.regulariser = regulariser
-        self.measures = any(not m.kind.learned for m in model.named_modulators().values())
+        seed = bench.seeds["source"]
+        self.model = modulated(target, modulators, [task.classes for task in stream], seed=seed, vmap=vmap)
+        self.regulariser: OutputRegulariser | None = None
+        self.measures = any(not m.kind.learned for m in self.model.named_modulators().values())
+        if compile:
+            self.model.compile()
+        if regulariser is not None and regulariser["beta"]:
+            self.regulariser = call(regulariser, "regulariser", self.model, seed=derive(seed, "regulariser"))
+
+    @classmethod
+    def of(cls, model: neuromod.Modulated) -> "Modulated":
+        """The learner of a network that is made already."""
+        learner = cls.__new__(cls)
+        Base.__init__(learner)
+        learner.model, learner.regulariser = model, None
+        learner.measures = any(not m.kind.learned for m in model.named_modulators().values())
+        return learner
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
-        """Logits (B, outputs); the condition is that of the task unless another is given."""
-        logits: Tensor = self.model(x, **told(self.model, task, condition))
+        """Logits (B, outputs) of inputs (B, ...); the condition is that of the task unless another is given."""
+        logits: Tensor = self.model(x, **call_kwargs(self.model, task, condition))
         return logits
 
-    def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
+    def add(self, task: int, width: int) -> None:
+        """Learn of a task of so many outputs."""
+        for part in self.model.named_modulators().values():
+            if part.reads == "task":
+                part.add(task, **({"width": width} if _sized(part) else {}))
+
+    def before_step(self, step: int, optimizer: Any) -> None:
+        """Add the regulariser's gradient."""
+        if self.regulariser is not None:
+            self.regulariser.backward(optimizer)
+
+    def after_task(self, number: int, task: Task) -> None:
         """Measure the statistics of a task that was trained, and hold it."""
         if self.measures:
-            calibrate(self.model, number, batches, condition=told(self.model, number).get("condition"))
+            calibrate(self.model, number, sample(task), condition=call_kwargs(self.model, number).get("condition"))
         if self.regulariser is not None:
             self.regulariser.hold(number)
 
-    def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task, shared parameters."""
+    def costs(self) -> Costs:
+        """Parameters and bytes of the first task; what is left is shared."""
         tasks = self.model.tasks()
         readers = [m for m in self.model.named_modulators().values() if m.reads == "task" and m.kind.learned]
         live = sum(p.numel() for m in readers for t in m.source.tasks() for p in m.source.own(t).values())
         own = sum(_own(m, tasks[0]) for m in readers) if tasks else 0
         total = sum(p.numel() for p in self.model.parameters())
-        return own, self.model.bytes_per_task(tasks[0]) if tasks else 0, total - live
+        return Costs(own, self.model.bytes_per_task(tasks[0]) if tasks else 0, total - live)
+
+
+def modulated(
+    target: Target,
+    config: Mapping[str, Mapping[str, Any]],
+    widths: Sequence[int] = (),
+    *,
+    tasks: int | None = None,
+    seed: int,
+    vmap: bool = False,
+) -> neuromod.Modulated:
+    """A modulated network from named modulators, in their order, for tasks of so many outputs each (``widths``)."""
+    count = len(widths) if tasks is None else tasks
+    parts = [modulator(target, c, count, derive(seed, "modulator", name)) for name, c in config.items()]
+    model = neuromod.Modulated(target, *parts, vmap=vmap)
+    for part in (p for p in parts if _sized(p)):
+        for task, width in enumerate(widths):
+            part.source.forget(task)
+            part.add(task, width=width)
+    return model
+
+
+def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) -> Modulator:
+    """One modulator from ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` are that many, or null."""
+    source = dict(config["source"])
+    source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
+    chosen, identity = sites(target, config["sites"]), config.get("identity", False)
+    return Modulator(_made(config["kind"]), _made(source), chosen, seed=seed, identity=identity)
+
+
+def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
+    """Sites from ``{weights: "*", exclude: ...}``: a selector of `Target`, its patterns, and its options.
+
+    A pattern ``type:torch.nn.ReLU`` is a module type.
+    """
+    options = dict(chosen)
+    names = [key for key in options if key in SELECTORS]
+    if len(names) != 1:
+        raise UserError(f"sites need exactly one of {', '.join(SELECTORS)}; got {sorted(options)}; keep one")
+    listed = _patterns(options.pop(names[0]) or ())
+    if "exclude" in options:
+        options["exclude"] = _patterns(options["exclude"])
+    return tuple(getattr(target, names[0])(*listed, **options))
+
+
+def _patterns(listed: Any) -> list[Any]:
+    found = [listed] if isinstance(listed, str) else list(listed)
+    return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
+
+
+def _made(config: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        # What the kind or the source itself refuses is said in its own line; hydra wraps it in two of its own.
+        if isinstance(error.__cause__, RefusedError):
+            raise error.__cause__ from None
+        raise UserError(
+            f"{config['_target_']} can't be made of its options; {error.__cause__}; correct them"
+        ) from error
+
+
+def _sized(part: Modulator) -> bool:
+    """Whether a task's width is that of its data: a `Head` from a `Table` that says none."""
+    table = isinstance(part.source, Table) and part.reads == "task"
+    return table and isinstance(part.kind, Head) and part.kind.width is None
 
 
 def _own(modulator: Modulator, task: int) -> int:

@@ -1,19 +1,17 @@
 """Nothing trained: the frozen target as it is, the floor of every table."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuromod import Target
-from tasks.continual.streams import Task
+from tasks.continual.learners.base import Base
+from tasks.continual.streams import Stream
+from tasks.experiment import Bench
 
 
-class Nothing(nn.Module):
+class Nothing(Base):
     """The unmodulated target."""
 
-    trained = False
-    role = "bracket"
-    regulariser = None
-
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
         self.__dict__["target"] = target
 
@@ -21,10 +19,3 @@ class Nothing(nn.Module):
         """Logits (B, outputs)."""
         logits: Tensor = self.target(x)
         return logits
-
-    def finish(self, number: int, task: Task, batches: list[Tensor]) -> None:
-        """Nothing to do after a task."""
-
-    def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task, shared parameters."""
-        return 0, 0, 0

@@ -8,8 +8,10 @@ from torch.func import functional_call
 
 from neuromod import Target
 from neuromod.seeds import generator
-from tasks.continual.learners.apart import apart
+from tasks.continual.learners.base import apart
 from tasks.continual.learners.dense import Dense
+from tasks.continual.streams import Stream
+from tasks.experiment import Bench
 
 
 class Psp(Dense):
@@ -19,11 +21,11 @@ class Psp(Dense):
     task acts as noise. Computed as ``(W * c_t^T) x``. Nothing of a task is stored: the seed gives its contexts again.
     """
 
-    def __init__(self, target: Target, *, tasks: int, seed: int) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
+        super().__init__(target, stream, bench)
         self.sites = target.weights()
         for site in self.sites:
-            rngs = (generator(seed, "context", task, site.name) for task in range(tasks))
+            rngs = (generator(bench.seeds["source"], "context", task, site.name) for task in range(len(stream)))
             signs = torch.stack([torch.randint(0, 2, site.shape[1:2], generator=rng) * 2 - 1 for rng in rngs])
             self.register_buffer(f"context:{site.label}", signs.to(target.like()), persistent=False)
 

@@ -1,36 +1,34 @@
 """A ridge readout on all hidden units of the frozen target, a task: what random features alone can do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuromod import Target
-from tasks.continual.streams import Task
+from tasks.continual.learners.base import Base, apart
+from tasks.continual.streams import Stream, Task
+from tasks.experiment import Bench, Costs
 
 GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
-class Ridge(nn.Module):
+class Ridge(Base):
     """``logits = [h, 1] A``, ``A = (H^T H + c n I)^-1 H^T Y``: h are the outputs of every ReLU, Y one-hot classes.
 
     The penalty ``c`` is chosen from a grid on a fifth of the training data, held out, and the readout refitted on all.
     """
 
-    trained = False
-    role = "bracket"
-    regulariser = None
-
-    def __init__(self, target: Target, outputs: int) -> None:
+    def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
         self.__dict__["target"] = target
-        self.outputs = outputs
+        self.outputs = stream.classes
         self.readouts = nn.ParameterDict()
 
-    def forward(self, x: Tensor, task: int) -> Tensor:
+    def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs)."""
-        return self.features(x) @ self.readouts[str(task)]
+        return apart(lambda part, t: self.features(part) @ self.readouts[str(t)], x, task)
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
@@ -47,7 +45,7 @@ class Ridge(nn.Module):
                 handle.remove()
         return torch.cat([*found, x.new_ones(len(x), 1)], 1).double()
 
-    def finish(self, number: int, task: Task, batches: Iterable[Tensor]) -> None:
+    def after_task(self, number: int, task: Task) -> None:
         """Fit the readout of a task to all of its training data."""
         labels = task.train.labels
         part = torch.arange(len(labels), device=labels.device) % 5 == 0
@@ -57,10 +55,10 @@ class Ridge(nn.Module):
         both = (fit[0] + held[0], fit[1] + held[1], fit[2] + held[2])
         self.readouts[str(number)] = nn.Parameter(_solve(*both, best), requires_grad=False)
 
-    def per_task(self) -> tuple[int, int, int]:
-        """Parameters a task, bytes a task (in float32), shared parameters."""
+    def costs(self) -> Costs:
+        """A readout for each task, in float32."""
         size = next(iter(self.readouts.values())).numel() if len(self.readouts) else 0
-        return size, 4 * size, 0
+        return Costs(size, 4 * size, 0)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """Make room for the readouts of a checkpoint: a fresh bracket has none."""

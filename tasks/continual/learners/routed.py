@@ -1,35 +1,80 @@
 """A router over the sealed tasks of a finished run: the input alone says which masks, in which mixture."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from neuromod import Mixture, Modulated, Modulator
+import neuromod
+from neuromod import Mixture, Modulator, Target
 from neuromod.seeds import derive
-from tasks.continual.learners.modulated import told
+from tasks.config.build import call
+from tasks.config.load import load
+from tasks.continual.learners.modulated import Modulated
 from tasks.continual.streams import Stream
-from tasks.errors import UserError, nearest
+from tasks.errors import UserError
+from tasks.experiment import Bench, execute
 from tasks.runs.run import Run
 
-SAME = ("target", "stream", "data", "outputs", "seed", "device", "threads")
-OPTIONS = ("form", "hidden")
+SAME, SAME_RUN = ("data", "seed", "device", "threads"), ("target", "stream", "outputs")
 
 
-def bank_config(config: Mapping[str, Any], load: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
-    """The config of the run whose tasks are routed: the experiment ``bank`` on the target, stream and data of this run."""
-    if not config["bank"]:
-        raise UserError("method=routed needs the experiment whose tasks are routed; got none; pass bank=EXPERIMENT")
-    unknown = [key for key in config["router"] if key not in OPTIONS]
-    if unknown:
-        raise UserError(f"router has no option {unknown[0]!r}; nearest: {nearest(unknown[0], OPTIONS)}")
-    return load([f"experiment={config['bank']}"]) | {key: config[key] for key in SAME}
+class Routed(Modulated):
+    """The same target under mixtures of the sealed tasks of a finished run, routed by the input.
+
+    Args:
+        target: the frozen network.
+        stream: the tasks.
+        bench: the run whose target, stream, data and seed the bank shares; the bank is run first where it is not finished.
+        bank: the experiment whose tasks are mixed, one that trains them in sequence or jointly.
+        form: of the mixture (`neuromod.Mixture`).
+        hidden: units of the router.
+        vmap: a row of weights per sample in one vmap call.
+
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        stream: Stream,
+        bench: Bench,
+        *,
+        bank: str,
+        form: str = "softmax",
+        hidden: int = 32,
+        vmap: bool = False,
+    ) -> None:  # the last four are options of a config
+        super(Modulated, self).__init__()
+        trained = trained_bank(target, stream, bench, bank)
+        seed = bench.seeds["source"]
+        self.model, self.regulariser = routed(trained, seed, form=form, hidden=hidden, vmap=vmap), None
+        self.measures = any(not m.kind.learned for m in self.model.named_modulators().values())
 
 
-def routed(trained: Modulated, config: Mapping[str, Any], seed: int) -> Modulated:
-    """The same target under mixtures of the sealed tasks of ``trained``, routed by the input."""
+def bank_config(config: Any, bank: str) -> dict[str, Any]:
+    """The config of the run whose tasks are routed: the experiment ``bank`` on the target, stream and data of ``config``."""
+    own = load([f"experiment={bank}"])
+    run = own["run"] | {key: config["run"][key] for key in SAME_RUN}
+    return own | {key: config[key] for key in SAME} | {"run": run}
+
+
+def trained_bank(target: Target, stream: Stream, bench: Bench, bank: str) -> neuromod.Modulated:
+    """The network of a finished run of ``bank``, which is run now if it is not."""
+    config = bank_config(bench.config, bank)
+    folder = execute(config, root=bench.root, command=bench.command, held=bench.held_out)
+    learner = call(config["run"]["learner"], "learner", target, stream, bench)
+    found = Run.at(folder).load()
+    if found is None or "learner" not in found[0].get("state", {}):
+        raise UserError(
+            f"learner.bank is an experiment that trains tasks in sequence or jointly; got {bank}; name another"
+        )
+    if not isinstance(learner, Modulated):
+        raise UserError(f"learner.bank is an experiment of modulators; got {bank}; name another")
+    learner.load_state_dict(found[0]["state"]["learner"])
+    return learner.model
+
+
+def routed(
+    trained: neuromod.Modulated, seed: int, *, form: str = "softmax", hidden: int = 32, vmap: bool = False
+) -> neuromod.Modulated:
+    """The target of ``trained`` under mixtures of its tasks, which are sealed, routed by the input."""
     for task in trained.tasks():
         trained.seal(task)
     parts = []
@@ -38,30 +83,6 @@ def routed(trained: Modulated, config: Mapping[str, Any], seed: int) -> Modulate
             raise UserError(
                 f"a router mixes modulators that read the task; {name} reads {modulator.reads}; leave it out"
             )
-        source = Mixture(modulator.blended(*trained.tasks()), "input", **config["router"])
+        source = Mixture(modulator.blended(*trained.tasks()), "input", form=form, hidden=hidden)
         parts.append(Modulator(modulator.kind, source, modulator.sites, seed=derive(seed, "router", name)))
-    return Modulated(trained.target, *parts, vmap=config["vmap"])
-
-
-def restore(model: torch.nn.Module, folder: Path) -> None:
-    """Load the last checkpoint of a finished run."""
-    found = Run.at(folder).load()
-    if found is None:
-        raise UserError(f"a bank is a run with a checkpoint; {folder.name!r} has none; remove it and run again")
-    model.load_state_dict(found[0]["model"])
-
-
-@torch.no_grad()
-def routing(model: Modulated, stream: Stream, images: int = 500) -> dict[str, Any]:
-    """Mean routing weight of each expert (column) on the first test images of each task (row), of the first mixture."""
-    source = next((m.source for m in model.named_modulators().values() if isinstance(m.source, Mixture)), None)
-    if source is None:
-        return {}
-    rows = [_mean(model, source, task.view(task.test.images[:images]), n) for n, task in enumerate(stream)]
-    experts = [str(e + 1) for e in range(source.count)]
-    return {"routing": {"weights": [[round(v, 4) for v in row.tolist()] for row in rows], "experts": experts}}
-
-
-def _mean(model: Modulated, source: Mixture, x: Tensor, task: int) -> Tensor:
-    weights, _ = source.weights(model.context((x,), **told(model, task)))
-    return weights.double().mean(0)
+    return neuromod.Modulated(trained.target, *parts, vmap=vmap)

@@ -5,36 +5,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.continual.learners.modulated import Played
-from tasks.continual.sequence import autocast
+from tasks.continual import learners
+from tasks.continual.learners.base import autocast
 from tasks.continual.streams import Stream, Task, evaluate_batches
+from tasks.experiment import Bench
 from tasks.runs.seeds import generator
 
 
 @torch.no_grad()
-def conditions(learner: Played, stream: Stream, *, batch: int, precision: str, seed: int) -> dict[str, Any]:
-    """Accuracy on each task's test images under a condition that is not its own; empty where no source reads one.
+def measure(
+    learner: Any, stream: Stream, bench: Bench, *, batch: int | None = None, precision: str | None = None
+) -> dict[str, Any] | None:
+    """Accuracy on each task's test images under a condition that is not its own; None where no source reads one.
 
     ``swapped``: under the condition of the next task (of the last: the first). ``shuffled``: under one drawn uniformly
     from all for each image, ``(right + (T - 1) swapped) / T`` on average. ``chance`` is 1 / classes, what a network
-    reaches under another condition where the answers to two questions are independent and uniform.
+    reaches under another condition where the answers to two questions are independent and uniform. ``batch`` and
+    ``precision``: None: those of the run's evaluation.
     """
-    count = len(stream)
-    if "condition" not in learner.model.reads or count < 2:
-        return {}
+    count, run, seed = len(stream), bench.config["run"], bench.seeds["sampling"]
+    if not isinstance(learner, learners.Modulated) or "condition" not in learner.model.reads or count < 2:
+        return None
+    batch, precision = batch or run["evaluation"]["batch"], precision or run["precision"]
     found = {}
     for name in ("swapped", "shuffled"):
         tasks = []
         for number, task in enumerate(stream):
             drawn = torch.randint(count, (len(task.test),), generator=generator(name, seed, number))
-            told = drawn if name == "shuffled" else torch.full_like(drawn, (number + 1) % count)
-            tasks.append(_accuracy(learner, task, number, told.to(task.test.labels.device), batch, precision))
+            asked = drawn if name == "shuffled" else torch.full_like(drawn, (number + 1) % count)
+            tasks.append(_accuracy(learner, task, number, asked.to(task.test.labels.device), batch, precision))
         chance = sum(1 / task.classes for task in stream) / count
         found[name] = {"accuracy": sum(tasks) / count, "tasks": tasks, "chance": chance}
     return found
 
 
-def _accuracy(learner: Played, task: Task, number: int, told: Tensor, batch: int, precision: str) -> float:
+def _accuracy(learner: learners.Modulated, task: Task, number: int, told: Tensor, batch: int, precision: str) -> float:
     right = 0
     for (images, labels), condition in zip(evaluate_batches(task.test, batch), told.split(batch), strict=True):
         x = task.view(images)

@@ -1,37 +1,47 @@
-"""What a report shows of a model: masks of the first layer, their overlap, the activity of gates."""
+"""Masks of the first modulator of masks: their overlap, what training changed in them, and how they look."""
 
 import itertools
+import math
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuromod import Gate, Modulated, Modulator, Table
+import neuromod
+from neuromod import Modulator, Table
 from neuromod.analysis import chance_overlap, overlap
 from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
-from neuromod.sources import Context
-from neuromod.training.penalties import gates
-from tasks.continual.learners.modulated import told
+from neuromod.sources.context import Context
+from tasks.continual import learners
 from tasks.continual.streams import Stream
+from tasks.experiment import Bench
+from tasks.report import figures
+from tasks.report.figures import known
+from tasks.report.panels import Panel, Section, grids, looks_of
+from tasks.report.read import Run
+from tasks.runs.files import rounded
 
-IMAGES = 256  # test images of each task that a picture is taken from
-SHOWN = 24  # tasks whose masks are drawn
-CHUNK = 64  # rows of weights, one an image, would fill the memory otherwise
+SHOWN = 24  # tasks whose masks are compared and drawn
 
 
 @torch.no_grad()
-def pictures(model: Modulated, stream: Stream) -> dict[str, Any]:
-    """``masks``, ``overlap``, ``gates`` and ``gates_by_class`` as the report reads them, as far as the model has any."""
+def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None:
+    """Of masks per task: how much tasks share, and what training changed.
+
+    ``overlap`` (T, T), ``overlap_mean``, ``overlap_chance``: intersection over union. ``flipped``: the share of bits that
+    training changed. ``masks``: that share at each pixel of the image, (T, H, W), where the first layer sees all pixels.
+    """
     found: dict[str, Any] = {}
-    for modulator in model.modulators.values():
+    if not isinstance(learner, learners.Modulated):
+        return None
+    for modulator in learner.model.named_modulators().values():
         if isinstance(modulator.kind, Mask) and modulator.reads == "task":
             masks = [masks_of(modulator, task) for task in modulator.tasks()[:SHOWN]]
             found |= _overlap(masks) | {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
-    if any(isinstance(modulator.kind, Gate) for modulator in model.modulators.values()):
-        found |= _gates(model, stream)
-    return found
+    return found or None
 
 
 @torch.no_grad()
@@ -43,6 +53,14 @@ def masks_of(modulator: Modulator, task: int) -> dict[str, Tensor]:
     return {site.name: modulator.kind.blend(site, raws[site.label], now)["factor"] != 0 for site in modulator.sites}
 
 
+def bits_per_weight(model: neuromod.Modulated, stored: float) -> float | None:
+    """Bits on disk for each masked weight of a task; None where nothing is masked."""
+    masked = sum(
+        math.prod(s.shape) for m in model.named_modulators().values() if isinstance(m.kind, Mask) for s in m.sites
+    )
+    return 8 * stored / masked if masked else None
+
+
 def _overlap(masks: list[dict[str, Tensor]]) -> dict[str, Any]:
     """Intersection over union of every pair of tasks; its mean over pairs, beside that of masks which share nothing."""
     pairs = list(itertools.combinations(range(len(masks)), 2))
@@ -52,7 +70,7 @@ def _overlap(masks: list[dict[str, Tensor]]) -> dict[str, Any]:
     for i, j in pairs:
         table[i, j] = table[j, i] = overlap(masks[i], masks[j])
     return {
-        "overlap": _rounded(table),
+        "overlap": rounded(table),
         "overlap_mean": fmean(float(table[pair]) for pair in pairs),
         "overlap_chance": fmean(chance_overlap(masks[i], masks[j]) for i, j in pairs),
     }
@@ -84,31 +102,50 @@ def _changed(modulator: Any, masks: list[dict[str, Tensor]], stream: Stream) -> 
         row = modulator.start(number if isinstance(modulator.source, Table) else "offset")
         start = modulator.kind.mask(site, by_site(row)[site.label]) != 0
         share = (mask[site.name] != start).float().mean(0).reshape(channels, height, width).mean(0)
-        pictures.append(_rounded(task.view.picture(share)))
+        pictures.append(rounded(task.view.picture(share)))
     return {"masks": pictures}
 
 
-def _gates(model: Modulated, stream: Stream) -> dict[str, Any]:
-    """The mean factor of the first gated site on test images, whatever its source reads.
-
-    ``gates`` (T, C): on the images of each task; ``gates_by_class`` (classes, C): on those of each class in all tasks, a
-    row of None for a class without images.
-    """
-    factors, labels = [], []
-    for number, task in enumerate(stream):
-        # Spread over the whole split, which may be sorted by class.
-        chosen = torch.linspace(0, len(task.test) - 1, min(IMAGES, len(task.test))).long().to(task.test.labels.device)
-        x = task.view(task.test.images[chosen])
-        labels.append(task.test.labels[chosen])
-        parts = [(len(part), gates(model, model.rows(part, **told(model, number)))) for part in x.split(CHUNK)]
-        factors.append(torch.cat([next(iter(found.values())).expand(size, -1) for size, found in parts]))
-    classes = torch.arange(stream.classes, device=labels[0].device)
-    member = (torch.cat(labels) == classes[:, None]).to(factors[0].dtype)
-    means = _rounded(member @ torch.cat(factors) / member.sum(1, keepdim=True).clamp(min=1))
-    there = member.any(1).tolist()
-    by_class = [row if some else [None] * len(row) for row, some in zip(means, there, strict=True)]
-    return {"gates": _rounded(torch.stack([values.mean(0) for values in factors])), "gates_by_class": by_class}
+def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+    """What training changed in first-layer masks, and how much two tasks share."""
+    return [section for section in (_pictures(runs, names), _shared(runs, names)) if section is not None]
 
 
-def _rounded(values: Tensor) -> list[Any]:
-    return [[round(v, 4) for v in row] for row in values.double().tolist()]
+def _pictures(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """First-layer masks as pictures, one per task."""
+    panels = []
+    for i, run in enumerate(runs):
+        if not (images := run.measure("masks").get("masks", [])[:SHOWN]):
+            continue
+        values = [v for image in images for row in image for v in row]
+        low, high = min(values), max(values)
+        scale = (low, high) if high > low else (0.0, max(high, 1.0))
+        titles = [f"task {t + 1}" for t in range(len(images))]
+        svg = figures.pictures(f"mask-{i}", f"First-layer masks of {names[i]}, one per task", images, titles, scale)
+        total = len(run.measure("masks")["masks"])
+        note = f"White is {scale[0]:.2f}, black is {scale[1]:.2f}."
+        note += f" The first {SHOWN} of {total} tasks." if total > SHOWN else ""
+        panels.append(Panel(names[i], looks_of(runs)[i][0], svg, note))
+    caption = (
+        "First-layer masks as pictures: at each pixel of the image (a permutation is undone), the share of mask bits "
+        "that training changed from their random start, darker where more changed. The grey scale is one per run."
+    )
+    return Section("masks", "What training changed in the masks", caption, tuple(panels)) if panels else None
+
+
+def _shared(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Intersection over union of the masks of two tasks."""
+
+    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+        if not (grid := run.measure("masks").get("overlap")):
+            return []
+        mean, chance = (run.measure("masks").get(f"overlap_{key}") for key in ("mean", "chance"))
+        note = f"Mean of pairs {mean:.3f}; independent masks as dense {chance:.3f}." if known(mean) else ""
+        return [("", grid, note)]
+
+    panels = grids(runs, names, "overlap", found, ("task", "task"), (0.0, 1.0))
+    caption = (
+        "Overlap of the masks of two tasks: weights kept by both over weights kept by either. Independent masks that "
+        "keep a share d of the weights overlap by d / (2 - d), which is 1/3 at d = 1/2."
+    )
+    return Section("overlap", "How much tasks share", caption, tuple(panels)) if panels else None

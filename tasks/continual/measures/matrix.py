@@ -5,9 +5,16 @@ A joint training has a last row only. A number that R does not hold is None, nev
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from tasks.report import figures
+from tasks.report.figures import known
+from tasks.report.panels import Panel, Section, looks_of
+from tasks.report.read import Run
 
 TOLERANCE = 1e-6
 
@@ -67,6 +74,12 @@ def forgetting(matrix: Tensor) -> float | None:
     return _mean(torch.where(top.isinf(), math.nan, top) - checked[-1, :-1])
 
 
+def of(matrix: Tensor, initial: Tensor | None = None) -> dict[str, Any]:
+    """What a run records: the matrix row by row, None where it was not measured, and its four numbers."""
+    rows = [[None if v != v else v for v in row] for row in matrix.tolist()]
+    return {"matrix": rows, **summary(matrix, initial)}
+
+
 def summary(matrix: Tensor, initial: Tensor | None = None) -> dict[str, float | None]:
     """All four by name, as a run records them; forward transfer is None without the accuracy at initialisation."""
     return {
@@ -90,3 +103,50 @@ def _checked(matrix: Tensor) -> Tensor:
 
 def _mean(terms: Tensor) -> float | None:
     return None if not len(terms) or terms.isnan().any() else float(terms.mean())
+
+
+def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+    """Accuracy as tasks arrive, and task by task."""
+    return [section for section in (_progress(runs, names), _matrices(runs, names)) if section is not None]
+
+
+def _matrices(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Accuracy on each task after each task, on one colour scale."""
+    shown = [(i, run.measure("matrix")["matrix"]) for i, run in enumerate(runs) if run.measure("matrix")]
+    if not shown:
+        return None
+    scale, axes, looks = (
+        figures.span([m for _, m in shown]),
+        ("after learning task", "accuracy on task"),
+        looks_of(runs),
+    )
+    panels = [
+        Panel(names[i], looks[i][0], figures.heat(f"matrix-{i}", f"Accuracy matrix of {names[i]}", m, scale, axes))
+        for i, m in shown
+    ]
+    bar = figures.scale_bar("matrix-scale", "Colour scale of the accuracy matrices", scale, "accuracy")
+    caption = (
+        "Accuracy on each task (column) after learning each task (row), all on one colour scale. Grey was not "
+        "measured; a single row was measured at the end. A method that forgets pales downwards in its columns."
+    )
+    return Section("matrices", "Accuracy task by task", caption, (*panels, Panel("Colour scale", "", bar)))
+
+
+def _progress(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Mean accuracy over the tasks learnt so far, one line per run."""
+    lines, looks = [], []
+    for i, run in enumerate(runs):
+        seen = [[v for v in row[: t + 1] if known(v)] for t, row in enumerate(run.measure("matrix").get("matrix", []))]
+        points = [(t + 1, sum(row) / len(row)) for t, row in enumerate(seen) if len(row) == t + 1]
+        if len(points) > 1:
+            lines.append((names[i], [x for x, _ in points], [y for _, y in points]))
+            looks.append(looks_of(runs)[i])
+    if not lines:
+        return None
+    label = "Mean accuracy over the tasks learnt so far: " + ", ".join(f"{n} ends at {y[-1]:.3f}" for n, _, y in lines)
+    svg = figures.progress("progress", label, lines, looks, ("tasks learnt", "mean accuracy on them"))
+    caption = (
+        "Mean accuracy over all tasks learnt so far, for the runs whose matrix says it. "
+        "The vertical axis need not start at zero."
+    )
+    return Section("progress", "Accuracy as tasks arrive", caption, (Panel("", "", svg),))

@@ -1,26 +1,42 @@
 """Whether masks would have been allocated right, had nobody told the tasks of a bank apart: NNs, replayed on a full bank."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from neuromod import Bank, Modulated
+from neuromod import Bank
 from neuromod.inference import Standout, Verified
+from tasks.config.build import at_least
+from tasks.continual import learners
 from tasks.continual.streams import Stream, batches
+from tasks.experiment import Bench
 from tasks.runs.seeds import generator
 
 BATCH = 128
 
 
-def replay(model: Modulated, stream: Stream, *, every: int, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def measure(
+    learner: Any,
+    stream: Stream,
+    bench: Bench,
+    *,
+    every: int | None = None,
+    eps: float = 0.125,
+    threshold: float = 3.5,
+    best: int = 8,
+) -> dict[str, Any] | None:  # options of both rules
     """Whether the batch of every ``every``-th task k is found to be new before its mask is there, and known after.
 
     Both rules of `neuromod.inference.allocation` are asked on one batch of 128 training images of task k, over the masks of
     tasks 0 to k - 1 (the answer should be: new) and over those of 0 to k (it should be: k). ``new`` and ``known`` are the
     shares of right answers, ``masks`` is how many would have been allocated for ``tasks`` tasks, ``mistakes`` the wrong ones.
+    Nothing is asked where ``every`` is None; ``eps`` is of `Standout`, ``threshold`` and ``best`` are of `Verified`.
     """
+    if every is None or not isinstance(learner, learners.Modulated):
+        return None
+    at_least(1, **{"replay.every": every})
+    model, seed = learner.model, bench.seeds["sampling"]
     rules = {
-        "standout": Standout(options["eps"]),
-        "verified": Verified(stream.classes, options["threshold"], options["best"]),
+        "standout": Standout(eps),
+        "verified": Verified(stream.classes, threshold, best),
     }
     asked = list(range(max(every, 1), len(stream), every))
     right: dict[str, dict[str, int]] = {name: {"new": 0, "known": 0} for name in rules}

@@ -1,126 +1,64 @@
-"""What training did: how far it moved, and what of it is left when the network is reduced to a mask or to its signs."""
+"""What training left in the network: how far weights moved, which signs they kept, what masks keep, which gains are off."""
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from neuromod import Affine, Modulated, Modulator, Table
-from neuromod.analysis import (
-    density,
-    distance,
-    masked,
-    masks,
-    near_zero,
-    pruned_gammas,
-    random_gammas,
-    sign_agreement,
-    signed_constant,
-)
+import neuromod
+from neuromod import Affine, Modulator, Table
+from neuromod.analysis import density, distance, near_zero, pruned_gammas, random_gammas, sign_agreement
 from neuromod.kinds.masks import Mask
-from tasks.continual.learners.dense import Dense
-from tasks.continual.learners.modulated import told
+from tasks.continual import learners
+from tasks.continual.learners.modulated import call_kwargs
 from tasks.continual.measures.masks import masks_of
-from tasks.continual.sequence import accuracy
-from tasks.continual.streams import Split, Stream
+from tasks.continual.measures.reduced import mean_accuracy, trained_weights
+from tasks.continual.streams import Stream
+from tasks.experiment import Bench
+from tasks.report import figures
+from tasks.report.panels import Panel, Section, looks_of
+from tasks.report.read import Run
+from tasks.report.table import percent
 from tasks.runs.seeds import generator
 
-CHOSEN_ON = 5000  # training images that the density of a criterion is chosen on
 BELOW = 0.01  # gains of norms below it count as switched off (Frankle et al. 2021, section 5)
-SAMPLES = 10  # masks that Zhou et al. 2019 draw at test time
 DRAWS = 5  # random choices of as many gains, the control
+MEASURES = {
+    "density": "share of weights kept",
+    "sign_agreement": "share of signs as at the start",
+    "distance": "distance moved, lengths of the start",
+    "near_zero": "share of gains below .01",
+}
 
 
-def analysed(
-    learner: Any, start: Mapping[str, Tensor], stream: Stream, config: Mapping[str, Any], seed: int
-) -> dict[str, Any]:
-    """``analysis`` and ``criteria`` as the report reads them, as far as they make sense for what was trained.
+def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None:
+    """By layer, as far as they make sense for what was trained.
 
-    ``start`` holds the target's weights, with which a dense network started.
+    Of a dense network ``distance`` moved and ``sign_agreement`` with its start; of masks their ``density``; of gains of norms
+    per task how many are ``near_zero`` and what it costs to set them to zero, or as many others.
     """
-    if isinstance(learner, Dense):
-        return _dense(learner.net, start, stream, config)
-    model = getattr(learner, "model", None)
-    return _modulated(model, stream, seed) | _sampled(model, stream) if isinstance(model, Modulated) else {}
-
-
-def _dense(net: nn.Module, start: Mapping[str, Tensor], stream: Stream, config: Mapping[str, Any]) -> dict[str, Any]:
-    final = {name: p.detach() for name, p in net.named_parameters() if p.ndim > 1}
-    initial = {name: start[name].to(value) for name, value in final.items()}
-    found: dict[str, Any] = {
-        "distance": _rounded(distance(initial, final)),
-        "sign_agreement": _rounded(sign_agreement(initial, final)),
-    }
-    result: dict[str, Any] = {"analysis": found}
-    if config["criteria"]:
-        constant = signed_constant(initial)
-        starts = {"init": initial, "constant": constant}
-        pairs = {name: {} for name in config["criteria"]}
-        for name in pairs:
-            made = {share: masks(initial, final, name, share) for share in config["densities"]}
-            for label, weights in starts.items():
-                pairs[name][label] = _best(net, {share: masked(weights, m) for share, m in made.items()}, stream)
-        result["criteria"] = pairs
-        # The signs alone: trained signs, and the start's, on weights of one size a layer.
-        signs = {"final_signs": signed_constant(final), "initial_signs": constant}
-        result["reduced"] = {label: accuracy_with(net, weights, stream) for label, weights in signs.items()}
-    return result
-
-
-def _best(net: nn.Module, candidates: Mapping[float, Mapping[str, Tensor]], stream: Stream) -> dict[str, Any]:
-    """The density that is best on training images, and the accuracy on test images at every density."""
-    chosen_on = {share: accuracy_with(net, weights, stream, train=True) for share, weights in candidates.items()}
-    tested = {share: accuracy_with(net, weights, stream) for share, weights in candidates.items()}
-    best = max(chosen_on, key=lambda share: chosen_on[share])
-    return {"density": best, "accuracy": tested[best], "curve": [[share, value] for share, value in tested.items()]}
-
-
-@torch.no_grad()
-def accuracy_with(net: nn.Module, weights: Mapping[str, Tensor], stream: Stream, *, train: bool = False) -> float:
-    """Accuracy of a copy of a network with other weights, the mean over tasks; on training images if asked."""
-    copy = deepcopy(net).eval()
-    own = dict(copy.named_parameters())
-    for name, value in weights.items():
-        own[name].copy_(value)
-    return _accuracy(lambda x, task: copy(x), stream, train=train)
-
-
-def _accuracy(call: Callable[[Tensor, int], Tensor], stream: Stream, *, train: bool = False) -> float:
-    values = []
-    for number, task in enumerate(stream):
-        seen = Split(task.train.images[:CHOSEN_ON], task.train.labels[:CHOSEN_ON]) if train else task.test
-        values.append(accuracy(call, replace(task, test=seen), number, 1000))
-    return sum(values) / len(values)
-
-
-def _modulated(model: Modulated, stream: Stream, seed: int) -> dict[str, Any]:
+    if isinstance(learner, learners.Dense):
+        initial, final = trained_weights(learner)
+        return {
+            "distance": _rounded(distance(initial, final)),
+            "sign_agreement": _rounded(sign_agreement(initial, final)),
+        }
+    if not isinstance(learner, learners.Modulated):
+        return None
     found: dict[str, Any] = {}
-    for modulator in model.named_modulators().values():
+    for modulator in learner.model.named_modulators().values():
         if modulator.reads != "task":
             continue
         if isinstance(modulator.kind, Mask):
             found["density"] = _rounded(density(masks_of(modulator, modulator.tasks()[0])))
         if isinstance(modulator.kind, Affine) and isinstance(modulator.source, Table):
-            found |= _gammas(model, modulator, stream, seed)
-    return {"analysis": found} if found else {}
+            found |= _gammas(learner.model, modulator, stream, bench.seeds["sampling"])
+    return found or None
 
 
 @torch.no_grad()
-def _sampled(model: Modulated, stream: Stream) -> dict[str, Any]:
-    """``sampled``: the mean accuracy of drawn masks, where a kind draws them; Zhou et al. 2019 report this and not the rounded."""
-    if not any(
-        modulator.kind.noise(site) for modulator in model.named_modulators().values() for site in modulator.sites
-    ):
-        return {}
-    draws = [_accuracy(lambda x, task, i=i: model(x, draw=i, **told(model, task)), stream) for i in range(SAMPLES)]
-    return {"sampled": sum(draws) / len(draws)}
-
-
-@torch.no_grad()
-def _gammas(model: Modulated, modulator: Modulator, stream: Stream, seed: int) -> dict[str, Any]:
+def _gammas(model: neuromod.Modulated, modulator: Modulator, stream: Stream, seed: int) -> dict[str, Any]:
     """How many gains are near zero, and what it costs to set them to zero, or as many others."""
     own = {task: modulator.source.own(task) for task in modulator.source.tasks()}
     live = {f"{task}:{key}": value for task, row in own.items() for key, value in row.items() if key.endswith("/gain")}
@@ -131,7 +69,7 @@ def _gammas(model: Modulated, modulator: Modulator, stream: Stream, seed: int) -
     def after(gains: Mapping[str, Tensor]) -> float:
         for key, value in gains.items():
             live[key].copy_(value)
-        found = _accuracy(lambda x, task: model(x, **told(model, task)), stream)
+        found = mean_accuracy(lambda x, task: model(x, **call_kwargs(model, task)), stream)
         for key, value in kept.items():
             live[key].copy_(value)
         return found
@@ -157,3 +95,50 @@ def _gammas(model: Modulated, modulator: Modulator, stream: Stream, seed: int) -
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in values.items()}
+
+
+def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+    """What training did layer by layer, and the gains of norms."""
+    return [section for section in (_layers(runs, names), _gains(runs, names)) if section is not None]
+
+
+def _layers(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """What training did to each layer."""
+    panels = []
+    for key, measure in MEASURES.items():
+        shown = [i for i, run in enumerate(runs) if run.measure("weights").get(key)]
+        if not shown:
+            continue
+        lines, looks = [], []
+        for i in shown:
+            values = list(runs[i].measure("weights")[key].values())
+            lines.append((names[i], list(range(1, len(values) + 1)), values))
+            looks.append(looks_of(runs)[i])
+        label = f"{measure[0].upper()}{measure[1:]}, layer by layer: " + ", ".join(names[i] for i in shown)
+        panels.append(Panel(measure, "", figures.by_layer(f"layers-{key}", label, lines, looks, measure)))
+    caption = (
+        "Layer by layer, from the input to the output: what masks keep, how many weights have the sign that they started "
+        "with, how far each layer moved, how many gains of norms are switched off."
+    )
+    return Section("layers", "What training did, layer by layer", caption, tuple(panels)) if panels else None
+
+
+def _gains(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
+    """Histograms of the gains of norms."""
+    panels = []
+    for i, run in enumerate(runs):
+        found = run.measure("weights")
+        if not found.get("gammas"):
+            continue
+        gains, colour = list(found["gammas"].values()), looks_of(runs)[i][0]
+        svg = figures.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}, layer by layer", gains, colour, "gain")
+        note = (
+            f"{percent(found['near_zero_share'])} % below .01; setting them to zero costs {100 * found['zeroed_cost']:.2f} "
+            f"points, as many others {100 * found['random_zeroed_cost']:.2f}."
+        )
+        panels.append(Panel(names[i], colour, svg, note))
+    caption = (
+        "The gains of all norms after training, and below them layer by layer from the input to the output: a peak at zero is "
+        "units that were switched off."
+    )
+    return Section("gammas", "Gains of the norms", caption, tuple(panels)) if panels else None

@@ -5,7 +5,7 @@ import torch
 from tasks.continual.streams.base import Stream, Task, count_of_tasks
 from tasks.continual.streams.split import only
 from tasks.continual.streams.views import normalisation
-from tasks.data.load import ImageSet, every_fifth
+from tasks.data.image_set import ImageSet, every_fifth
 from tasks.errors import UserError
 
 

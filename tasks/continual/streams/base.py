@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.runs.seeds import generator
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tasks.continual.streams.base import Split, Stream, Task, View, count_of_tasks
 from tasks.continual.streams.views import Normalise, normalisation
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.runs.seeds import generator
 
 

@@ -2,7 +2,7 @@
 
 from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
 from tasks.continual.streams.views import normalisation
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 
 
 def repeated(image_set: ImageSet, tasks: int, seed: int) -> Stream:

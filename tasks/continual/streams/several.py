@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
 from tasks.continual.streams.views import normalisation
-from tasks.data.load import ImageSet, divided, load
+from tasks.data.image_set import ImageSet, divided
+from tasks.data.load import load
 from tasks.errors import UserError
 
 

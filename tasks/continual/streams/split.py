@@ -5,7 +5,7 @@ from torch import Tensor
 
 from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
 from tasks.continual.streams.views import normalisation
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.runs.seeds import generator
 

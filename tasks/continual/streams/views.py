@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 
 CHUNK = 4096

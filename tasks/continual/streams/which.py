@@ -10,7 +10,7 @@ from tasks.continual.streams.base import Split, Stream
 from tasks.continual.streams.permuted import permuted
 from tasks.continual.streams.rotated import rotated
 from tasks.continual.streams.split import split
-from tasks.data.load import ImageSet
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError, nearest
 
 STREAMS = {"alphabets": alphabets, "permuted": permuted, "rotated": rotated, "split": split}

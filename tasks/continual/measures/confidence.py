@@ -1,0 +1,31 @@
+"""How sure the network is under the right task, and under another."""
+
+from typing import Any
+
+import torch
+
+from tasks.continual import learners
+from tasks.continual.measures.queries import Queries
+from tasks.continual.streams import Stream
+from tasks.experiment import Bench
+
+
+@torch.no_grad()
+def measure(learner: Any, stream: Stream, bench: Bench, *, images: int | None = None) -> dict[str, float] | None:
+    """``own`` and ``other``: the largest probability of the output in [0, 1], its mean over test images.
+
+    Under their own task and under the next one. ``images`` of each task; None: as many as the measure ``inference`` asked.
+    Measured where that one found the task of single images.
+    """
+    found = bench.measured.get("inference") or {}
+    if not isinstance(learner, learners.Modulated) or not any("task_and_class" in one for one in found.values()):
+        return None
+    asked = images or next(one["images_per_task"] for one in found.values() if "task_and_class" in one)
+    queries = Queries.draw(stream, asked, bench.seeds["sampling"])
+    tasks = {"own": queries.task, "other": (queries.task + 1) % len(stream)}
+    sure = {}
+    for name, task in tasks.items():
+        parts = zip(queries.x.split(10_000), task.split(10_000), strict=True)
+        each = [torch.softmax(learner.model(x, task=t), 1).amax(1) for x, t in parts]
+        sure[name] = float(torch.cat(each).double().mean())
+    return sure

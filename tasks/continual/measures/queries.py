@@ -1,0 +1,96 @@
+"""Questions to a network whose task nobody says, and what answers are worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod import Modulated
+from tasks.continual.streams import Stream
+from tasks.runs.seeds import generator
+
+SHOWN = 50  # tasks up to which a result holds the confusion of every pair
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Test images of every task, drawn at random: ``x`` (N, ...), labels ``y`` (N,), the true task ``task`` (N,)."""
+
+    x: Tensor
+    y: Tensor
+    task: Tensor
+    each: int
+
+    @classmethod
+    def draw(cls, stream: Stream, images: int, seed: int, tasks: int | None = None) -> "Queries":
+        """``images`` of each of the first tasks (fewer where a task has fewer), in a drawn order."""
+        some = stream.tasks[:tasks]
+        count = min(images, *(len(task.test) for task in some))
+        xs, ys, ids = [], [], []
+        for number, task in enumerate(some):
+            order = torch.randperm(len(task.test), generator=generator("queries", seed, number))[:count]
+            order = order.to(task.test.images.device)
+            xs.append(task.view(task.test.images[order]))
+            ys.append(task.test.labels[order])
+            ids.append(torch.full_like(ys[-1], number))
+        return cls(torch.cat(xs), torch.cat(ys), torch.cat(ids), count)
+
+
+def judge(
+    model: Modulated, queries: Queries, guess: Tensor, grouped: Mapping[int, Tensor], tasks: int
+) -> dict[str, Any]:
+    """What guesses of the task are worth.
+
+    ``image``: share of images whose task is found. ``class``: class accuracy under the task that was found (GNs of Wortsman
+    et al. 2020, shared labels). ``task_and_class``: task and class both right (GNu, labels of each task its own). ``known``:
+    class accuracy where the task is known (GG), on the same images. ``groups``: share of groups that share a task, by size.
+    """
+    guess = guess.to(queries.task.device)
+    hit = guess == queries.task
+    right = predicted(model, queries.x, guess) == queries.y
+    known = right if bool(hit.all()) else predicted(model, queries.x, queries.task) == queries.y
+    result: dict[str, Any] = {
+        "image": float(hit.double().mean()),
+        "class": float(right.double().mean()),
+        "task_and_class": float((right & hit).double().mean()),
+        "known": float(known.double().mean()),
+        "images_per_task": queries.each,
+    }
+    sizes = {}
+    for size, answer in grouped.items():
+        truth = queries.task.view(-1, queries.each)[:, : queries.each // size * size].reshape(-1, size)[:, 0]
+        sizes[str(size)] = float((answer.to(truth.device) == truth).double().mean())
+    result |= {"groups": sizes}
+    if tasks <= SHOWN:
+        confusion = torch.zeros(tasks, tasks, dtype=torch.float64)
+        confusion.index_put_((queries.task.cpu(), guess.cpu()), torch.ones(len(guess)).double(), accumulate=True)
+        result["confusion"] = [[round(v, 6) for v in row] for row in (confusion / queries.each).tolist()]
+    return result
+
+
+@torch.no_grad()
+def predicted(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -> Tensor:
+    """The class of each image under the task of each."""
+    parts = [model(a, task=b).argmax(1) for a, b in zip(x.split(chunk), task.split(chunk), strict=True)]
+    return torch.cat(parts)
+
+
+def lead(scores: Tensor, task: Tensor) -> float | None:
+    """How far the score of the true task stands above the best other, in standard deviations of the others; the mean.
+
+    Scores (B, k), true places (B,). None where a method does not score every task, or there are fewer than three.
+    """
+    if scores.shape[1] < 3 or not bool(torch.isfinite(scores).all()):
+        return None
+    own = scores.gather(1, task[:, None])
+    others = scores.scatter(1, task[:, None], float("nan"))
+    rest = others[~others.isnan()].view(len(scores), -1)
+    return float(((own.squeeze(1) - rest.amax(1)) / rest.std(1).clamp(min=1e-30)).double().mean())
+
+
+def by_group(scores: Tensor, queries: Queries, size: int) -> Tensor:
+    """The best task (a place) of every group of images of one task, their scores summed."""
+    whole = scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
+    return whole.reshape(-1, size, scores.shape[1]).sum(1).argmax(1)

@@ -1,0 +1,86 @@
+"""Methods of task inference by the names that a config gives them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from neuromod import Modulated
+from neuromod.bank import Bank
+from neuromod.inference import OBJECTIVES, Calibration, Rule, calibrate_rule
+from neuromod.inference.infer import METHODS
+from neuromod.inference.routers import Linear, RandomFeatures, Router, Signature, Subspaces
+from tasks.continual.measures.recall import SETTINGS
+from tasks.continual.streams import Stream
+from tasks.errors import UserError, nearest
+from tasks.runs.seeds import generator
+
+PREDICTORS: Mapping[str, Callable[..., Router]] = MappingProxyType(
+    {
+        "predictor_signature": lambda **_: Signature(),
+        "predictor_subspaces": lambda rank=20, **_: Subspaces(rank),
+        "predictor_lda": lambda units=1000, **_: Linear("lda", RandomFeatures(units)),
+        "predictor_ridge": lambda units=1000, **_: Linear("ridge", RandomFeatures(units)),
+    }
+)
+CALIBRATED, FIRST = "calibrated_", "_first"
+HELD = 256  # training images of each task that a calibration is fitted on
+
+
+@dataclass(frozen=True)
+class Named:
+    """A rule by the name that a config gives it: ``[calibrated_]METHOD[_OBJECTIVE][_first]``."""
+
+    method: str
+    objective: str
+    calibrated: bool
+    first: bool
+
+
+def check_method(name: str) -> None:
+    """Refuse an unknown method: before the training whose end would use it."""
+    if name not in PREDICTORS and name not in SETTINGS:
+        named(name)
+
+
+def named(name: str) -> Named:
+    """The rule of a name; without an objective it is entropy. ``_first`` takes the gradient at the first masked tensor."""
+    rest = name.removeprefix(CALIBRATED)
+    short = rest.removesuffix(FIRST)
+    for method in METHODS:
+        objective = short.removeprefix(method).removeprefix("_") or "entropy"
+        if short.startswith(method) and objective in OBJECTIVES:
+            return Named(method, objective, rest != name, short != rest)
+    known = [*METHODS, *PREDICTORS, *SETTINGS, *(f"{m}_{o}" for m in METHODS for o in OBJECTIVES)]
+    raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, known)}")
+
+
+def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Router:
+    """A predictor of `PREDICTORS` that has learned every task of a stream, from statistics of its training images."""
+    made = PREDICTORS[name](**options)
+    for number, task in enumerate(stream):
+        made.learn(number, task.view(task.train.images), task.train.labels)
+    return made
+
+
+def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[Rule, dict[str, Any]]:
+    """The rule of a name over the first ``count`` tasks, and the options of `infer` that belong to it."""
+    tasks, asked = list(range(count)), named(name)
+    with torch.no_grad():
+        bank = None if asked.method == "brute_force" else Bank(model, tasks)
+    sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
+    rule = Rule(asked.method, asked.objective, sites, max(task.classes for task in stream))
+    calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
+    return rule, {"tasks": tasks, "bank": bank, "calibration": calibration}
+
+
+def _calibration(model: Modulated, stream: Stream, rule: Rule, tasks: Sequence[int], seed: int) -> Calibration:
+    """Fitted on training images; masks have seen some of them, at most two or three times."""
+    data = {}
+    for number in tasks:
+        task = stream[number]
+        order = torch.randperm(len(task.train), generator=generator("calibration", seed, number))[:HELD]
+        data[number] = task.view(task.train.images[order.to(task.train.images.device)])
+    return calibrate_rule(model, data, rule)

@@ -1,0 +1,80 @@
+"""Adaptation to one task by inner steps: of all weights (MAML), or of a context beside them (CAVIA)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuromod.meta import SGD, Episodes, Functional, cavia, maml
+from tasks.config.build import at_least, one_of
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maml:
+    """All weights are fast (Finn et al. 2017).
+
+    Args:
+        rate: of the inner steps, > 0.
+        steps: of them, 1 or more.
+        order: 2 differentiates through the steps, 1 does not.
+
+    """
+
+    rate: float
+    steps: int
+    order: int = 2
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"adapt.steps": self.steps})
+        one_of("adapt.order", self.order, (1, 2))
+
+    @property
+    def context_size(self) -> int:
+        """Numbers of a context that the network must take beside its input."""
+        return 0
+
+    def __call__(self, net: nn.Module, episodes: Episodes, criterion: Criterion, *, answers: bool = False) -> Tensor:
+        """The loss (T,) of each task on its query set after the inner steps on its support set, or the ``answers`` (T, Q, ...)."""
+        declared = Functional(net, "*")
+        answer, loss = _asked(lambda fast, x: declared(fast, x), criterion)
+        options: dict[str, Any] = {"steps": self.steps, "order": self.order}
+        options |= {"judge": answer} if answers else {}
+        return maml(loss, declared.start(), episodes, SGD(self.rate), **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cavia(Maml):
+    """Only a context of ``context`` numbers is fast, which starts at 0 (Zintgraf et al. 2019)."""
+
+    context: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, **{"adapt.context": self.context})
+
+    @property
+    def context_size(self) -> int:
+        """Numbers of a context that the network must take beside its input."""
+        return self.context
+
+    def __call__(self, net: nn.Module, episodes: Episodes, criterion: Criterion, *, answers: bool = False) -> Tensor:
+        """As of `Maml`."""
+        answer, loss = _asked(lambda fast, x: net(x, fast["context"]), criterion)
+        options: dict[str, Any] = {"steps": self.steps, "order": self.order, "like": next(net.parameters())}
+        options |= {"judge": answer} if answers else {}
+        return cavia(loss, self.context, episodes, SGD(self.rate), **options)
+
+
+def _asked(
+    forward: Callable[[Mapping[str, Tensor], Tensor], Tensor], criterion: Criterion
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def answer(fast: Mapping[str, Tensor], batch: Any) -> Any:
+        return forward(fast, batch[0])
+
+    def loss(fast: Mapping[str, Tensor], batch: Any) -> Tensor:
+        return criterion(answer(fast, batch), batch[1])
+
+    return answer, loss

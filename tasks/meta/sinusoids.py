@@ -1,0 +1,122 @@
+"""Sinusoid regression from a few points: MAML and CAVIA (Finn et al. 2017, section 5.1; Zintgraf et al. 2019, section 5.1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from neuromod import Recipe
+from neuromod.meta import Episodes, backward
+from tasks.config.build import at_least, call, target_of
+from tasks.errors import UserError
+from tasks.experiment import Bench, Costs, Result
+from tasks.meta import sampling
+from tasks.meta.family import outer
+from tasks.runs.loop import factor_of
+
+
+class Regressor(nn.Module):
+    """Two hidden layers of 40 ReLU units from x, and a context beside it, to y."""
+
+    def __init__(self, context: int = 0, hidden: int = 40) -> None:
+        super().__init__()
+        self.context = context
+        self.net = nn.Sequential(
+            *(nn.Linear(1 + context, hidden), nn.ReLU()),
+            *(nn.Linear(hidden, hidden), nn.ReLU()),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Inputs (B, 1), and a context (size,) of the task they belong to, to (B, 1)."""
+        if context is not None:
+            x = torch.cat([x, context.expand(len(x), -1)], 1)
+        found: Tensor = self.net(x)
+        return found
+
+
+@dataclass(frozen=True)
+class Test:
+    """``tasks``: waves never seen; ``points``: of each, to be judged by."""
+
+    tasks: int = 1000
+    points: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoids:
+    """Meta-train on waves, test on waves never seen.
+
+    The headline is the mean squared error over test tasks after adaptation; ``sinusoids.standard_error`` is that of its mean,
+    ``sinusoids.explained`` the share of the variance of y that is explained.
+
+    Args:
+        adapt: how a wave is learned (`tasks.meta.adapt.Maml`, `Cavia`).
+        tasks: per outer step.
+        shots: points of a wave to adapt on.
+        queries: points to judge by.
+        steps: outer steps.
+        rate: of Adam, which takes them.
+        schedule: of that rate over all steps.
+        clamp: each number of an outer gradient is cut to +- clamp.
+        test: the test.
+
+    """
+
+    adapt: Mapping[str, Any]
+    tasks: int = 25
+    shots: int = 10
+    queries: int = 10
+    steps: int = 50_000
+    rate: float = 1e-3
+    schedule: str = "constant"
+    clamp: float = 10.0
+    test: Test = field(default_factory=Test)
+
+    def __post_init__(self) -> None:
+        at_least(1, tasks=self.tasks, shots=self.shots, queries=self.queries)
+        at_least(0, steps=self.steps)
+        factor_of(self.schedule)
+        target_of(self.adapt, "adapt")
+
+    def fingerprint(self, bench: Bench) -> str:
+        """Nothing beside the config."""
+        return "meta"
+
+    def execute(self, bench: Bench) -> Result:
+        """Meta-train, then test; goes on from the run's checkpoint."""
+        if bench.held_out is not None:
+            raise UserError("sinusoids are drawn, none can be held out; select has none to choose")
+        adaptation = call(self.adapt, "adapt")
+        size = adaptation.context_size
+        net = Recipe(Regressor, {"context": size}, init="pytorch", seed=bench.seeds["target"]).build().to(bench.device)
+
+        def step(number: int) -> Tensor:
+            drawn = sampling.sinusoids(self.tasks, self.shots, self.queries, bench.seeds["data"], number)
+            loss = adaptation(net, _to(drawn, bench.device), mse_loss).mean()
+            backward(loss)
+            nn.utils.clip_grad_value_(net.parameters(), self.clamp)
+            detached: Tensor = loss.detach()
+            return detached
+
+        outer(net, step, bench, steps=self.steps, rate=self.rate, schedule=self.schedule)
+        tested = sampling.sinusoids(self.test.tasks, self.shots, self.test.points, bench.seeds["sampling"], 0)
+        found = adaptation(net, _to(tested, bench.device), mse_loss).detach().double()
+        mean, variance = float(found.mean()), float(tested.query[1].double().var())
+        error = float(found.std() / len(found) ** 0.5)
+        return Result(
+            "mse",
+            mean,
+            "lower",
+            Costs(0, 0, sum(p.numel() for p in net.parameters())),
+            {"sinusoids": {"standard_error": error, "explained": 1 - mean / variance}},
+            trained=f"{self.steps} outer steps",
+            data={"name": None, "sha256": None, "substitute": None, "stream": "sinusoids"},
+        )
+
+
+def _to(episodes: Episodes, device: torch.device) -> Episodes:
+    return Episodes(*(tuple(part.to(device) for part in tree) for tree in episodes))

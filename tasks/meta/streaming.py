@@ -1,0 +1,106 @@
+"""OML, ANML and their controls: meta-trained arm by arm, then tested on classes never seen, one image at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuromod import Recipe
+from tasks.config.build import at_least, call, target_of
+from tasks.errors import UserError
+from tasks.experiment import Bench, Costs, Result
+from tasks.meta import drawing
+from tasks.meta.family import classes_of, described, outer
+from tasks.meta.networks import ANML
+from tasks.meta.pools import Pools, pools
+from tasks.meta.protocol import Protocol, meta_test
+from tasks.report.panels import Section
+from tasks.report.read import Run
+from tasks.runs.loop import factor_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """`tasks.meta.networks.ANML`: ``width`` and ``gate_width`` channels, the form of its ``gate``, and whether it is ``frozen``."""
+
+    width: int = 16
+    gate_width: int = 8
+    gate: str = "none"
+    frozen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """Meta-train an arm of OML or ANML and test it on classes never seen, image after image (Beaulieu et al. 2020).
+
+    Args:
+        arm: what an outer step does (`tasks.meta.arms`).
+        test: the test, and the rates it chooses from.
+        net: the network.
+        validation: classes cut from the background set, on which rates are chosen.
+        steps: outer steps.
+        rate: of Adam, which takes them.
+        schedule: of that rate over all steps.
+
+    """
+
+    arm: Mapping[str, Any]
+    test: Protocol
+    net: Network = Network()
+    validation: int = 200
+    steps: int = 5000
+    rate: float = 1e-3
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        at_least(0, steps=self.steps)
+        factor_of(self.schedule)
+        target_of(self.arm, "arm")
+        if self.net.frozen and self.arm.get("fast", "all") == "all":
+            raise UserError("a frozen network is not moved by the inner loop; got arm.fast=all; pass arm.fast=head")
+
+    def fingerprint(self, bench: Bench) -> str:
+        """Nothing beside the config."""
+        return "meta"
+
+    def execute(self, bench: Bench) -> Result:
+        """Meta-train, then test; goes on from the run's checkpoint."""
+        image_set, arm = classes_of(bench), call(self.arm, "arm")
+        found = pools(image_set, self.validation)
+        net = network(self.net, found, bench.seeds["target"]).to(bench.device)
+        parts = (found.train, found.validation, found.test)
+        part = Pools(*(pool.to(bench.device) for pool in parts), found.divided)
+        steps = self.steps if arm.trains else 0
+
+        def step(number: int) -> Any:
+            return arm.step(net, part.train, bench.seeds["data"], number)
+
+        outer(net, step, bench, steps=steps, rate=self.rate, schedule=self.schedule)
+        tested = meta_test(net.encode, part, self.test, bench.seeds["sampling"])
+        parameters = sum(p.numel() for p in net.parameters()) - sum(p.numel() for p in net.head.parameters())
+        told = {"arm": type(arm).__name__, "divided": found.divided}
+        told |= {name: getattr(arm, name) for name in ("order", "fast") if hasattr(arm, name)}
+        return Result(
+            "accuracy",
+            tested["sgd"]["test_mean"][-1],
+            "higher",
+            Costs(0, 0, parameters),
+            {"streaming": tested | told},
+            trained=f"{steps} outer steps",
+            data=described(image_set, "streaming"),
+        )
+
+    @staticmethod
+    def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+        """What is known after so many classes."""
+        return drawing.streaming(runs, names)
+
+
+def network(options: Network, found: Pools, seed: int) -> ANML:
+    """The network of an arm, drawn from the seed; a head with an output for every class of the background set."""
+    told = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
+    shape = tuple(found.train.images.shape[2:])
+    recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **told}, init="kaiming_normal", seed=seed)
+    net = recipe.build()
+    assert isinstance(net, ANML)
+    net.pn.requires_grad_(not options.frozen)
+    return net
