@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of configs/train.yaml"}
+    overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of it"}
     for name, run, text in (
         ("train", _train, "run an experiment; the same command again resumes it or does nothing"),
         ("select", _select, "choose hyper-parameters from the experiment's grid on held-out training data"),
@@ -65,9 +65,12 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument(
                 "-j", "--jobs", type=_jobs, default=1, help="processes, for many runs or for one bank (1)"
             )
-    command("list", _list, "list experiments, targets, modulators, streams and optimizers")
+    made = command(
+        "list", _list, "list experiments and what they are (those that have all WORDs), then the other groups"
+    )
+    made.add_argument("words", nargs="*", metavar="WORD")
     made = command("report", _report, "write one HTML page from finished runs")
-    made.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    made.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; configs=FOLDER for drawings of your own")
     made.add_argument("--out", type=Path, default=Path("report.html"))
     made.add_argument("--title", default="neuromod")
     made = command("ledger", _ledger, "show the ledger; --run ROW writes rows, --check proves them")
@@ -90,50 +93,9 @@ def _jobs(text: str) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tasks.commands.sweep import swept
-    from tasks.config.load import load
-    from tasks.experiment import execute
-    from tasks.report import write
-    from tasks.runs.files import read_json
+    from tasks.commands.train import train
 
-    if options.multirun:
-        return _multirun(options, options.overrides)
-    config = load(options.overrides)
-    if "sweep" in config:
-        return _multirun(options, swept(config, options.overrides))
-    folder = execute(config, root=options.root, command=_command("train", options.overrides), jobs=options.jobs)
-    result = read_json(folder / "result.json")
-    print(f"{result['title']}: accuracy {result['accuracy']:.4f}, forgetting {result['forgetting']}")
-    for method, found in result.get("inference", {}).items():
-        if "group" not in found:
-            print(f"task inference by {method}: {found['image']:.4f}; class accuracy end to end {found['class']:.4f}")
-            continue
-        print(
-            f"task inference by {method}: {found['image']:.4f} for one image, {found['group']:.4f} for "
-            f"{found['group_size']}; class accuracy end to end {found['class']:.4f}"
-        )
-    for name in ("swapped", "shuffled"):
-        if found := result.get(name):
-            print(f"accuracy under {name} conditions: {found['accuracy']:.4f} (chance {found['chance']:.4f})")
-    page = folder / "plots" / "report.html"
-    if not page.exists():
-        write([folder], page, result["title"], [])
-    print(f"pictures: {page}")
-    print(folder)
-    return 0
-
-
-def _multirun(options: argparse.Namespace, overrides: Sequence[str]) -> int:
-    from tasks.commands.sweep import sweep
-    from tasks.report import write
-    from tasks.runs.files import read_json
-
-    folders = sweep(overrides, root=options.root, jobs=options.jobs)
-    for folder in folders:
-        result = read_json(folder / "result.json")
-        print(f"{result['title']}: accuracy {result['accuracy']:.4f}  {folder}")
-    print(f"pictures: {write(folders, options.root / 'report.html', 'neuromod', [])}")
-    return 0
+    return train(options)
 
 
 def _select(options: argparse.Namespace) -> int:
@@ -143,17 +105,19 @@ def _select(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from tasks.config.load import options as names
+    from tasks.commands.listing import listing
 
-    for group in ("experiment", "target", "modulator", "stream", "optimizer"):
-        print(f"{group}:\n  " + "\n  ".join(names(group)))
-    return 0
+    return listing(options)
 
 
 def _report(options: argparse.Namespace) -> int:
+    from tasks.commands.draws import draws
+    from tasks.config.load import folders_of
     from tasks.report import write
 
-    print(write(options.runs, options.out, options.title, []))
+    folders = folders_of(options.runs)
+    runs = [Path(run) for run in options.runs if not run.startswith("configs=")]
+    print(write(runs, options.out, options.title, draws=draws(folders=folders)))
     return 0
 
 
@@ -175,7 +139,3 @@ def _demo(options: argparse.Namespace) -> int:
     from tasks.commands.demo import demo
 
     return demo(options.root)
-
-
-def _command(name: str, overrides: Sequence[str]) -> list[str]:
-    return ["python", "-m", "tasks", name, *overrides]

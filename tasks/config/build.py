@@ -43,7 +43,9 @@ def _imported(name: str, path: str, where: str, parent: Any = None) -> Any:
         if parent is None:
             raise UserError(f"{rule}; got {path!r}; write package.module.name") from error
         near = nearest(name.rpartition(".")[2], _public(parent))
-        raise UserError(f"{where}: {name.rpartition('.')[0]} has no {name.rpartition('.')[2]!r}; nearest: {near}") from error
+        raise UserError(
+            f"{where}: {name.rpartition('.')[0]} has no {name.rpartition('.')[2]!r}; nearest: {near}"
+        ) from error
     except (ImportError, SyntaxError, ValueError, TypeError) as error:
         raise UserError(f"{rule}; got {path!r}: {error}; correct it") from error
 

@@ -41,7 +41,7 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     does not exist, with the nearest one.
     """
     given = [part for item in overrides for part in _shorthand(item)]
-    folders = [Path(item.partition("=")[2]) for item in given if item.startswith("configs=")]
+    folders = folders_of(given)
     given = [item for item in given if not item.startswith("configs=")]
     name, family = _subject(given)
     given = [item for item in given if not (family and item == f"run={family}")]
@@ -58,6 +58,16 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     experiment(composed["run"])  # refuses what the family refuses, before any data is read
     asked = {key: value for key, value in composed.items() if key not in ("says", "paper")}
     return asked | {"experiment": name, "title": composed["title"] or name}
+
+
+def folders_of(overrides: Sequence[str]) -> list[Path]:
+    """The folders of a user's own configs that overrides name, ``configs=FOLDER``. UserError for one that does not exist."""
+    found = [Path(item.partition("=")[2]) for item in overrides if item.startswith("configs=")]
+    if absent := [folder for folder in found if not folder.is_dir()]:
+        raise UserError(
+            f"configs must be a folder with experiment/NAME.yaml in it; {absent[0]} is none; correct the path"
+        )
+    return found
 
 
 def experiments(folders: Sequence[Path] = ()) -> list[str]:
@@ -100,6 +110,19 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any
         config = OmegaConf.to_container(compose("train", [*overrides, *search]), resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
+
+
+def find(config: Mapping[str, Any], key: str) -> Any:
+    """The value of an option, its key written as on a command line. KeyError where there is none."""
+    # Choices of before options of a learner stood under `learner`.
+    key = key.removeprefix("baseline.")
+    for prefix in PREFIXES:
+        node: Any = config
+        for part in f"{prefix}{key}".split("."):
+            node = node.get(part, KeyError) if isinstance(node, Mapping) else KeyError
+        if node is not KeyError:
+            return node
+    raise KeyError(key)
 
 
 # ---- overrides ---------------------------------------------------------------------------------------------------------

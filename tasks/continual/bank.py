@@ -18,10 +18,13 @@ from tasks.config.build import at_least, experiment, one_of
 from tasks.continual.family import Continual, how, result
 from tasks.continual.learners.base import accuracy, autocast
 from tasks.continual.learners.modulated import Modulated
-from tasks.continual.measures.masks import bits_per_weight
+from tasks.continual.measures import bits, matrix
+from tasks.continual.measures.bits import bits_per_weight
 from tasks.continual.transfer import FORMS, Transfer, steps_to
 from tasks.errors import UserError
 from tasks.experiment import Bench, Result
+from tasks.report.panels import Section
+from tasks.report.read import Run
 from tasks.runs.bench import Lines
 from tasks.runs.loop import Number, Optimiser, Span, factor_of, loop
 from tasks.runs.progress import Progress
@@ -183,6 +186,11 @@ class Bank(Continual):
         first = {"matrix": {"matrix": [final], "forgetting": lost}, "bank": bank}
         trained = how(learner, "in sequence")
         return result(learner, stream, fmean(final), trained, self.measured(learner, bench, first))
+
+    @staticmethod
+    def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+        """Accuracy task by task, and against bits."""
+        return [*matrix.draw(runs, names), *bits.draw(runs, names)]
 
 
 def spread(

@@ -1,6 +1,6 @@
 """What all experiments on a stream of tasks have in common: their options, the stream, the target, the measures."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -10,11 +10,14 @@ import torch
 from neuromod import Recipe, Target
 from tasks.config.build import at_least, call, check, one_of, options_of, resolve, target_of
 from tasks.continual.learners.base import Learner
+from tasks.continual.measures import matrix
 from tasks.continual.streams import AUGMENT, MixedSampler, Stream, held_out
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.networks.trained import trained
+from tasks.report.panels import Section
+from tasks.report.read import Run
 from tasks.runs.loop import Optimiser
 
 Spec = Mapping[str, Any]
@@ -122,6 +125,11 @@ class Continual:
             if found:
                 bench.measured[name] = found
         return dict(bench.measured)
+
+    @staticmethod
+    def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+        """Accuracy as tasks arrive, and task by task."""
+        return matrix.draw(runs, names)
 
     # ---- inside --------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.config.load import find
 from tasks.runs.files import read_json
 
 
@@ -25,8 +26,8 @@ def chosen(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
 
 def _says(config: Mapping[str, Any], key: str, value: Any) -> bool:
     try:
-        return bool(dig(config, key) == value)
-    except (KeyError, TypeError):  # another optimizer, say, without the option that was chosen
+        return bool(find(config, key) == value)
+    except KeyError:  # another optimizer, say, without the option that was chosen
         return False
 
 

@@ -83,7 +83,9 @@ class Run:
             run = cls(folder, resolved, None, lock)
             run._drop_torn_line()
             if not run.finished:
-                run._record_start({**environment(command, device), "fingerprint": fingerprint, "bars": dict(bars or {})})
+                run._record_start(
+                    {**environment(command, device), "fingerprint": fingerprint, "bars": dict(bars or {})}
+                )
         except BaseException:
             lock.close()
             raise

@@ -19,15 +19,12 @@ Record = dict[str, Any]
 PERMUTED = "stream.tasks=3 steps=30 log_every=10 save_every=20"
 BANK = "stream.tasks=4 steps=12 log_every=6 inference.images=20 inference.group=4 outputs=20"
 BASELINE = "stream.tasks=3 steps=20 log_every=10 target.kwargs.hidden=[32]"
-META = (
-    "data.name=drawings validation=2 net.width=4 net.gate_width=3 arm.steps=3 "
-    "arm.remember=4 test.lengths=[2,3] test.shots=4 test.orders=2 "
+META_TEST = (
+    "data.name=drawings validation=2 net.width=4 net.gate_width=3 test.lengths=[2,3] test.shots=4 test.orders=2 "
     "test.rates={sgd:[0.01,0.1,0.3]} steps=6 log_every=2 save_every=4"
 )
-FEW = (
-    "data.name=drawings validation=2 ways=3 queries=2 tasks=2 width=4 "
-    "test.tasks=6 steps=5 log_every=2 save_every=2"
-)
+META = f"{META_TEST} arm.steps=3 arm.remember=4"
+FEW = "data.name=drawings validation=2 ways=3 queries=2 tasks=2 width=4 test.tasks=6 steps=5 log_every=2 save_every=2"
 WAVES = "steps=12 log_every=4 save_every=5 test.tasks=20 test.points=10"
 
 # The experiment, then its overrides.
@@ -85,7 +82,7 @@ RUNS = {
     "meta_oml": f"meta/oml {META}",
     "meta_sequential": f"meta/sequential {META}",
     "meta_pretrain": f"meta/pretrain {META}",
-    "meta_random": f"meta/random {META}",
+    "meta_random": f"meta/random {META_TEST}",
     "fewshot_maml": f"meta/fewshot_maml {FEW}",
     "fewshot_cavia": f"meta/fewshot_cavia {FEW}",
     "fewshot_film": f"meta/fewshot_film {FEW} adapt.pretrain=3",

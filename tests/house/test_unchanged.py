@@ -18,7 +18,10 @@ PLACES = {
     "forgetting": "measures.matrix.forgetting",
     "summary": "measures.matrix",
     "matrix": "measures.matrix.matrix",
-    **{key: f"costs.{key}" for key in ("parameters_per_task", "bytes_per_task", "parameters_shared", "bytes_with_shared")},
+    **{
+        key: f"costs.{key}"
+        for key in ("parameters_per_task", "bytes_per_task", "parameters_shared", "bytes_with_shared")
+    },
     **{key: f"measures.masks.{key}" for key in ("masks", "overlap", "overlap_mean", "overlap_chance", "flipped")},
     "gates": "measures.gates.by_task",
     "gates_by_class": "measures.gates.by_class",
@@ -28,7 +31,17 @@ PLACES = {
     **{key: f"measures.bank.{key}" for key in ("learned", "stored_bytes_per_task", "bits_per_weight", "steps_to_90")},
     **{
         key: f"measures.{key}"
-        for key in ("routing", "inference", "confidence", "mixed", "scenarios", "replay", "criteria", "reduced", "allocation")
+        for key in (
+            "routing",
+            "inference",
+            "confidence",
+            "mixed",
+            "scenarios",
+            "replay",
+            "criteria",
+            "reduced",
+            "allocation",
+        )
     },
     **{key: key for key in ("title", "role", "trained", "data", "selection")},
 }
@@ -53,13 +66,16 @@ def place(path: str, name: str) -> str | None:
     return f"{PLACES[first]}.{rest}" if rest else PLACES[first]
 
 
+@pytest.mark.filterwarnings("ignore:the best rate of")
 @pytest.mark.parametrize("name", RUNS)
 def test_a_cheap_run_gives_what_it_gave(name: str, tmp_path: Path) -> None:
     before, now = BEFORE[name], record(name, tmp_path)
     for path, value in before["result"].items():
         where = place(path, name)
         if where is not None:
-            value = value.replace("router_", "predictor_") if isinstance(value, str) and path == "mixed.method" else value
+            value = (
+                value.replace("router_", "predictor_") if isinstance(value, str) and path == "mixed.method" else value
+            )
             assert now["result"].get(where) == value, (path, where)
     assert now["lines"] == before["lines"]
     assert now["stored"] == before["stored"]

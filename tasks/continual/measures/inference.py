@@ -161,15 +161,6 @@ def _predicted(
     return result | {"bytes_per_task": each, "bytes_shared": shared}, guess == queries.task
 
 
-def summary(found: Mapping[str, Any]) -> list[str]:
-    """A line per method for a terminal: single images, groups as far as there are images for one, classes end to end."""
-    lines = []
-    for method, one in found.items():
-        groups = "".join(f", {share:.4f} for {size}" for size, share in one.get("groups", {}).items())
-        lines.append(f"task inference by {method}: {one['image']:.4f} for one image{groups}; class {one['class']:.4f}")
-    return lines
-
-
 def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Which task was inferred for the inputs of which task."""
 

@@ -1,7 +1,6 @@
 """Masks of the first modulator of masks: their overlap, what training changed in them, and how they look."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import neuromod
 from neuromod import Modulator, Table
 from neuromod.analysis import chance_overlap, overlap
 from neuromod.kinds.masks import Mask
@@ -51,14 +49,6 @@ def masks_of(modulator: Modulator, task: int) -> dict[str, Tensor]:
     # The factor of a blend is the mask, however it is kept, and at whatever scale.
     now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
     return {site.name: modulator.kind.blend(site, raws[site.label], now)["factor"] != 0 for site in modulator.sites}
-
-
-def bits_per_weight(model: neuromod.Modulated, stored: float) -> float | None:
-    """Bits on disk for each masked weight of a task; None where nothing is masked."""
-    masked = sum(
-        math.prod(s.shape) for m in model.named_modulators().values() if isinstance(m.kind, Mask) for s in m.sites
-    )
-    return 8 * stored / masked if masked else None
 
 
 def _overlap(masks: list[dict[str, Tensor]]) -> dict[str, Any]:
