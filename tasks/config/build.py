@@ -140,12 +140,19 @@ def has_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
-def one_of(where: str, value: object, known: Iterable[str]) -> None:
+def default_of(field: "dataclasses.Field[Any]") -> Any:
+    """What a field is where nothing is said."""
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def one_of(where: str, value: object, known: Iterable[object]) -> None:
     """Refuse a word that is not one of those known, with the nearest."""
     names = list(known)
-    if value not in names:
+    # True is 1 and no number that was meant.
+    if isinstance(value, bool) or value not in names:
+        words = [str(name) for name in names]
         raise UserError(
-            f"{where} must be one of {', '.join(names)}; got {value!r}; nearest: {nearest(str(value), names)}"
+            f"{where} must be one of {', '.join(words)}; got {value!r}; nearest: {nearest(str(value), words)}"
         )
 
 

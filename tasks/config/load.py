@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tasks.config.build import TARGET, at_least, experiment, has_default, options_of, resolve, target_of
+from tasks.config.build import TARGET, at_least, default_of, experiment, has_default, options_of, resolve, target_of
 from tasks.errors import UserError, nearest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -96,7 +96,7 @@ def _subject(given: Sequence[str]) -> tuple[str, str | None]:
     chosen = [item.removeprefix("experiment=") for item in given if item.startswith("experiment=")]
     own = [item.removeprefix("run=") for item in given if item.startswith("run=") and "." in item]
     if (len(chosen) == 1 and len(own) <= 1) or (not chosen and len(own) == 1):
-        return (chosen or own)[0], (own or [None])[0]
+        return (chosen or own)[0], own[0] if own else None
     raise UserError(
         f"a command names one experiment; got {chosen}; pass experiment=NAME ({', '.join(experiments()[:4])}, ...)"
     )
@@ -220,12 +220,9 @@ def _fields(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     found = {TARGET: given[TARGET]} if TARGET in given else {}
     for field in (f for f in dataclasses.fields(cls) if f.init):
-        if field.name in given:
-            value = given[field.name]
-        elif not has_default(field):
+        if field.name not in given and not has_default(field):
             continue
-        else:
-            value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        value = given[field.name] if field.name in given else default_of(field)
         hint = get_type_hints(cls)[field.name]
         if dataclasses.is_dataclass(hint):
             value = _fields(hint, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]

@@ -107,8 +107,8 @@ class Continual:
     def sampler(self, bench: Bench) -> MixedSampler:
         """Training batches, keyed by their step."""
         augment = None if self.augment is None else AUGMENT[self.augment]
-        options = {"augment": augment, "channels_last": self.channels_last}
-        return MixedSampler(self.tasks(bench), self.batch, bench.seeds["data"], **options)
+        stream, seed = self.tasks(bench), bench.seeds["data"]
+        return MixedSampler(stream, self.batch, seed, augment=augment, channels_last=self.channels_last)
 
     def optimiser(self, groups: Callable[[], Any], schedule: str = "constant") -> Optimiser:
         """Of what ``groups`` says, made anew for each round."""

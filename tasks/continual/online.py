@@ -114,10 +114,12 @@ class Online(Continual):
         learner.eval()
         found = masks.state.allocation
         asked = self.evaluation.batch, self.precision
-        final = []
-        for number, task in enumerate(stream):
-            mask = found.mask_of(number)
-            final.append(accuracy(lambda x, _, mask=mask: learner(x, mask), task, number, *asked))
+
+        def under(x: Tensor, task: int) -> Tensor:
+            logits: Tensor = learner(x, found.mask_of(task))
+            return logits
+
+        final = [accuracy(under, task, number, *asked) for number, task in enumerate(stream)]
         first = {"matrix": {"matrix": [final]}, "allocation": found.summary(range(len(stream)))}
         trained = how(learner, "in sequence")
         return result(learner, stream, fmean(final), trained, self.measured(learner, bench, first))
@@ -153,7 +155,7 @@ class _Masks:
         if state.mask not in self._sealed():
             optimizer = self.optimiser.begin()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         state.loss = value if state.since == 0 else 0.9 * state.loss + 0.1 * value
         state.since, state.seen = state.since + 1, state.seen + 1

@@ -20,7 +20,8 @@ class Accuracies:
     """The accuracy matrix (T, T) so far, and the accuracies (T,) before training where they were asked for."""
 
     def __init__(self, tasks: int) -> None:
-        self.matrix, self.initial = metrics.unmeasured(tasks), None
+        self.matrix = metrics.unmeasured(tasks)
+        self.initial: Tensor | None = None
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """Both."""
@@ -128,7 +129,7 @@ class _Step:
             logits = self.learner(x, tasks[0] if len(tasks) == 1 else ids)
             loss = sum_over_tasks(cross_entropy(logits, y, reduction="none"), ids)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.learner.before_step(place, optimizer)
         optimizer.step()
         self.learner.after_step(place, optimizer)

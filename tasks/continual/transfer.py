@@ -45,7 +45,7 @@ class Transfer:
 
 
 def _scores(model: Modulated, task: int) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, modulator in model.named_modulators().items():
         if isinstance(modulator.kind, Mask) and task in modulator.source.tasks():
             own = by_site(modulator.source.own(task))

@@ -122,7 +122,7 @@ class Meta(Alternating):
 
 def _plain(net: ANML, images: Tensor, labels: Tensor) -> Tensor:
     loss = F.cross_entropy(net(images), labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return loss.detach()
 
 
@@ -130,4 +130,5 @@ def _row(net: ANML, seed: int, step: int) -> Tensor:
     """Kaiming normal, keyed by the step."""
     size = net.head.in_features
     drawn = torch.randn(size, generator=generator("row", seed, step)) * (2 / size) ** 0.5
-    return drawn.to(net.head.weight)
+    row: Tensor = drawn.to(net.head.weight)
+    return row

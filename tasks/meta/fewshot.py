@@ -210,7 +210,7 @@ def train_body(body: Few, pool: Pool, steps: int, seed: int, batch: int = 64) ->
         places = torch.randint(pool.each, (batch,), generator=rng)
         loss = cross_entropy(head(body(pool.seen((classes, places)))), classes)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 

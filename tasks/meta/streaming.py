@@ -67,8 +67,8 @@ class Streaming:
         image_set, arm = classes_of(bench), call(self.arm, "arm")
         found = pools(image_set, self.validation)
         net = network(self.net, found, bench.seeds["target"]).to(bench.device)
-        parts = (found.train, found.validation, found.test)
-        part = Pools(*(pool.to(bench.device) for pool in parts), found.divided)
+        train, validation, test = (pool.to(bench.device) for pool in (found.train, found.validation, found.test))
+        part = Pools(train, validation, test, found.divided)
         steps = self.steps if arm.trains else 0
 
         def step(number: int) -> Any:

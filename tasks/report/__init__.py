@@ -102,8 +102,9 @@ def _sentence(method: Sequence[Run]) -> str:
     if costs is not None:
         cost = f" with {count(costs['parameters_per_task'])} parameters and {count(costs['bytes_per_task'])} bytes per task"
     sentence = f"{method[0].title}: {_said(method)}{over}{cost}{seeds}"
-    lost = [run.measure("matrix").get("forgetting") for run in method]
-    if all(value is not None for value in lost):
+    every = [run.measure("matrix").get("forgetting") for run in method]
+    lost = [value for value in every if value is not None]
+    if len(lost) == len(every):
         sentence += f"; forgets {percent(fmean(lost))} %"
     return sentence + "."
 

@@ -16,7 +16,7 @@ def learning(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     drawn: list[tuple[int, list[figures.Line]]] = []
     for i, part in enumerate(rows):
         tasks = list(dict.fromkeys(r.get("task") for r in part if known(r.get(measure))))
-        lines = []
+        lines: list[figures.Line] = []
         for task in tasks:
             own = [r for r in part if r.get("task") == task and known(r.get(measure))]
             # Tasks are counted from 1 on the page, from 0 in the files.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from tasks.report.svg import INK, QUIET, Look, render
 
@@ -21,7 +21,7 @@ def span(grids: Sequence[Grid]) -> tuple[float, float]:
     return (min(0.9, math.floor(10 * min(values)) / 10), 1.0) if values else (0.0, 1.0)
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Whether a number was measured: neither None nor NaN."""
     return value is not None and math.isfinite(value)
 

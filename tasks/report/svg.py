@@ -28,7 +28,7 @@ def styles(methods: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def _settings(key: str) -> dict[str, Any]:
+def _settings(key: str) -> Any:
     return {
         "svg.hashsalt": key,
         "svg.fonttype": "none",  # text stays text: small, searchable, and no glyph ids

@@ -103,9 +103,10 @@ def loop(
 
 def numbers(line: Mapping[str, Number], step: int) -> dict[str, Any]:
     """What a step logs as plain numbers. FloatingPointError for a loss that is not finite."""
-    told = {key: value.item() if isinstance(value, Tensor) else value for key, value in line.items()}
-    if not math.isfinite(told["loss"]):
-        raise FloatingPointError(f"the loss must stay finite; got {told['loss']} at step {step}; lower the rate (lr)")
+    told: dict[str, Any] = {key: value.item() if isinstance(value, Tensor) else value for key, value in line.items()}
+    loss = told["loss"]
+    if loss is None or not math.isfinite(loss):
+        raise FloatingPointError(f"the loss must stay finite; got {loss} at step {step}; lower the rate (lr)")
     return told
 
 

@@ -11,6 +11,8 @@ from tasks.experiment import Bench
 class Nothing(Base):
     """The unmodulated target."""
 
+    target: Target
+
     def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
         self.__dict__["target"] = target

@@ -20,6 +20,8 @@ class Ridge(Base):
     The penalty ``c`` is chosen from a grid on a fifth of the training data, held out, and the readout refitted on all.
     """
 
+    target: Target
+
     def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
         self.__dict__["target"] = target
@@ -89,4 +91,5 @@ class Ridge(Base):
 
 def _solve(gram: Tensor, cross: Tensor, count: int, penalty: float) -> Tensor:
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.linalg.solve(gram + penalty * count * eye, cross)
+    solved: Tensor = torch.linalg.solve(gram + penalty * count * eye, cross)
+    return solved

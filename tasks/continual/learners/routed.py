@@ -1,6 +1,6 @@
 """A router over the sealed tasks of a finished run: the input alone says which masks, in which mixture."""
 
-from typing import Any
+from typing import Any, Literal
 
 import neuromod
 from neuromod import Mixture, Modulator, Target
@@ -37,7 +37,7 @@ class Routed(Modulated):
         bench: Bench,
         *,
         bank: str,
-        form: str = "softmax",
+        form: Literal["softmax", "sigmoid", "hard"] = "softmax",
         hidden: int = 32,
         vmap: bool = False,
     ) -> None:  # the last four are options of a config
@@ -72,7 +72,12 @@ def trained_bank(target: Target, stream: Stream, bench: Bench, bank: str) -> neu
 
 
 def routed(
-    trained: neuromod.Modulated, seed: int, *, form: str = "softmax", hidden: int = 32, vmap: bool = False
+    trained: neuromod.Modulated,
+    seed: int,
+    *,
+    form: Literal["softmax", "sigmoid", "hard"] = "softmax",
+    hidden: int = 32,
+    vmap: bool = False,
 ) -> neuromod.Modulated:
     """The target of ``trained`` under mixtures of its tasks, which are sealed, routed by the input."""
     for task in trained.tasks():

@@ -165,7 +165,7 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Which task was inferred for the inputs of which task."""
 
     def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
-        out = []
+        out: list[tuple[str, figures.Grid, str]] = []
         for method, result in run.measure("inference").items():
             if "confusion" not in result:  # hundreds of tasks are no picture
                 continue

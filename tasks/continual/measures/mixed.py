@@ -34,6 +34,7 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
     model, seed = learner.model, bench.seeds["sampling"]
     best = max(methods, key=lambda name: methods[name])
     by: Any
+    options: dict[str, Any]
     if best in PREDICTORS:
         by, options = learned_predictor(best, stream, bench, {}), {}
     else:

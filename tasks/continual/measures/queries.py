@@ -93,4 +93,5 @@ def lead(scores: Tensor, task: Tensor) -> float | None:
 def by_group(scores: Tensor, queries: Queries, size: int) -> Tensor:
     """The best task (a place) of every group of images of one task, their scores summed."""
     whole = scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
-    return whole.reshape(-1, size, scores.shape[1]).sum(1).argmax(1)
+    best: Tensor = whole.reshape(-1, size, scores.shape[1]).sum(1).argmax(1)
+    return best

@@ -34,7 +34,7 @@ def measure(
         return None
     at_least(1, **{"replay.every": every})
     model, seed = learner.model, bench.seeds["sampling"]
-    rules = {
+    rules: dict[str, Standout | Verified] = {
         "standout": Standout(eps),
         "verified": Verified(stream.classes, threshold, best),
     }

@@ -19,7 +19,9 @@ def measure(learner: Any, stream: Stream, bench: Bench, *, samples: int = 10) ->
     model = learner.model
     if not any(m.noisy for m in model.named_modulators().values()):
         return None
-    draws = [
-        mean_accuracy(lambda x, task, i=i: model(x, draw=i, **call_kwargs(model, task)), stream) for i in range(samples)
-    ]
+
+    def drawn(number: int) -> float:
+        return mean_accuracy(lambda x, task: model(x, draw=number, **call_kwargs(model, task)), stream)
+
+    draws = [drawn(number) for number in range(samples)]
     return {"accuracy": sum(draws) / len(draws)}

@@ -27,7 +27,9 @@ def alphabets(image_set: ImageSet, tasks: int, seed: int) -> Stream:
     made = []
     for index, group in enumerate(present[:tasks]):
         own = torch.tensor([i for i, name in enumerate(names) if name.partition("/")[0] == group])
-        parts = [only(image_set.train_images[keep], labels[keep], own, len(names), True) for keep in (~held, held)]
-        made.append(Task(f"alphabets-{index}-{group}", *parts, view, len(own)))
+        train, test = (
+            only(image_set.train_images[keep], labels[keep], own, len(names), True) for keep in (~held, held)
+        )
+        made.append(Task(f"alphabets-{index}-{group}", train, test, view, len(own)))
     classes = max(task.classes for task in made)
     return Stream("alphabets", tuple(made), image_set, seed, image_set.shape, classes)

@@ -46,7 +46,8 @@ def side_by_side(views: Sequence[View], images: Tensor) -> Tensor:
     permuted = flat.gather(3, index).view_as(images)
     first = views[0]
     assert isinstance(first, Permute)
-    return first.normalise(permuted.flatten(0, 1)).unflatten(0, images.shape[:2])
+    seen: Tensor = first.normalise(permuted.flatten(0, 1)).unflatten(0, images.shape[:2])
+    return seen
 
 
 def permutation(pixels: int, seed: int, task: int) -> Tensor:

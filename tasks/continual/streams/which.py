@@ -1,5 +1,6 @@
 """Which task is it: the images of another stream, with the number of their task for a label."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,12 @@ from tasks.continual.streams.split import split
 from tasks.data.image_set import ImageSet
 from tasks.errors import UserError, nearest
 
-STREAMS = {"alphabets": alphabets, "permuted": permuted, "rotated": rotated, "split": split}
+STREAMS: Mapping[str, Callable[..., Stream]] = {
+    "alphabets": alphabets,
+    "permuted": permuted,
+    "rotated": rotated,
+    "split": split,
+}
 
 
 def which(image_set: ImageSet, tasks: int, seed: int, *, of: str, **options: Any) -> Stream:
