@@ -8,45 +8,46 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import get_method, instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-from neuromod import RefusedError
 from neuromod.kinds import Kind
 from neuromod.sources import Source
-from tasks.config import load as config
+from tasks.config.build import experiment as experiment_of
 from tasks.config.load import CONFIGS, experiments, load, options
-from tasks.continual.learners import OPTIONS
-from tasks.continual.make import GROWING, make_learner, make_plan, make_stream, make_target
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.files import read_json
-from tasks.runs.seeds import seeds
 from tests.contract.cells import CONFIGS as CONTRACT
 from tests.images import write
+from tests.tasks.setup import learner_of, stream_of, target_of
 
-SMALL = ["steps=1", "batch=8", "stream.tasks=2", "evaluation.batch=20", "inference.images=4", "inference.group=2"]
-SMALL += [
-    "device=cpu",
-    "log_every=1",
-    "save_every=1",
-    "inference.groups=[]",
-    "inference.at=[2]",
-    "inference.routers.rank=3",
-]
-SMALL += ["allocation.replay=null", "inference.routers.units=20"]
+SMALL = ["steps=1", "batch=8", "stream.tasks=2", "evaluation.batch=20", "device=cpu", "log_every=1", "save_every=1"]
+ASKED = ["inference.images=4", "inference.group=2", "inference.groups=[]", "inference.at=[2]"]
+SMALL += [*ASKED, "inference.predictors.rank=3", "inference.predictors.units=20", "replay.every=null"]
+GROWN = ("Bank", "Online")
+FIRST = (
+    "demo/base",
+    "questions/film",
+    "supermask/starts",
+    "supsup/online",
+    "meta/oml",
+    "meta/waves_maml",
+    "meta/fewshot_maml",
+)
 
 
 def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
     """An experiment on a tiny image set that bears the name of its own."""
     given = [f"experiment={experiment}", *SMALL, *overrides]
     asked = load(given)
-    for position, name in enumerate((asked["data"]["name"], *asked["stream"].get("others", ()))):
+    for position, name in enumerate((asked["data"]["name"], *asked["run"]["stream"].get("others", ()))):
         write(root / "data", name, classes=10 - position)
-    if (weights := asked["target"].get("weights")) is not None:
-        net = get_method(asked["target"]["constructor"].replace(":", "."))(
-            shape=(3 if asked["data"]["rgb"] else 1, 8, 8), outputs=asked["outputs"] or 10, **asked["target"]["kwargs"]
-        )
+    if (weights := asked["run"]["target"].get("weights")) is not None:
+        target, shape = asked["run"]["target"], (3 if asked["data"]["rgb"] else 1, 8, 8)
+        outputs = asked["run"]["outputs"] or 10
+        net = get_method(target["constructor"].replace(":", "."))(shape=shape, outputs=outputs, **target["kwargs"])
         save_file(net.state_dict(), root / "data" / f"{weights}.safetensors")
     return load([*given, f"data.root='{root / 'data'}'"])
 
@@ -55,38 +56,38 @@ def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
 def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: Path) -> None:
     asked = small(tmp_path, experiment)
     folder = execute(asked, root=tmp_path, command=["train"], results=tmp_path)
-    result = read_json(folder / "result.json")
+    result, run = read_json(folder / "result.json"), asked["run"]
     assert result["title"] == asked["title"]
-    assert 0 <= result["accuracy"] <= 1
-    grown = asked["order"] in GROWING
-    assert len(result["matrix"]) == (1 if grown else 2)
-    assert [len(row) for row in result["matrix"]][-1] == 2
-    assert set(result.get("inference", {})) == set(asked["inference"]["methods"])
+    assert (result["metric"], result["better"]) == ("accuracy", "higher")
+    assert 0 <= result["value"] <= 1
+    grown = run["_target_"].endswith(GROWN)
+    matrix = result["measures"]["matrix"]["matrix"]
+    assert len(matrix) == (1 if grown else 2)
+    assert [len(row) for row in matrix][-1] == 2
+    assert set(result["measures"].get("inference", {})) == set(run["measures"]["inference"]["methods"])
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     trained = sum('"phase": "train"' in line for line in lines)
-    side_by_side = asked["order"] == "bank" and asked["together"] > 1
-    expected = 0 if asked["method"] in ("ridge", "nothing") else 1 if side_by_side else 2
-    assert trained == expected
+    # log_every=1: a line per step; a joint training of two tasks takes two steps, a block of two tasks one.
+    untrained = run["learner"]["_target_"].endswith(("Ridge", "Nothing"))
+    assert trained == (0 if untrained else 1 if run.get("together", 1) > 1 else 2)
 
 
 @pytest.mark.parametrize("name", [n for n in options("target") if n != "custom"])
 def test_every_target_is_built_and_runs(name: str, tmp_path: Path) -> None:
     asked = small(tmp_path, "demo/base", f"target={name}")
-    derived = seeds(0)
-    stream = make_stream(asked, derived)
-    target = make_target(asked, stream, derived)
-    assert target.norm == asked["target"]["norm"]
+    stream, target = stream_of(asked), target_of(asked)
+    assert target.norm == asked["run"]["target"]["norm"]
     x = stream[0].view(stream[0].test.images[:5])
-    assert target(x).shape == (5, asked["outputs"])
+    assert target(x).shape == (5, asked["run"]["outputs"])
     assert bool(target(x).std() > 0)
-    assert make_target(asked, stream, derived).fingerprint() == target.fingerprint()
-    drawn = asked["target"].get("weights") is None
-    assert (make_target(asked, stream, seeds(1)).fingerprint() != target.fingerprint()) == drawn
+    assert target_of(asked).fingerprint() == target.fingerprint()
+    drawn = asked["run"]["target"].get("weights") is None
+    assert (target_of(asked | {"seed": 1}).fingerprint() != target.fingerprint()) == drawn
 
 
 @pytest.mark.parametrize("name", options("stream"))
 def test_every_stream_is_built(name: str, tmp_path: Path) -> None:
-    stream = make_stream(small(tmp_path, "demo/base", f"stream={name}"), seeds(0))
+    stream = stream_of(small(tmp_path, "demo/base", f"stream={name}"))
     assert len(stream) == 2
     first, second = (task.view(task.train.images[:4]) for task in stream)
     assert first.shape == (4, *stream.shape)
@@ -97,9 +98,9 @@ def test_every_stream_is_built(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", options("optimizer"))
 def test_every_optimizer_moves_a_parameter(name: str, tmp_path: Path) -> None:
-    plan = make_plan(small(tmp_path, "demo/base", f"optimizer={name}", "optimizer.lr=0.25"))
+    asked = small(tmp_path, "demo/base", f"optimizer={name}", "optimizer.lr=0.25")
     parameter = torch.nn.Parameter(torch.ones(3))
-    optimizer = plan.optimizer([parameter])
+    optimizer = experiment_of(asked["run"]).optimiser(lambda: [parameter]).begin()
     assert {group["lr"] for group in optimizer.param_groups} == {0.25}
     parameter.sum().backward()
     optimizer.step()
@@ -112,25 +113,27 @@ def test_every_modulator_is_in_the_contract_and_composes() -> None:
         for part in parts.values():
             assert isinstance(instantiate(part["kind"]), Kind)
             assert isinstance(instantiate(part["source"]), Source)
-    composed = load(["experiment=demo/base", "modulator@modulators=masks_deltas_gates"])["modulators"]
+    composed = load(["experiment=demo/base", "modulator=masks_deltas_gates"])["run"]["learner"]["modulators"]
     assert composed == CONTRACT["masks_deltas_gates"]
     assert list(composed) == list(CONTRACT["masks_deltas_gates"])
 
 
 def test_every_group_is_named_here() -> None:
     groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
-    assert groups == {"experiment", "target", "stream", "optimizer", "modulator"}
+    assert groups == {"experiment", "run", "target", "stream", "learner", "optimizer", "modulator", "measures"}
 
 
-def test_the_methods_are_the_learners(tmp_path: Path) -> None:
-    roles, base = {}, small(tmp_path, "demo/base")
-    for method in ("modulated", *OPTIONS):
-        asked = base | {"method": method}
-        stream = make_stream(asked, seeds(0))
-        learner = make_learner(asked, make_target(asked, stream, seeds(0)), stream, seeds(0))
-        roles[type(learner).__name__] = learner.role
-    brackets = ("Dense", "Separate", "OnlineEwc", "Psp", "BatchEnsemble", "Ridge", "Nothing")
-    assert roles == {"Played": "modulator", **dict.fromkeys(brackets, "bracket")}
+@pytest.mark.parametrize("name", [n for n in options("learner") if n != "routed"])
+def test_every_learner_is_built(name: str, tmp_path: Path) -> None:
+    learner = learner_of(small(tmp_path, "demo/base", f"learner={name}"))
+    assert learner.role == ("modulator" if name == "modulated" else "bracket")
+    assert bool(learner.groups()) == (name not in ("ridge", "nothing"))
+
+
+@pytest.mark.parametrize("name", options("run"))
+def test_every_family_is_named_by_an_experiment(name: str) -> None:
+    families = {load([f"experiment={e}"])["run"]["_target_"] for e in FIRST}
+    assert OmegaConf.load(CONFIGS / "run" / f"{name}.yaml")["_target_"] in families
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ def test_the_methods_are_the_learners(tmp_path: Path) -> None:
         (["experiment=demo/base", "optimizer.rl=3"], ["'optimizer.rl'", "'optimizer.lr'"]),
         (["experiment=demo/base", "target=resnet"], ["target", "'resnet'", "'resnet20'"]),
         (["experiment=demo/base", "stream=rotate"], ["stream", "'rotate'", "'rotated'"]),
-        (["experiment=demo/base", "modulator@modulators=topk"], ["modulator", "'topk'", "'topk_table'"]),
+        (["experiment=demo/base", "modulator=topk"], ["modulator", "'topk'", "'topk_table'"]),
         (["experiment=demo/base", "steps"], ["key=value", "'steps'", "steps=VALUE"]),
         (["experiment=demo/base", "steps=[1"], ["can't be composed"]),
         (["steps=3"], ["one experiment", "[]", "experiment=NAME"]),
@@ -162,8 +165,9 @@ def test_a_mistyped_override(overrides: list[str], parts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["method=dence"], ["method", "'dence'", "'dense'"]),
-        (["order=join"], ["order", "'join'", "'joint'"]),
+        (["learner=dence"], ["learner", "'dence'", "'dense'"]),
+        (["run=join"], ["run", "'join'", "'joint'"]),
+        (["augment=flip"], ["augment", "'flip'", "'flip_crop'"]),
         (["schedule=cosin"], ["schedule", "'cosin'", "'cosine'"]),
         (["precision=float16"], ["precision", "'float16'", "'bfloat16'"]),
         (["device=cud"], ["device", "'cud'", "'cuda'"]),
@@ -180,9 +184,9 @@ def test_options_of_a_chosen_file_are_known() -> None:
     asked = load(
         ["experiment=demo/base", "optimizer=sgd", "optimizer.momentum=0.5", "stream=rotated", "stream.degrees=3"]
     )
-    assert (asked["optimizer"]["momentum"], asked["stream"]["degrees"]) == (0.5, 3)
-    chosen = ["modulator@modulators=topk_table", "modulators.topk.kind.density=0.3"]
-    assert load(["experiment=demo/base", *chosen])["modulators"]["topk"]["kind"]["density"] == 0.3
+    assert (asked["run"]["optimizer"]["momentum"], asked["run"]["stream"]["degrees"]) == (0.5, 3)
+    chosen = ["modulator=topk_table", "modulators.topk.kind.density=0.3"]
+    assert load(["experiment=demo/base", *chosen])["run"]["learner"]["modulators"]["topk"]["kind"]["density"] == 0.3
     with pytest.raises(UserError, match=r"optimizer\.momentum"):
         load(["experiment=demo/base", "optimizer=adam", "optimizer.momentum=0.5"])
 
@@ -204,15 +208,15 @@ def test_a_network_and_a_folder_of_the_users_own(tmp_path: Path, monkeypatch: py
             pixels = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
     given = ["experiment=demo/supermask", *SMALL, "outputs=null", "target=own_network:build"]
-    asked = config.load([*given, f"data=folder:{tmp_path / 'pictures'}"])
+    asked = load([*given, f"data=folder:{tmp_path / 'pictures'}"])
     folder = execute(asked, root=tmp_path / "runs", command=[], results=tmp_path)
     result = read_json(folder / "result.json")
     assert result["data"]["name"] == "pictures"
     assert (result["data"]["classes"], result["data"]["shape"]) == (3, [3, 6, 5])
-    assert result["parameters_per_task"] == 3 * 3 * 6 * 5 + 3 * 3
-    with pytest.raises(RefusedError, match=r"\A[^\n]*'package.module:name'[^\n]*'own_network:biuld'[^\n]*\Z"):
+    assert result["costs"]["parameters_per_task"] == 3 * 3 * 6 * 5 + 3 * 3
+    with pytest.raises(UserError, match=r"\A[^\n]*own_network has no 'biuld'; nearest: 'build'\Z"):
         execute(
-            config.load([*given[:-1], "target=own_network:biuld", f"data=folder:{tmp_path / 'pictures'}"]),
+            load([*given[:-1], "target=own_network:biuld", f"data=folder:{tmp_path / 'pictures'}"]),
             root=tmp_path / "runs",
             command=[],
             results=tmp_path,
@@ -229,6 +233,8 @@ def test_a_network_and_a_folder_of_the_users_own(tmp_path: Path, monkeypatch: py
     ],
 )
 def test_an_override_has_the_kind_of_value_that_it_overrides(override: str, wanted: str) -> None:
-    with pytest.raises(UserError, match=rf"\A{override.partition('=')[0]} must be {wanted}.*the default is [^\n]*\Z"):
+    with pytest.raises(
+        UserError, match=rf"\A[a-z.]*{override.partition('=')[0]} must be {wanted}.*the default is [^\n]*\Z"
+    ):
         load(["experiment=demo/supermask", override])
     load(["experiment=demo/supermask", "steps=7", "optimizer.lr=1", "compile=true"])

@@ -1,6 +1,7 @@
 """Configs: thin YAML composed by hydra; what is mistyped is answered with the nearest name, what is left out is filled in."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -52,7 +53,7 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
         values = [_full(item, base) for item in given if item not in choices]
         composed = _completed(_compose([*choices, *(f"++{item}" for item in values)], folders), family)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"the config can't be composed: {str(error).splitlines()[0]}; correct the override") from error
+        raise UserError(_reason(str(error))) from error
     _check_numbers(base, composed)
     at_least(1, **{key: composed[key] for key in ("threads", "log_every", "save_every")})
     experiment(composed["run"])  # refuses what the family refuses, before any data is read
@@ -123,6 +124,14 @@ def find(config: Mapping[str, Any], key: str) -> Any:
         if node is not KeyError:
             return node
     raise KeyError(key)
+
+
+def _reason(text: str) -> str:
+    """What hydra says, on one line; a choice without a place in words of ours."""
+    if found := re.search(r"In '([^']+)': Could not override '([^']+)'. No match", text):
+        place, choice = found.groups()
+        return f"{place} chooses {choice}, for which the run or the learner that was chosen has no place; choose others"
+    return f"the config can't be composed: {text.splitlines()[0]}; correct the override"
 
 
 # ---- overrides ---------------------------------------------------------------------------------------------------------
@@ -263,15 +272,15 @@ def _check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix:
                 fits = isinstance(new, int | float if kind is float else kind) and isinstance(new, bool) == (
                     kind is bool
                 )
-                if not (fits or (new is None and _optional(base, key))):
+                if not (fits or (new is None and _optional(base, key, prefix))):
                     raise UserError(f"{prefix}{key} must be {name}; got {new!r}; the default is {old!r}")
                 break
 
 
-def _optional(spec: Mapping[str, Any], key: str) -> bool:
-    """Whether what a spec calls understands null there."""
+def _optional(spec: Mapping[str, Any], key: str, prefix: str) -> bool:
+    """Whether null is understood there: by what a spec calls, or because it is the default of what all share."""
     if TARGET not in spec:
-        return False
+        return OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), f"{prefix}{key}", default=0) is None
     target = target_of(spec, key)
     own = target.__init__ if isinstance(target, type) and not dataclasses.is_dataclass(target) else target  # type: ignore[misc]
     try:

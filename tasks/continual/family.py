@@ -1,5 +1,6 @@
 """What all experiments on a stream of tasks have in common: their options, the stream, the target, the measures."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -77,6 +78,9 @@ class Continual:
             one_of("augment", self.augment, AUGMENT)
         for name in ("stream", "learner", "optimizer"):
             target_of(getattr(self, name), name)
+        for name, spec in self.measures.items():
+            if spec is not None:
+                _check_measure(name, spec)
 
     def without_regulariser(self, why: str) -> None:
         """Refuse a regulariser where no task comes after another under one set of parameters."""
@@ -159,6 +163,17 @@ class Continual:
             net = trained(options["constructor"], options["kwargs"], weights, bench.data["root"])
             return Target(net, example, norm=norm)
         return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+
+
+def _check_measure(name: str, spec: Spec) -> None:
+    """Refuse what a measure would refuse, before the training at whose end it is taken."""
+    where, measure = f"measures.{name}", target_of(spec, f"measures.{name}")
+    options = {key: value for key, value in spec.items() if key != "_target_"}
+    if known := options_of(measure):
+        check(where, options, list(known)[3:])
+    own = getattr(sys.modules[measure.__module__], "check_options", None)
+    if own is not None:
+        own(**options)
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:

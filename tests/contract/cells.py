@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neuromod import Modulated, RefusedError, Target
 from neuromod.seeds import derive, generator
-from tasks.config.build import modulated
+from tasks.continual.learners.modulated import modulated
 from tasks.networks import Lstm, ResNet, conv, mlp
 
 ROOT = Path(__file__).parents[2]

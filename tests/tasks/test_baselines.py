@@ -1,5 +1,6 @@
 """The baselines, each against its equation; what must stand still stands still; a stopped run ends as a whole one."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,20 @@ from torch import Tensor
 
 from neuromod.seeds import generator
 from tasks.config.load import load
-from tasks.continual.learners import OPTIONS, BatchEnsemble, Dense, OnlineEwc, Psp, Separate, baseline
+from tasks.continual.learners import BatchEnsemble, Dense, Nothing, OnlineEwc, Psp, Separate
+from tasks.continual.learners.base import sample
 from tasks.continual.learners.ewc import fisher_diagonal
-from tasks.continual.make import make_learner, make_stream, make_target
-from tasks.continual.sequence import moved, sample
 from tasks.errors import UserError
-from tasks.experiment import execute
+from tasks.experiment import Costs, execute
 from tasks.runs.files import read_json
 from tasks.runs.run import Run
-from tasks.runs.seeds import seeds
 from tests.images import write
+from tests.tasks.setup import bench, learner_of, stream_of, target_of
 
 TINY = ["experiment=baselines/base", "data=tiny", "target.kwargs.hidden=[16]", "device=cpu", "stream.tasks=3"]
 TINY += ["outputs=10", "batch=16", "optimizer.lr=0.01", "steps=20", "log_every=5", "save_every=8"]
-TRAINED = [name for name in OPTIONS if name not in ("ridge", "nothing")]
+CLASSES = {"dense": Dense, "separate": Separate, "ewc": OnlineEwc, "psp": Psp, "batch_ensemble": BatchEnsemble}
+TRAINED = list(CLASSES)
 FIRST, LAST = "1.weight", "3.weight"
 
 
@@ -35,8 +36,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def stage(data: str) -> tuple[Any, Any]:
     config = load([*TINY, data])
-    stream = make_stream(config, seeds(0))
-    return stream, make_target(config, stream, seeds(0))
+    stream = stream_of(config)
+    return stream, target_of(config)
+
+
+def made(method: str, target: Any, stream: Any, **options: Any) -> Any:
+    return {**CLASSES, "nothing": Nothing}[method](target, stream, bench(0), **options)
 
 
 def images(stream: Any, task: int, count: int = 6) -> tuple[Tensor, Tensor]:
@@ -45,15 +50,15 @@ def images(stream: Any, task: int, count: int = 6) -> tuple[Tensor, Tensor]:
 
 def train(learner: Any, stream: Any, task: int, steps: int = 5) -> None:
     """Some steps on a task and its end, as the loop takes them."""
-    optimizer = torch.optim.Adam(moved(learner), lr=0.01)
-    for _ in range(steps):
+    optimizer = torch.optim.Adam(learner.groups(), lr=0.01)
+    for step in range(steps):
         x, y = images(stream, task, 40)
         optimizer.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(learner(x, task), y).backward()
-        if learner.regulariser is not None:
-            learner.regulariser.backward(optimizer)
+        learner.before_step(step, optimizer)
         optimizer.step()
-    learner.finish(task, stream[task], sample(stream[task]))
+        learner.after_step(step, optimizer)
+    learner.after_task(task, stream[task])
 
 
 def state(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -68,7 +73,7 @@ def moves(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 def run(root: Path, data: str, method: str) -> Path:
-    config = load([*TINY, data, f"method={method}", "stream.tasks=2"])
+    config = load([*TINY, data, f"learner={method}", "stream.tasks=2"])
     return execute(config, root=root, command=["train"], results=root)
 
 
@@ -97,7 +102,7 @@ def test_a_run_that_stops_anywhere_ends_as_a_whole_one(
 @pytest.mark.parametrize("method", [*TRAINED, "nothing"])
 def test_a_batch_that_mixes_tasks_is_that_of_single_tasks(method: str, stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner = baseline(method, target, {}, tasks=3, classes=10, seed=0)
+    learner = made(method, target, stream)
     x, task = torch.cat([images(stream, t)[0] for t in range(3)]), torch.tensor([2, 0, 0, 1, 2, 2] * 3)
     with torch.no_grad():
         expected = torch.cat([learner(x[i : i + 1], int(t)) for i, t in enumerate(task)])
@@ -107,7 +112,7 @@ def test_a_batch_that_mixes_tasks_is_that_of_single_tasks(method: str, stage: tu
 @pytest.mark.parametrize("method", TRAINED)
 def test_the_target_never_moves(method: str, stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner = baseline(method, target, {}, tasks=3, classes=10, seed=0)
+    learner = made(method, target, stream)
     x, _ = images(stream, 0)
     before = learner(x, 0)
     for task in range(2):
@@ -123,38 +128,37 @@ COUNTS |= {"psp": (0, 0, WEIGHTS), "batch_ensemble": (FACTORS, 4 * FACTORS, WEIG
 
 @pytest.mark.parametrize("method", COUNTS)
 def test_what_a_task_costs(method: str, stage: tuple[Any, Any]) -> None:
-    _, target = stage
-    assert baseline(method, target, {}, tasks=3, classes=10, seed=0).per_task() == COUNTS[method]
+    stream, target = stage
+    assert made(method, target, stream).costs() == Costs(*COUNTS[method])
 
 
 def test_a_readout_has_the_outputs_of_the_classes(data: str) -> None:
-    config = load([*TINY, data, "method=ridge", "outputs=100"])
-    stream = make_stream(config, seeds(0))
-    learner: Any = make_learner(config, make_target(config, stream, seeds(0)), stream, seeds(0))
-    learner.finish(0, stream[0], [])
-    assert learner.per_task() == (17 * 10, 4 * 17 * 10, 0)
+    config = load([*TINY, data, "learner=ridge", "outputs=100"])
+    learner = learner_of(config)
+    learner.after_task(0, stream_of(config)[0])
+    assert learner.costs() == Costs(17 * 10, 4 * 17 * 10, 0)
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "override", "told"),
     [
-        ("psp", {"strength": 1.0}, r"method=psp \(nothing\); got strength"),
-        ("ewc", {"weights_lr": 1.0}, r"method=ewc \(strength, decay\); got weights_lr"),
-        ("ewc", {"strength": -1.0}, r"strength >= 0 .*; got strength=-1\.0"),
-        ("ewc", {"decay": 1.5}, r"decay in \[0, 1\]; got .*decay=1\.5"),
+        ("psp", "strength=1.0", "an option must exist; got 'strength'"),
+        ("ewc", "weights_lr=1.0", "an option must exist; got 'weights_lr'"),
+        ("ewc", "strength=-1.0", r"strength >= 0 .*; got strength=-1\.0"),
+        ("ewc", "decay=1.5", r"decay in \[0, 1\]; got .*decay=1\.5"),
     ],
 )
-def test_an_option_that_is_not_there(method: str, options: dict[str, float], told: str, stage: tuple[Any, Any]) -> None:
+def test_an_option_that_is_not_there(method: str, override: str, told: str, data: str) -> None:
     with pytest.raises(UserError, match=rf"\A[^\n]*{told}[^\n]*\Z"):
-        baseline(method, stage[1], options, tasks=3, classes=10, seed=0)
+        learner_of(load([*TINY, data, f"learner={method}", override]))
 
 
-# ---- a network a task --------------------------------------------------------------------------------------------------
+# ---- a network per task --------------------------------------------------------------------------------------------------
 
 
 def test_networks_of_their_own_leave_each_other_alone(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner, alone = Separate(target, tasks=3), Dense(target)
+    learner, alone = made("separate", target, stream), made("dense", target, stream)
     before = state(learner)
     train(learner, stream, 1)
     assert moves(before, state(learner)) == {f"nets.1.{FIRST}", f"nets.1.{LAST}"}
@@ -183,7 +187,7 @@ def slow_fisher(net: torch.nn.Module, batches: list[Tensor], draw: torch.Generat
 
 def test_the_fisher_is_that_of_single_images(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    net, batches = Dense(target).net, sample(stream[0], batches=2, size=40)
+    net, batches = made("dense", target, stream).net, sample(stream[0], batches=2, size=40)
     found = fisher_diagonal(net, batches, generator(3))
     expected = slow_fisher(net, batches, generator(3))
     for name, value in expected.items():
@@ -194,7 +198,7 @@ def test_the_fisher_is_that_of_single_images(stage: tuple[Any, Any]) -> None:
 def test_ewc_pulls_back_as_its_equation_does(stage: tuple[Any, Any]) -> None:
     stream, target = stage
     strength, decay, seed = 7.0, 0.5, 11
-    learner = OnlineEwc(target, seed=seed, strength=strength, decay=decay)
+    learner = OnlineEwc(target, stream, bench(seed), strength=strength, decay=decay)
     fisher = {name: torch.zeros_like(p) for name, p in learner.net.named_parameters()}
     for task in range(2):
         train(learner, stream, task)
@@ -211,7 +215,7 @@ def test_ewc_pulls_back_as_its_equation_does(stage: tuple[Any, Any]) -> None:
     learner.zero_grad()
     torch.nn.functional.cross_entropy(learner(x, 2), y).backward()
     losses = [p.grad.clone() for p in parameters.values()]  # type: ignore[union-attr]
-    value = learner.regulariser.backward(torch.optim.SGD(learner.parameters(), lr=1.0))
+    value = learner.springs.backward()
     assert value == pytest.approx(float(penalty.detach()), rel=1e-3)  # type: ignore[union-attr]
     for parameter, loss, pull in zip(parameters.values(), losses, expected, strict=True):
         assert parameter.grad is not None
@@ -221,7 +225,8 @@ def test_ewc_pulls_back_as_its_equation_does(stage: tuple[Any, Any]) -> None:
 
 def test_ewc_of_no_strength_is_fine_tuning_and_a_strong_one_stands_still(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    free, loose, stiff = Dense(target), *(OnlineEwc(target, seed=0, strength=s) for s in (0.0, 1e5))
+    free = Dense(target, stream, bench(0))
+    loose, stiff = (OnlineEwc(target, stream, bench(0), strength=s) for s in (0.0, 1e5))
     for learner in (free, loose, stiff):
         train(learner, stream, 0)
     x, _ = images(stream, 0)
@@ -231,7 +236,7 @@ def test_ewc_of_no_strength_is_fine_tuning_and_a_strong_one_stands_still(stage: 
         train(learner, stream, 1, steps=40)
     assert torch.equal(free(x, 0), loose(x, 0))
 
-    start = Dense(target)
+    start = Dense(target, stream, bench(0))
     start.net.load_state_dict(before)
     fisher = fisher_diagonal(start.net, sample(stream[0]), generator(0))
 
@@ -247,7 +252,7 @@ def test_ewc_of_no_strength_is_fine_tuning_and_a_strong_one_stands_still(stage: 
 
 def test_psp_is_its_equation(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner = Psp(target, tasks=3, seed=5)
+    learner = Psp(target, stream, bench(5))
     x, _ = images(stream, 0)
     for task in range(3):
         h = x.flatten(1)
@@ -262,15 +267,16 @@ def test_psp_is_its_equation(stage: tuple[Any, Any]) -> None:
 
 
 def test_contexts_are_signs_nearly_orthogonal_and_come_from_the_seed(stage: tuple[Any, Any]) -> None:
-    _, target = stage
-    learner, tasks = Psp(target, tasks=200, seed=5), 200
+    stream, target = stage
+    many, tasks = dataclasses.replace(stream, tasks=stream.tasks[:1] * 200), 200
+    learner = Psp(target, many, bench(5))
     contexts = learner.contexts(FIRST)
     assert set(contexts.unique().tolist()) == {-1.0, 1.0}
     between = (contexts @ contexts.T / contexts.shape[1])[~torch.eye(tasks, dtype=torch.bool)]
     assert abs(float(between.mean())) < 0.01
     assert float(between.std()) == pytest.approx(contexts.shape[1] ** -0.5, rel=0.05)
-    assert torch.equal(Psp(target, tasks=3, seed=5).contexts(FIRST), contexts[:3])
-    assert not torch.equal(Psp(target, tasks=3, seed=6).contexts(FIRST), contexts[:3])
+    assert torch.equal(Psp(target, stream, bench(5)).contexts(FIRST), contexts[:3])
+    assert not torch.equal(Psp(target, stream, bench(6)).contexts(FIRST), contexts[:3])
     assert set(learner.state_dict()) == {f"net.{FIRST}", f"net.{LAST}"}  # contexts are not stored
 
 
@@ -279,7 +285,7 @@ def test_contexts_are_signs_nearly_orthogonal_and_come_from_the_seed(stage: tupl
 
 def test_batch_ensemble_is_its_equation(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner = BatchEnsemble(target, tasks=3, seed=5)
+    learner = BatchEnsemble(target, stream, bench(5))
     with torch.no_grad():
         for number, value in enumerate(learner.factors.parameters()):
             assert set(value.unique().tolist()) <= {-1.0, 1.0}
@@ -297,8 +303,8 @@ def test_batch_ensemble_is_its_equation(stage: tuple[Any, Any]) -> None:
 
 def test_shared_weights_learn_with_the_first_task_alone_and_factors_with_their_own(stage: tuple[Any, Any]) -> None:
     stream, target = stage
-    learner = BatchEnsemble(target, tasks=3, seed=5, weights_lr=1e-3)
-    optimizer = torch.optim.Adam(moved(learner), lr=0.5)
+    learner = BatchEnsemble(target, stream, bench(5), weights_lr=1e-3)
+    optimizer = torch.optim.Adam(learner.groups(), lr=0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1e-3]
     weights = {f"net.{FIRST}", f"net.{LAST}"}
     before = state(learner)
@@ -310,6 +316,6 @@ def test_shared_weights_learn_with_the_first_task_alone_and_factors_with_their_o
         assert not any(p is w for g in learner.groups() for p in g["params"] for w in learner.net.parameters())
         train(learner, stream, task)
         assert moves(before, state(learner)) == {name.format(task) for name in own}
-    fresh = BatchEnsemble(target, tasks=3, seed=5)
+    fresh = BatchEnsemble(target, stream, bench(5))
     fresh.load_state_dict(learner.state_dict())
     assert not any(p.requires_grad for p in fresh.net.parameters())

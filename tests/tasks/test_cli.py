@@ -11,7 +11,7 @@ import torch
 
 from tasks.commands import cli, rows
 from tasks.commands.cli import main
-from tasks.config.load import CONFIGS, load, options
+from tasks.config.load import experiments, load, options
 from tasks.ledger import selection
 from tasks.runs.files import read_json, write_json
 from tests.images import write
@@ -71,7 +71,7 @@ def test_a_data_set_that_is_not_there(told: Told, data: str, tmp_path: Path) -> 
 def test_a_network_that_is_not_there(told: Told, data: str, tmp_path: Path) -> None:
     given = [o for o in TINY if not o.startswith("target")]
     line = told("train", *given, data, "target=nowhere:net", "--root", str(tmp_path))
-    holds(line, "'package.module:name'", "'nowhere:net'")
+    holds(line, "target.constructor", "'nowhere:net'", "package.module.name")
 
 
 def test_an_unknown_method_of_inference_is_told_before_training(told: Told, data: str, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tasks.experiment.execute", interrupt)
+    monkeypatch.setattr("tasks.commands.train.execute", interrupt)
     assert main(["train", *TINY]) == 130
     assert "goes on from the last checkpoint" in capsys.readouterr().err
 
@@ -117,13 +117,19 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
 # ---- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_list_shows_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_says_what_each_experiment_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    for path in CONFIGS.glob("*/**/*.yaml"):
-        assert str(path.relative_to(CONFIGS).with_suffix("").as_posix()).partition("/")[2] in shown
-    assert {"experiment:", "target:", "modulator:", "stream:", "optimizer:"} <= set(shown)
-    assert set(options("experiment")) <= set(shown)
+    shown = capsys.readouterr().out
+    for name in experiments():
+        assert f"\n{name}: " in f"\n{shown}"
+    assert "\ndemo/base" not in shown  # a base is not listed
+    for group in ("run", "target", "modulator", "stream", "optimizer", "learner"):
+        assert f"\n{group}: " in shown
+        assert all(name in shown for name in options(group))
+    assert main(["list", "Oswald", "split"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line[0] != " "] == [
+        "hypernet/split_mnist: generated weights, SplitMNIST"
+    ]
 
 
 def test_train_tells_the_result_and_the_folder(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +140,7 @@ def test_train_tells_the_result_and_the_folder(data: str, tmp_path: Path, capsys
     assert pictures == f"pictures: {drawn}"
     assert "<svg" in drawn.read_text()
     result = read_json(Path(folder) / "result.json")
-    assert first == f"mine: accuracy {result['accuracy']:.4f}, forgetting 0.0"
+    assert first == f"mine: accuracy {100 * result['value']:.2f} %, forgetting 0.00 %"
     assert second.startswith("task inference by brute_force: ")
     assert read_json(Path(folder) / "environment.json")["command"] == ["python", "-m", "tasks", "train", *given]
     page = tmp_path / "page.html"
@@ -279,6 +285,6 @@ def test_select_without_a_grid_or_with_an_unknown_metric(
 
 
 def test_what_a_kind_refuses_is_one_line(told: Told, data: str, tmp_path: Path) -> None:
-    mask = ["modulator@modulators=topk_table", "modulators.topk.kind.density=1.5"]
+    mask = ["modulator=topk_table", "modulators.topk.kind.density=1.5"]
     line = told("train", *TINY, data, *mask, "--root", str(tmp_path))
     holds(line, "density must be in (0, 1]; got 1.5; pass the share of weights to keep")

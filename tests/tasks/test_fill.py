@@ -7,12 +7,10 @@ import torch
 
 from neuromod import Store
 from tasks.config.load import load
-from tasks.continual.learners.routed import restore
-from tasks.continual.make import make_learner, make_stream, make_target
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.files import read_json
-from tasks.runs.seeds import seeds
+from tests.tasks.setup import learner_of
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
 
 TINY = [
@@ -25,9 +23,11 @@ TINY = [
     "device=cpu",
     "log_every=2",
 ]
-TINY += ["target.kwargs.hidden=[12]", "optimizer.lr=0.01", "evaluation.batch=50", "allocation.replay=1"]
+TINY += ["target.kwargs.hidden=[12]", "optimizer.lr=0.01", "evaluation.batch=50"]
+PLAIN = list(TINY)
+TINY += ["replay.every=1"]
 TINY += [
-    "inference={methods:[one_shot,verified_margin],images:6,group:2,groups:[3],at:[2,5],routers:{rank:3,units:20}}"
+    "inference={methods:[one_shot,verified_margin],images:6,group:2,groups:[3],at:[2,5],predictors:{rank:3,units:20}}"
 ]
 
 
@@ -39,9 +39,7 @@ def run(root, data, *overrides):  # noqa: F811
 def rows(folder):
     store = Store.open(folder / "bank")
     config = read_json(folder / "config.json")
-    derived = seeds(config["seed"])
-    stream = make_stream(config, derived)
-    model = make_learner(config, make_target(config, stream, derived), stream, derived).model
+    model = learner_of(config).model
     return {task: store.read(task, model)["threshold"] for task in store.tasks()}
 
 
@@ -54,19 +52,17 @@ def same(a, b):
 def test_a_bank_holds_the_masks_of_the_plain_loop(together, data, tmp_path):  # noqa: F811
     folder = run(tmp_path, data, f"together={together}")
     result = read_json(folder / "result.json")
-    config = load([*TINY, data, "order=sequence", "together=1"])
-    derived = seeds(0)
-    stream = make_stream(config, derived)
-    learner = make_learner(config, make_target(config, stream, derived), stream, derived)
+    config = load([*PLAIN, data, "run=sequence"])
     plain = execute(config, root=tmp_path / "plain", command=["x"], results=tmp_path)
-    restore(learner, plain)
+    learner = learner_of(config, plain)
     for task in range(5):
         learner.model.seal(task)
     expected = {task: learner.model.named_modulators()["threshold"].sealed.row(task) for task in range(5)}
     same(rows(folder), expected)
-    final = read_json(plain / "result.json")["matrix"][-1]
-    assert result["matrix"] == [final] == [result["learned"]]
-    assert result["forgetting"] == 0
+    final = read_json(plain / "result.json")["measures"]["matrix"]["matrix"][-1]
+    measures = result["measures"]
+    assert measures["matrix"]["matrix"] == [final] == [measures["bank"]["learned"]]
+    assert measures["matrix"]["forgetting"] == 0
 
 
 def test_an_ended_run_goes_on_with_what_is_not_sealed(data, tmp_path, monkeypatch):  # noqa: F811
@@ -96,7 +92,7 @@ def test_an_ended_run_goes_on_with_what_is_not_sealed(data, tmp_path, monkeypatc
 
 
 def test_inference_at_numbers_of_tasks_and_the_replay(data, tmp_path):  # noqa: F811
-    result = read_json(run(tmp_path, data) / "result.json")
+    result = read_json(run(tmp_path, data) / "result.json")["measures"]
     found = result["inference"]["one_shot"]
     assert set(found["at"]) == {"2", "5"}
     assert found["at"]["5"]["image"] == found["image"]
@@ -108,8 +104,8 @@ def test_inference_at_numbers_of_tasks_and_the_replay(data, tmp_path):  # noqa: 
 
 
 def test_only_modulators_fill_a_bank(data, tmp_path):  # noqa: F811
-    with pytest.raises(UserError, match="order=bank fills a bank of modulations; got method=dense"):
-        run(tmp_path, data, "method=dense")
+    with pytest.raises(UserError, match="run=bank fills a bank of modulations; got learner=Dense"):
+        run(tmp_path, data, "learner=dense")
 
 
 def test_processes_fill_the_bank_of_one(data, tmp_path):  # noqa: F811

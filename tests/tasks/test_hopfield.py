@@ -7,30 +7,31 @@ import torch
 
 from neuromod.inference import Hopfield, entropy, gated, pattern, recall
 from tasks.config.load import load
-from tasks.continual.learners.modulated import Played
-from tasks.continual.make import make_learner, make_stream, make_target
-from tasks.continual.measures.inference import check_method, inferred
+from tasks.continual.learners import Modulated
+from tasks.continual.measures.inference import Asked, inferred
 from tasks.continual.measures.recall import BATCH, SETTINGS, Settings, _recall
+from tasks.continual.measures.rules import check_method
 from tasks.continual.streams import Stream
 from tasks.errors import UserError
-from tasks.runs.seeds import generator, seeds
+from tasks.runs.seeds import generator
 from tests.images import write
+from tests.tasks.setup import learner_of, stream_of
 from tests.test_configs import SMALL
 
 
-def played(root: Path) -> tuple[Played, Stream]:
+def played(root: Path) -> tuple[Modulated, Stream]:
     data = write(root / "data", "mnist")
-    config = load(["experiment=supsup/hopfield_split_mnist", *SMALL, f"data.root='{data}'", "order=sequence"])
-    stream, derived = make_stream(config, seeds(0)), seeds(0)
-    learner = make_learner(config, make_target(config, stream, derived), stream, derived)
-    assert isinstance(learner, Played)
+    config = load(["experiment=supsup/hopfield_split_mnist", *SMALL, f"data.root='{data}'", "run=sequence"])
+    stream = stream_of(config)
+    learner = learner_of(config)
+    assert isinstance(learner, Modulated)
     return learner, stream
 
 
 def test_what_is_reported_is_the_state_recalled_from_the_whole_test_set(tmp_path: Path) -> None:
     learner, stream = played(tmp_path)
     model = learner.model.eval()
-    found = inferred(model, stream, methods=["hopfield"], images=4, group=2, seed=3)["hopfield"]
+    found = inferred(model, stream, Asked(4, (2,)), ["hopfield"], {}, 3)["hopfield"]
     memory, right, near = Hopfield.of(model), [], []
     for number, task in enumerate(stream):
         order = torch.randperm(len(task.test), generator=generator("recall", 3, number))

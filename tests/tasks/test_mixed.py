@@ -1,6 +1,5 @@
 """A mixed, unlabelled batch routed and classified in one call, against a loop over its images."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,8 @@ import torch
 
 from neuromod.inference import Rule, infer, predict
 from neuromod.inference.routers import Signature, task_scores
-from tasks.continual.measures.inference import lead
+from tasks.commands.draws import draws
+from tasks.continual.measures.queries import lead
 from tasks.report import write
 from tasks.runs.files import read_json
 from tests.tasks.test_fill import run
@@ -36,7 +36,7 @@ def test_a_group_that_shares_a_task_is_routed_together() -> None:
     assert made.task.view(2, 3).unique(dim=1).shape == (2, 1)
 
 
-def test_a_router_routes_by_the_ids_that_it_learned() -> None:
+def test_a_predictor_routes_by_the_ids_that_it_learned() -> None:
     model, router = masked(), Signature()
     for task, shift in ((3, 1.0), (1, -1.0)):
         router.learn(task, X + shift, torch.zeros(len(X), dtype=torch.int64))
@@ -50,19 +50,19 @@ def test_a_router_routes_by_the_ids_that_it_learned() -> None:
 
 def test_a_run_shows_its_mixed_batch(data: str, tmp_path: Path) -> None:  # noqa: F811
     folder = run(tmp_path, data, "inference.methods=[brute_force,calibrated_brute_force_margin]", "inference.at=[]")
-    made = read_json(folder / "result.json")["mixed"]
+    made = read_json(folder / "result.json")["measures"]["mixed"]
     assert len(made["task"]) == len(made["found"]) == 256
     assert len(set(made["task"])) == 5
     right = [
         a == b and c == d for a, b, c, d in zip(*(made[k] for k in ("task", "found", "label", "answer")), strict=True)
     ]
     assert made["right"] == pytest.approx(sum(right) / 256)
-    page = Page(write([folder], tmp_path / "r.html", "mixed", []).read_text(encoding="utf-8"))
+    page = Page(write([folder], tmp_path / "r.html", "mixed", [], draws()).read_text(encoding="utf-8"))
     (first,) = {w for w in page.words if w.startswith(f"{made['task'][0] + 1} \u2192 {made['found'][0] + 1}:")} or {
         None
     }
     assert first is not None
-    confidence = json.loads((folder / "result.json").read_text())["confidence"]
+    confidence = read_json(folder / "result.json")["measures"]["confidence"]
     assert 0 < confidence["other"] <= 1
     assert 0 < confidence["own"] <= 1
 

@@ -108,14 +108,14 @@ def test_an_ended_run_ends_as_a_whole_one(data, tmp_path, monkeypatch) -> None: 
     monkeypatch.setattr(Run, "save", save)
     resumed = run(tmp_path / "ended", data)
     assert result(resumed) == result(whole)
-    found = read_json(whole / "result.json")["allocation"]
+    found = read_json(whole / "result.json")["measures"]["allocation"]
     assert found["tasks"] == 3
     assert sum(batches for _, _, batches in found["runs"]) == sum(lengths_of(whole))
 
 
 def lengths_of(folder) -> list[int]:
     found: dict[int, int] = {}
-    for task, _, batches in read_json(folder / "result.json")["allocation"]["runs"]:
+    for task, _, batches in read_json(folder / "result.json")["measures"]["allocation"]["runs"]:
         found[task] = found.get(task, 0) + batches
     assert all(60 <= n <= 180 for n in found.values())
     return list(found.values())

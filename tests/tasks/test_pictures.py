@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from neuromod import Modulated, Target
-from tasks.config.build import modulated
-from tasks.continual.measures.masks import pictures
+from tasks.continual.learners import Modulated as Learner
+from tasks.continual.learners.modulated import modulated
+from tasks.continual.measures import gates
 from tasks.continual.streams import Split, Stream, Task, permuted, questions
 from tasks.networks import mlp
+from tests.tasks.setup import bench
 
 SOURCES = {
     "task": {"_target_": "neuromod.Table", "tasks": 1},
@@ -38,6 +40,10 @@ def gated(stream: Stream, source: str, form: str = "sigmoid") -> Modulated:
     return model.eval()
 
 
+def pictures(model: Modulated, stream: Stream) -> Any:
+    return gates.measure(Learner.of(model), stream, bench(0))
+
+
 def gate_of(model: Modulated, x: torch.Tensor, task: int) -> list[float]:
     """The gate of the first norm on one image: the first thing that its output is multiplied by."""
     said = {"task": task, "condition": task}
@@ -57,10 +63,10 @@ def test_gates_are_means_over_the_test_images_of_a_task_and_of_a_class(source: s
             gate = gate_of(model, task.view(image[None]), number)
             of_task[number].append(gate)
             of_class[label].append(gate)
-    for grid, slow in ((found["gates"], of_task), (found["gates_by_class"], of_class)):
+    for grid, slow in ((found["by_task"], of_task), (found["by_class"], of_class)):
         expected = [[sum(column) / len(column) for column in zip(*gates, strict=True)] for gates in slow]
         torch.testing.assert_close(torch.tensor(grid), torch.tensor(expected), rtol=0, atol=2e-4)
-    rows = {tuple(row) for row in found["gates"]}
+    rows = {tuple(row) for row in found["by_task"]}
     assert len(rows) == (1 if source == "nothing" else 3)
 
 
@@ -72,7 +78,7 @@ def test_a_class_without_images_is_not_measured_and_a_sorted_split_is_seen_whole
     plain = permuted(images, 1, 0)
     task = Task("sorted", plain[0].train, test, plain[0].view, 5)
     stream = Stream("sorted", (task,), images, 0, plain.shape, 5)
-    rows = pictures(gated(stream, "input"), stream)["gates_by_class"]
+    rows = pictures(gated(stream, "input"), stream)["by_class"]
     assert [None in row for row in rows] == [False, False, True, False, False]
     assert rows[2] == [None] * 5
 
@@ -81,11 +87,11 @@ def test_the_gate_of_a_question_follows_the_condition(tiny: Any) -> None:
     stream = questions(tiny, 2, 0)
     model = gated(stream, "condition", "hard")
     found = pictures(model, stream)
-    assert {value for row in found["gates"] for value in row} <= {0.0, 1.0}
-    assert found["gates"][0] != found["gates"][1]
+    assert {value for row in found["by_task"] for value in row} <= {0.0, 1.0}
+    assert found["by_task"][0] != found["by_task"][1]
     # The same number of images a question, so that the class rows lie between the two.
-    middle = [(a + b) / 2 for a, b in zip(*found["gates"], strict=True)]
-    mean = torch.tensor(found["gates_by_class"][0])
+    middle = [(a + b) / 2 for a, b in zip(*found["by_task"], strict=True)]
+    mean = torch.tensor(found["by_class"][0])
     assert ((mean - torch.tensor(middle)).abs() <= 0.5).all()
 
 
@@ -94,4 +100,4 @@ def test_a_model_without_gates_has_no_picture_of_them(tiny: Any) -> None:
     net = mlp(stream.shape, 4, (5,), norm="layer")
     config = {"affine": {"kind": {"_target_": "neuromod.Affine"}, "source": SOURCES["task"], "sites": {"norms": "*"}}}
     target = Target(net, stream[0].view(tiny.train_images[:2]))
-    assert pictures(modulated(target, config, tasks=2, seed=0).eval(), stream) == {}
+    assert pictures(modulated(target, config, tasks=2, seed=0).eval(), stream) is None

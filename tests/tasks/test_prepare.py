@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.config.load import load
-from tasks.continual.make import make_target
 from tasks.continual.streams import permuted
 from tasks.data.prepare import prepared, rgb
 from tasks.errors import UserError
 from tasks.networks import mlp
 from tasks.networks.trained import trained
-from tasks.runs.seeds import seeds
+from tests.images import write
+from tests.tasks.setup import target_of
 
 PLAIN = {"divide": False, "halve": False, "side": None, "turn": 0, "rgb": None, "scaling": "standard"}
 
@@ -75,10 +75,16 @@ def test_a_trained_network_is_frozen_as_its_file_has_it(tmp_path, tiny):
     net = mlp((1, 6, 6), 4, (5,))
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     assert torch.equal(network(tmp_path)[1].weight, net[1].weight)
-    config = load(["experiment=piggyback/probe", "outputs=4", f"data.root='{tmp_path}'"])
-    config["target"] = {"constructor": "tasks.networks:mlp", "kwargs": {"hidden": [5]}, "weights": "net"}
-    config["target"] |= {"norm": "frozen", "init": "pytorch", "density": None}
-    target = make_target(config, permuted(tiny, 1, 0), seeds(0))
+    write(tmp_path, "tiny", classes=4, side=6)
+    given = ["experiment=piggyback/probe", "data=tiny", "data.rgb=null", "outputs=4", f"data.root='{tmp_path}'"]
+    asked = load(given)["run"]["target"] | {
+        "constructor": "tasks.networks:mlp",
+        "kwargs": {"hidden": [5]},
+        "weights": "net",
+    }
+    config = load(given)
+    config["run"] |= {"target": asked, "stream": config["run"]["stream"]}
+    target = target_of(config)
     assert torch.equal(target.tensors()["1.weight"], net[1].weight)
 
 

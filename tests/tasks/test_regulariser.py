@@ -9,17 +9,18 @@ import torch
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, RefusedError, Target
 from tasks.config.load import load
-from tasks.continual.measures.inference import inferred, scenarios
+from tasks.continual.measures import scenarios
+from tasks.continual.measures.inference import Asked, inferred
 from tasks.continual.streams import permuted
 from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.networks import mlp
-from tasks.runs.checkpoint import from_file
 from tasks.runs.files import read_json
 from tasks.runs.run import Run
 from tasks.runs.seeds import generator
 from tests.images import write
+from tests.tasks.setup import bench, state_of
 
 TINY = ["experiment=demo/film", "data=tiny", "target.kwargs.hidden=[16]", "device=cpu", "stream.tasks=3", "outputs=10"]
 TINY += ["batch=16", "optimizer.lr=0.05", "steps=20", "log_every=5", "save_every=8", "regulariser.beta=3.0"]
@@ -75,21 +76,21 @@ def test_a_held_source_forgets_less_and_codes_of_old_tasks_stand_still(
     for beta in (0.0, 3.0):
         saved.clear()
         folder = run(tmp_path, data, f"regulariser.beta={beta}", "steps=60", "save_every=100")
-        forgotten[beta] = read_json(folder / "result.json")["forgetting"]
-        assert read_json(folder / "config.json")["regulariser"]["beta"] == beta
-        first, *rest = [tree["model"]["model.modulators.affine.source.codes.table.0"] for tree in saved]
+        forgotten[beta] = read_json(folder / "result.json")["measures"]["matrix"]["forgetting"]
+        assert read_json(folder / "config.json")["run"]["learner"]["regulariser"]["beta"] == beta
+        first, *rest = [tree["model.modulators.affine.source.codes.table.0"] for tree in saved]
         assert len(rest) == 2
         assert all(torch.equal(first, later) for later in rest)
     assert forgotten[3.0] < forgotten[0.0] - 0.05
 
 
 def copied(tree: Any) -> Any:
-    return {"model": {key: value.clone() for key, value in tree["model"].items()}}
+    return {key: value.clone() for key, value in tree["state"]["learner"].items()}
 
 
 def model_of(folder: Path) -> dict[str, Any]:
     """The last state of a run's learner."""
-    state: dict[str, Any] = from_file(folder / "checkpoint.safetensors")["tree"]["model"]
+    state: dict[str, Any] = state_of(folder)["learner"]
     return state
 
 
@@ -108,10 +109,10 @@ def test_look_ahead_and_samples_reach_the_training(data: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["order=joint"], UserError, "order=joint; pass order=sequence or regulariser.beta=0"),
-        (["method=dense"], UserError, "got method=dense; pass regulariser.beta=0"),
-        (["modulator@modulators=bn_only_table"], RefusedError, "got Table; use a Hypernet or a LowRank"),
-        (["modulator@modulators=gate_input"], RefusedError, "reads 'input'"),
+        (["run=joint"], UserError, "run=joint mixes all tasks in every batch; pass regulariser.beta=0"),
+        (["learner=dense"], UserError, "for which the run or the learner that was chosen has no place"),
+        (["modulator=bn_only_table"], RefusedError, "got Table; use a Hypernet or a LowRank"),
+        (["modulator=gate_input"], RefusedError, "reads 'input'"),
         (["regulariser.beta=-1"], RefusedError, "beta must be finite and not negative; got -1"),
         (["regulariser.sample=0"], RefusedError, "got sample=0"),
     ],
@@ -138,7 +139,7 @@ def test_the_scenarios_are_counted_image_by_image(data: str) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.6 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    found = inferred(model, stream, methods=["brute_force"], images=30, group=2, seed=5)["brute_force"]
+    found = inferred(model, stream, Asked(30, (2,)), ["brute_force"], {}, 5)
     counts, total = {"CL1": 0, "CL2": 0, "CL3": 0}, 0
     for number, task in enumerate(stream):
         drawn = torch.randperm(len(task.test), generator=generator("queries", 5, number))[:30]
@@ -152,13 +153,19 @@ def test_the_scenarios_are_counted_image_by_image(data: str) -> None:
             counts["CL2"] += right
             counts["CL3"] += right and guess == number
             total += 1
-    assert scenarios(found) == {key: pytest.approx(value / total) for key, value in counts.items()}
+    place = bench()
+    place.measured["inference"] = found
+    assert scenarios.measure(None, stream, place) == {
+        key: pytest.approx(value / total) for key, value in counts.items()
+    }
     assert 0 < counts["CL3"] < counts["CL2"]
     assert counts["CL1"] != counts["CL2"]
 
 
 def test_a_result_has_its_scenarios_where_tasks_are_inferred_by_entropy(data: str, tmp_path: Path) -> None:
-    result = read_json(run(tmp_path, data, "inference.methods=[brute_force]", "inference.images=1000") / "result.json")
-    assert result["scenarios"]["CL1"] == pytest.approx(result["accuracy"])
+    whole = read_json(run(tmp_path, data, "inference.methods=[brute_force]", "inference.images=1000") / "result.json")
+    result = whole["measures"]
+    assert result["scenarios"]["CL1"] == pytest.approx(whole["value"])
     assert result["scenarios"]["CL2"] == result["inference"]["brute_force"]["class"] >= result["scenarios"]["CL3"]
-    assert "scenarios" not in read_json(run(tmp_path, data, "inference.methods=[one_shot]") / "result.json")
+    other = read_json(run(tmp_path, data, "inference.methods=[one_shot]") / "result.json")
+    assert "scenarios" not in other["measures"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tasks.report import figures, write
+from tasks.report import figures
 from tasks.report.figures import _spread
 from tasks.report.svg import render, styles
-from tests.tasks.test_report import Page, make_run
+from tests.tasks.test_report import Page, make_run, write
 
 
 def test_words_in_a_drawing_stay_as_they_are() -> None:
@@ -21,9 +21,11 @@ def test_words_in_a_drawing_stay_as_they_are() -> None:
 
 
 def test_a_method_keeps_its_colour() -> None:
-    looks = styles([*"ab", *"acdefghi"])
+    looks = styles([*"ab", *"acdefghijkl"])
     assert looks["a"] == styles(["a"])["a"]
-    assert len(set(looks.values())) == 9
+    assert len({colour for colour, _ in looks.values()}) == len(looks) == 12
+    many = styles([str(i) for i in range(72)])
+    assert len(set(many.values())) == 72
 
 
 def test_labels_are_spread_without_overlap() -> None:
@@ -41,16 +43,24 @@ def line(step: int, task: int, **measured: float) -> dict[str, Any]:
 LOSS_ONLY = [line(step, task, loss=2.3 / (1 + step)) for task in range(3) for step in range(20)]
 CASES = {
     "loss where accuracy is not reported": (LOSS_ONLY, {}, {"progress", "matrices", "learning"}),
-    "one task, one step": ([line(0, 0, loss=0.0, accuracy=1.0)], {"matrix": [[0.5]]}, {"matrices", "learning"}),
-    "nothing measured": ([line(0, 0, loss=float("nan"))], {"matrix": [[None, None]]}, {"matrices"}),
-    "gates above 1, a full mask": ([], {"matrix": [], "gates": [[1.7]], "masks": [[[1, 1]]]}, {"gates", "masks"}),
+    "one task, one step": (
+        [line(0, 0, loss=0.0, accuracy=1.0)],
+        {"matrix": {"matrix": [[0.5]]}},
+        {"matrices", "learning"},
+    ),
+    "nothing measured": ([line(0, 0, loss=float("nan"))], {"matrix": {"matrix": [[None, None]]}}, {"matrices"}),
+    "gates above 1, a full mask": (
+        [],
+        {"matrix": {}, "gates": {"by_task": [[1.7]]}, "masks": {"masks": [[[1, 1]]]}},
+        {"gates", "masks"},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_runs_with_little_to_show_still_make_a_page(case: str, tmp_path: Path) -> None:
     metrics, changes, expected = CASES[case]
-    run = make_run(tmp_path / "run", 2, **changes)
+    run = make_run(tmp_path / "run", 2, measures=changes)
     (run / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics))
     page = Page(write([run], tmp_path / "r.html", case, []).read_text(encoding="utf-8"))
     assert {h["id"] for h in page.every("h2")} == {"h-results", "h-again", *(f"h-{key}" for key in expected)}

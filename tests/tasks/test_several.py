@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from tasks.config.load import load
-from tasks.continual.make import make_learner, make_stream, make_target
-from tasks.continual.sequence import sum_over_tasks
+from tasks.continual.learners.base import sum_over_tasks
 from tasks.continual.streams import normalisation, several
 from tasks.data.image_set import divided
 from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.runs.checkpoint import from_file
 from tasks.runs.files import read_json
-from tasks.runs.seeds import seeds
 from tests.images import write
+from tests.tasks.setup import learner_of, state_of, stream_of
 
 CLASSES = {"tiny": 10, "small": 6, "little": 3}
 ASKED = ["experiment=several/affine_heads", "data=tiny", "stream.tasks=3", "stream.others=[small,little]"]
@@ -38,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_task_is_a_set_with_its_own_classes_and_normalisation(root: Path) -> None:
-    stream = make_stream(load([*ASKED, f"data.root='{root}'"]), seeds(0))
+    stream = stream_of(load([*ASKED, f"data.root='{root}'"]))
     assert [task.name for task in stream] == ["several-0-tiny", "several-1-small", "several-2-little"]
     assert [task.classes for task in stream] == list(CLASSES.values())
     assert (stream.classes, stream.shape) == (10, (1, 8, 8))
@@ -47,14 +45,14 @@ def test_every_task_is_a_set_with_its_own_classes_and_normalisation(root: Path) 
         seen = task.view(task.train.images).double()
         assert (float(seen.mean()), float(seen.std())) == pytest.approx((0, 1), abs=1e-3)
     assert stream.describe()["name"] == "tiny+small+little"
-    fewer = make_stream(load([*ASKED, f"data.root='{root}'", "stream.tasks=2"]), seeds(0))
+    fewer = stream_of(load([*ASKED, f"data.root='{root}'", "stream.tasks=2"]))
     assert [task.name for task in fewer] == ["several-0-tiny", "several-1-small"]
     assert len({stream.describe()["sha256"], fewer.describe()["sha256"], fewer.image_set.sha256}) == 2
 
 
 def test_the_packaged_digits_are_a_set_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEUROMOD_DATA", raising=False)
-    stream = make_stream(load(["experiment=several/affine_heads", "stream.others=[mnist]"]), seeds(0))
+    stream = stream_of(load(["experiment=several/affine_heads", "stream.others=[mnist]"]))
     assert [len(task.train) for task in stream] == [4000, 4000]
     described = stream.describe()
     assert described["name"] == "mnist+mnist"
@@ -97,7 +95,7 @@ def test_a_set_of_two_parts_is_left_and_a_small_one_refused(tiny: Any, image_set
 )
 def test_sets_that_do_not_fit_are_refused(override: str, parts: str, root: Path) -> None:
     with pytest.raises(UserError, match=parts) as caught:
-        make_stream(load([*ASKED, f"data.root='{root}'", override]), seeds(0))
+        stream_of(load([*ASKED, f"data.root='{root}'", override]))
     assert "\n" not in str(caught.value)
 
 
@@ -106,12 +104,12 @@ def test_sets_that_do_not_fit_are_refused(override: str, parts: str, root: Path)
 
 def test_every_head_has_the_outputs_of_its_task(root: Path) -> None:
     config = load([*ASKED, f"data.root='{root}'"])
-    stream = make_stream(config, seeds(0))
-    learner = make_learner(config, make_target(config, stream, seeds(0)), stream, seeds(0)).eval()
+    stream = stream_of(config)
+    learner = learner_of(config).eval()
     x = stream[0].view(stream[0].test.images[:4])
     assert [learner(x, task).shape[1] for task in range(3)] == list(CLASSES.values())
-    wide = load([*ASKED, f"data.root='{root}'", "+modulators.head.kind.width=12"])
-    assert make_learner(wide, make_target(wide, stream, seeds(0)), stream, seeds(0))(x, 2).shape == (4, 12)
+    wide = load([*ASKED, f"data.root='{root}'", "modulators.head.kind.width=12"])
+    assert learner_of(wide)(x, 2).shape == (4, 12)
 
 
 def test_the_loss_is_the_sum_over_tasks_of_their_means() -> None:
@@ -127,19 +125,18 @@ KINDS = ("threshold_table", "bn_only_table", "head_table", "lora_table", "affine
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_joint_training_equals_separate_training(kind: str, optimizer: str, root: Path, tmp_path: Path) -> None:
-    given = [*ASKED, f"data.root='{root}'", f"modulator@modulators={kind}", *OPTIMIZERS[optimizer]]
+    given = [*ASKED, f"data.root='{root}'", f"modulator={kind}", *OPTIMIZERS[optimizer]]
     orders = {
-        "joint": ["order=joint", "batch=24", "steps=10"],
-        "sequence": ["order=sequence", "batch=8", "steps=30"],
+        "joint": ["run=joint", "batch=24", "steps=10"],
+        "sequence": ["run=sequence", "batch=8", "steps=30"],
     }
     states, rows = {}, {}
     for order, options in orders.items():
         folder = execute(load([*given, *options]), root=tmp_path, command=[], results=tmp_path)
-        states[order] = from_file(folder / "checkpoint.safetensors")["tree"]["model"]
-        rows[order] = read_json(folder / "result.json")["matrix"][-1]
+        states[order] = state_of(folder)["learner"]
+        rows[order] = read_json(folder / "result.json")["measures"]["matrix"]["matrix"][-1]
     config = load(given)
-    stream = make_stream(config, seeds(0))
-    start = make_learner(config, make_target(config, stream, seeds(0)), stream, seeds(0)).state_dict()
+    start = learner_of(config).state_dict()
     assert set(states["joint"]) == set(states["sequence"]) == set(start)
     for name, value in states["joint"].items():
         torch.testing.assert_close(value, states["sequence"][name], rtol=0, atol=1e-5, msg=name)

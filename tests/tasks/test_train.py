@@ -1,6 +1,5 @@
 """The loop on a tiny image set: resumable to the byte, the brackets against closed forms, what is forgotten."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -9,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,14 +19,11 @@ from tasks.commands.cli import main
 from tasks.config.load import load
 from tasks.continual.learners import Dense, Nothing, Ridge
 from tasks.continual.learners.ridge import GRID
-from tasks.continual.make import make_learner, make_plan, make_stream, make_target
-from tasks.continual.sequence import train
 from tasks.experiment import execute
-from tasks.runs.checkpoint import from_file
 from tasks.runs.files import read_json
 from tasks.runs.run import Run
-from tasks.runs.seeds import seeds
 from tests.images import write
+from tests.tasks.setup import bench, state_of, stream_of, target_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ["experiment=demo/base", "data=tiny", "target=lenet_300_100", "target.kwargs.hidden=[16]", "device=cpu"]
@@ -53,6 +49,12 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def result(folder: Path) -> dict[str, Any]:
     """The result without what a clock said."""
     return {key: value for key, value in read_json(folder / "result.json").items() if key != "seconds"}
+
+
+def matrix(folder: Path) -> dict[str, Any]:
+    """The accuracy matrix of a run, and its numbers."""
+    found: dict[str, Any] = result(folder)["measures"]["matrix"]
+    return found
 
 
 # ---- resuming ----------------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(moment: str, undisturbed: Path,
     assert result(folder) == result(undisturbed)
 
 
-@pytest.mark.parametrize("overrides", [["order=joint"], ["schedule=cosine", "optimizer=adam"], ["method=ridge"]])
+@pytest.mark.parametrize("overrides", [["run=joint"], ["schedule=cosine", "optimizer=adam"], ["learner=ridge"]])
 def test_a_run_stopped_in_between_goes_on(
     overrides: list[str], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,12 +130,12 @@ def test_the_same_command_twice_does_nothing(data: str, tmp_path: Path) -> None:
 
 
 def test_a_sequence_is_measured_after_each_task_and_a_joint_training_at_the_end(data: str, tmp_path: Path) -> None:
-    sequence, joint = run(tmp_path, data, "stream.tasks=3"), run(tmp_path, data, "stream.tasks=3", "order=joint")
-    known = [[value is not None for value in row] for row in result(sequence)["matrix"]]
+    sequence, joint = run(tmp_path, data, "stream.tasks=3"), run(tmp_path, data, "stream.tasks=3", "run=joint")
+    known = [[value is not None for value in row] for row in matrix(sequence)["matrix"]]
     assert known == [[True, False, False], [True, True, False], [True, True, True]]
-    assert [row[0] is not None for row in result(joint)["matrix"]] == [False, False, True]
+    assert [row[0] is not None for row in matrix(joint)["matrix"]] == [False, False, True]
     assert (result(sequence)["trained"], result(joint)["trained"]) == ("per task", "per task")
-    assert result(joint)["forgetting"] is None
+    assert matrix(joint)["forgetting"] is None
     tasks = [line["task"] for line in lines(sequence) if line["phase"] == "train"]
     assert tasks == sorted(tasks)
     assert set(tasks) == {0, 1, 2}
@@ -146,65 +148,64 @@ def test_a_sequence_is_measured_after_each_task_and_a_joint_training_at_the_end(
 
 def test_accuracy_before_training_is_measured_where_asked(data: str, tmp_path: Path) -> None:
     folder = run(tmp_path, data, "evaluation.unseen=true")
-    assert result(folder)["summary"]["forward_transfer"] is not None
-    assert result(folder)["matrix"][0][1] is not None
-    assert result(run(tmp_path, data))["summary"]["forward_transfer"] is None
+    assert matrix(folder)["forward_transfer"] is not None
+    assert matrix(folder)["matrix"][0][1] is not None
+    assert matrix(run(tmp_path, data))["forward_transfer"] is None
 
 
 def test_a_table_forgets_nothing_and_a_shared_hypernetwork_may(data: str, tmp_path: Path) -> None:
-    table = result(run(tmp_path, data, "steps=60"))
+    folder = run(tmp_path, data, "steps=60")
+    table, costs = matrix(folder), result(folder)["costs"]
     assert table["forgetting"] == 0.0
     assert table["matrix"][0][0] == table["matrix"][1][0]
-    assert (table["trained"], table["parameters_shared"]) == ("per task", 0)
-    assert table["parameters_per_task"] == 64 * 16 + 16 * 10
-    assert table["bytes_per_task"] == (64 * 16 + 16 * 10) / 8
+    assert (result(folder)["trained"], costs["parameters_shared"]) == ("per task", 0)
+    assert costs["parameters_per_task"] == 64 * 16 + 16 * 10
+    assert costs["bytes_per_task"] == costs["bytes_with_shared"] == (64 * 16 + 16 * 10) / 8
     assert min(row[i] for i, row in enumerate(table["matrix"])) > 0.5  # ten classes: something was learned
-    shared = result(run(tmp_path, data, "steps=60", "modulator@modulators=film_hypernet", *NORMED, "optimizer.lr=0.1"))
-    assert shared["trained"] == "in sequence"
-    assert shared["parameters_shared"] > 0
-    assert shared["matrix"][0][0] != shared["matrix"][1][0]
+    shared = run(tmp_path, data, "steps=60", "modulator=film_hypernet", *NORMED, "optimizer.lr=0.1")
+    assert result(shared)["trained"] == "in sequence"
+    assert result(shared)["costs"]["parameters_shared"] > 0
+    assert matrix(shared)["matrix"][0][0] != matrix(shared)["matrix"][1][0]
 
 
 class Recording(torch.optim.SGD):
     """Notes the rate of every step."""
 
-    rates: list[float]
+    rates: ClassVar[list[float]] = []
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.rates.append(self.param_groups[0]["lr"])
         super().step(closure)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "drops"])
-def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path) -> None:
-    config = load([*TINY, data, f"schedule={schedule}"])
-    stream, rates = make_stream(config, seeds(0)), []
-    target = make_target(config, stream, seeds(0))
+def half(done: float) -> float:
+    """A schedule of the user's own."""
+    return 0.5 if done < 0.5 else 0.25
 
-    def build(parameters: Any) -> torch.optim.Optimizer:
-        optimizer = Recording(parameters, lr=0.5)
-        optimizer.rates = rates
-        return optimizer
 
-    plan = dataclasses.replace(make_plan(config), optimizer=build)
-    with Run.open(tmp_path, "rates", config, target.fingerprint(), []) as opened:
-        train(make_learner(config, target, stream, seeds(0)), stream, plan, opened, seed=0, title="rates")
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "drops", "tests.tasks.test_train.half"])
+def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(Recording, "rates", rates)
+    optimizer = ["optimizer._target_=tests.tasks.test_train.Recording", "optimizer.lr=0.5"]
+    run(tmp_path, data, f"schedule={schedule}", *optimizer)
     expected = {
         "constant": [0.5] * 20,
         "cosine": [0.25 * (1 + np.cos(np.pi * i / 20)) for i in range(20)],
         "drops": [0.5] * 10 + [0.05] * 5 + [0.005] * 5,
+        "tests.tasks.test_train.half": [0.25] * 10 + [0.125] * 10,
     }[schedule]
     np.testing.assert_allclose(rates, expected * 2, rtol=1e-12)
-    assert schedule == "constant" or rates[-1] <= 0.0101 * rates[0]
+    assert schedule not in ("cosine", "drops") or rates[-1] <= 0.0101 * rates[0]
 
 
 def test_a_loss_that_diverges_is_one_line(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [*TINY, data, "method=dense", "optimizer=sgd", "optimizer.lr=1e30", "--root", str(tmp_path)]
+    given = [*TINY, data, "learner=dense", "optimizer=sgd", "optimizer.lr=1e30", "--root", str(tmp_path)]
     assert main(["train", *given]) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert told[0].startswith("error: the loss must stay finite; got ")
-    assert told[0].endswith("lower optimizer.lr")
+    assert told[0].endswith("lower the rate (lr)")
     assert not list(tmp_path.glob("*/result.json"))
 
 
@@ -213,8 +214,7 @@ def test_a_loss_that_diverges_is_one_line(data: str, tmp_path: Path, capsys: pyt
 
 def built(data: str, *overrides: str) -> tuple[Any, Any, Any]:
     config = load([*TINY, data, *overrides])
-    stream = make_stream(config, seeds(config["seed"]))
-    return config, stream, make_target(config, stream, seeds(config["seed"]))
+    return config, stream_of(config), target_of(config)
 
 
 def accuracies(logits: Callable[[Tensor], Tensor], stream: Any) -> list[float]:
@@ -222,17 +222,18 @@ def accuracies(logits: Callable[[Tensor], Tensor], stream: Any) -> list[float]:
 
 
 def test_nothing_is_the_target(data: str, tmp_path: Path) -> None:
-    _, stream, target = built(data, "method=nothing")
+    _, stream, target = built(data, "learner=nothing")
     x = stream[0].view(stream[0].test.images)
-    assert torch.equal(Nothing(target)(x, 0), target(x))
-    found = result(run(tmp_path, data, "method=nothing"))
-    assert found["matrix"][-1] == accuracies(target, stream)
-    assert (found["trained"], found["forgetting"], found["parameters_per_task"]) == ("nothing", 0.0, 0)
+    assert torch.equal(Nothing(target, stream, bench())(x, 0), target(x))
+    folder = run(tmp_path, data, "learner=nothing")
+    assert matrix(folder)["matrix"][-1] == accuracies(target, stream)
+    assert (result(folder)["trained"], matrix(folder)["forgetting"]) == ("nothing", 0.0)
+    assert result(folder)["costs"]["parameters_per_task"] == 0
 
 
 def test_dense_trains_everything_and_leaves_the_target(data: str, tmp_path: Path) -> None:
-    _, stream, target = built(data, "method=dense")
-    learner = Dense(target)
+    _, stream, target = built(data, "learner=dense")
+    learner = Dense(target, stream, bench())
     x = stream[0].view(stream[0].train.images)
     assert torch.equal(learner(x, 0), target(x))
     torch.nn.functional.cross_entropy(learner(x, 0), stream[0].train.labels).backward()
@@ -242,16 +243,17 @@ def test_dense_trains_everything_and_leaves_the_target(data: str, tmp_path: Path
             parameter -= parameter.grad
     target.verify()
     assert not torch.equal(learner(x, 0), target(x))
-    found = result(run(tmp_path, data, "method=dense", "steps=60"))
-    assert (found["trained"], found["parameters_shared"]) == ("in sequence", 64 * 16 + 16 * 10)
-    assert found["matrix"][0][0] > accuracies(target, stream)[0]
+    folder = run(tmp_path, data, "learner=dense", "steps=60")
+    found = result(folder)
+    assert (found["trained"], found["costs"]["parameters_shared"]) == ("in sequence", 64 * 16 + 16 * 10)
+    assert matrix(folder)["matrix"][0][0] > accuracies(target, stream)[0]
 
 
 def test_ridge_is_the_solution_of_least_squares(data: str, tmp_path: Path) -> None:
-    _, stream, target = built(data, "method=ridge")
-    learner = Ridge(target, 10)
+    _, stream, target = built(data, "learner=ridge")
+    learner = Ridge(target, stream, bench())
     task = stream[1]
-    learner.finish(1, task, [])
+    learner.after_task(1, task)
     W = target.tensors()["1.weight"].double().numpy()
 
     def features(images: Tensor) -> np.ndarray:
@@ -271,23 +273,23 @@ def test_ridge_is_the_solution_of_least_squares(data: str, tmp_path: Path) -> No
     np.testing.assert_allclose(learner.readouts["1"].numpy(), expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
     logits = learner(task.view(task.test.images), 1).numpy()
     np.testing.assert_allclose(logits, features(task.test.images) @ expected, atol=1e-4)
-    found = result(run(tmp_path, data, "method=ridge"))
+    folder = run(tmp_path, data, "learner=ridge")
     right = (logits.argmax(1) == task.test.labels.numpy()).mean()
-    assert found["matrix"][1][1] == pytest.approx(float(right))
-    assert (found["forgetting"], found["parameters_per_task"]) == (0.0, 17 * 10)
+    assert matrix(folder)["matrix"][1][1] == pytest.approx(float(right))
+    assert (matrix(folder)["forgetting"], result(folder)["costs"]["parameters_per_task"]) == (0.0, 17 * 10)
 
 
 # ---- statistics of each task -------------------------------------------------------------------------------------------
 
 
 def test_the_statistics_of_each_task_are_measured(data: str, tmp_path: Path) -> None:
-    asked = ["modulator@modulators=bn_only_statistics", "target=mlp_batchnorm", "target.kwargs.hidden=[16]"]
+    asked = ["modulator=bn_only_statistics", "target=mlp_batchnorm", "target.kwargs.hidden=[16]"]
     folder = run(tmp_path, data, *asked)
-    found = result(folder)
-    assert found["forgetting"] == 0.0
-    assert found["parameters_per_task"] == 2 * 16
-    assert found["bytes_per_task"] == 4 * 4 * 16  # gain, bias, mean and variance in float32
-    state = from_file(folder / "checkpoint.safetensors")["tree"]["model"]
+    costs = result(folder)["costs"]
+    assert matrix(folder)["forgetting"] == 0.0
+    assert costs["parameters_per_task"] == 2 * 16
+    assert costs["bytes_per_task"] == 4 * 4 * 16  # gain, bias, mean and variance in float32
+    state = state_of(folder)["learner"]
     _, stream, target = built(data, *asked)
     for number, task in enumerate(stream):
         x = task.view(task.train.images).flatten(1) @ target.tensors()["1.weight"].T

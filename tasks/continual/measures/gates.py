@@ -56,7 +56,7 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
 
     def panels(key: str, rows: str, name: str) -> list[Panel]:
         def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
-            return [(f", by {rows}", run.measure("gates")[key], "")] if run.measure("gates") else []
+            return [(f", by {rows}", run.measure("gates")[key], "")] if run.measure("gates").get(key) else []
 
         return grids(runs, names, name, found, (rows, "channel"), scale, (rows == "task", False))
 

@@ -62,6 +62,13 @@ def measure(
     return inferred(learner.model, stream, Asked(images, (group, *groups), tuple(at)), methods, learned, seed)
 
 
+def check_options(methods: Sequence[str] = (), images: int = 256, group: int = 16, **_: Any) -> None:
+    """Refuse unknown methods and empty questions before the training whose end would ask them."""
+    for name in methods:
+        check_method(name)
+    at_least(1, **{"inference.images": images, "inference.group": group})
+
+
 def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Router:
     """The predictor of a name, learned once for all measures of a run."""
     return bench.once(lambda _: predictor(name, stream, options), ("predictor", name))
@@ -74,9 +81,6 @@ class Asked:
     images: int
     sizes: tuple[int, ...]
     at: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"inference.images": self.images, "inference.group": min(self.sizes)})
 
 
 def inferred(
