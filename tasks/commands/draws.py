@@ -1,5 +1,6 @@
 """What can be drawn: the drawings of the families and measures that ``configs/`` or a command names, never a run folder."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +19,9 @@ def draws(config: Mapping[str, Any] | None = None, folders: Sequence[Path] = ())
     for path in [*_named(folders), *(_targets(config["run"]) if config is not None else ())]:
         thing = resolve(path, TARGET)
         draw = getattr(thing, "draw", None)
-        if draw is None and not isinstance(thing, ModuleType):
+        if draw is None and not isinstance(thing, ModuleType | type):
             # A measure that is named by its function is drawn by the file it stands in.
-            draw = getattr(resolve(getattr(thing, "__module__", path), TARGET), "draw", None)
+            draw = getattr(sys.modules[thing.__module__], "draw", None)
         if draw is not None:
             found[f"{draw.__module__}.{draw.__qualname__}"] = draw
     return list(found.values())
@@ -34,12 +35,12 @@ def _named(folders: Sequence[Path]) -> Iterator[str]:
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """Families and measures: what stands at the top, and one level below."""
+    """The family that stands in a config's ``run``, and its measures; of a file of measures, these."""
     if not isinstance(node, Mapping):
         return
     if TARGET in node:
         yield node[TARGET]
-    parts = node.get("measures", node) if TARGET in node else node
-    for part in parts.values() if isinstance(parts, Mapping) else ():
+    parts = node.get("measures") if TARGET in node else node
+    for part in (parts or {}).values():
         if isinstance(part, Mapping) and TARGET in part:
             yield part[TARGET]

@@ -47,11 +47,15 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     name, family = _subject(given)
     given = [item for item in given if not (family and item == f"run={family}")]
     given = [_placed(item, folders) for item in given]
-    choices = [item for item in given if _group(item, folders)]
+    choices = [*(item for item in given if _group(item)), *(["~run"] if family else [])]
     try:
         base = _completed(_compose(choices, folders), family)
-        values = [_full(item, base) for item in given if item not in choices]
-        composed = _completed(_compose([*choices, *(f"++{item}" for item in values)], folders), family)
+        # What is called says which options there are, so it is settled before they are looked up.
+        called = [f"++{_full(item, base)}" for item in given if _named(item)]
+        if called:
+            base = _completed(_compose([*choices, *called], folders), family)
+        values = [f"++{_full(item, base)}" for item in given if item not in choices and not _named(item)]
+        composed = _completed(_compose([*choices, *called, *values], folders), family)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_reason(str(error))) from error
     _check_numbers(base, composed)
@@ -156,7 +160,7 @@ def _placed(item: str, folders: Sequence[Path]) -> str:
     """``stream=permuted`` as hydra writes it: ``stream@run.stream=permuted``."""
     key, _, value = item.partition("=")
     group, _, place = key.partition("@")
-    if group not in PLACES and group != "experiment":
+    if not _group(item):
         return item
     known = options(group, folders)
     if value not in known and value != "null":
@@ -167,9 +171,16 @@ def _placed(item: str, folders: Sequence[Path]) -> str:
     return f"{group}={value}" if wanted == group else f"{group}@{wanted}={value}"
 
 
-def _group(item: str, folders: Sequence[Path]) -> bool:
-    group = item.partition("=")[0].partition("@")[0]
-    return group in PLACES or group == "experiment"
+def _group(item: str) -> bool:
+    """Whether an override chooses a file: a group's name that takes the name of one, and not a value of its own."""
+    key, _, value = item.partition("=")
+    group = key.partition("@")[0]
+    return (group in PLACES or group == "experiment") and not value.lstrip().startswith("{")
+
+
+def _named(item: str) -> bool:
+    """Whether an override says what is called."""
+    return item.partition("=")[0].endswith(f".{TARGET}")
 
 
 def _full(item: str, config: Mapping[str, Any]) -> str:
@@ -218,7 +229,7 @@ def _constructor_takes(constructor: str, name: str) -> bool:
 
 def _completed(config: Mapping[str, Any], family: str | None) -> dict[str, Any]:
     """The config with the defaults of its family's fields, and of the functions that they name."""
-    run = dict(config["run"] or {})
+    run = dict(config.get("run") or {})
     if family is not None:
         run = {TARGET: family} | {key: value for key, value in run.items() if key != TARGET}
     return {**config, "run": _fields(target_of(run, "run"), run)}

@@ -50,7 +50,7 @@ class Continual:
         batch: samples per step.
         outputs: of the network; None: as many as the classes of a task.
         precision: ``float32``, or ``bfloat16`` by autocast.
-        augment: None or ``flip_crop``: of training images, batch by batch on the device.
+        augment: None, ``flip_crop``, or the dotted path of a function of (images, generator): of training images, batch by batch.
         channels_last: inputs laid out channels last, for convolutions on a GPU.
         evaluation: how test images are asked.
         measures: what is measured at the end, by name, beside accuracy; null leaves one out.
@@ -74,7 +74,7 @@ class Continual:
         at_least(0, steps=self.steps)
         at_least(1, batch=self.batch, outputs=self.outputs)
         one_of("precision", self.precision, PRECISIONS)
-        if self.augment is not None:
+        if self.augment is not None and "." not in self.augment:
             one_of("augment", self.augment, AUGMENT)
         for name in ("stream", "learner", "optimizer"):
             target_of(getattr(self, name), name)
@@ -110,7 +110,8 @@ class Continual:
 
     def sampler(self, bench: Bench) -> MixedSampler:
         """Training batches, keyed by their step."""
-        augment = None if self.augment is None else AUGMENT[self.augment]
+        name = self.augment
+        augment = None if name is None else AUGMENT[name] if name in AUGMENT else resolve(name, "augment")
         stream, seed = self.tasks(bench), bench.seeds["data"]
         return MixedSampler(stream, self.batch, seed, augment=augment, channels_last=self.channels_last)
 

@@ -221,12 +221,17 @@ class Run:
         write_json(path, now)
 
 
+# What names a run for people, chooses among runs, or says how often one is told of: the same run whatever they say.
+BESIDE = ("title", "select", "log_every")
+
+
 def config_hash(config: Mapping[str, Any], fingerprint: str) -> str:
-    """Ten hex digits over every resolved value, defaults too, and the target's fingerprint.
+    """Ten hex digits over every resolved value but `BESIDE`, defaults too, and the target's fingerprint.
 
     Nothing is left out for being at its default: a default that changes later must not point at old folders.
     """
-    return digest(canonical({"config": dict(config), "fingerprint": fingerprint}))[:10]
+    told = {key: value for key, value in config.items() if key not in BESIDE}
+    return digest(canonical({"config": told, "fingerprint": fingerprint}))[:10]
 
 
 def _slug(text: str) -> str:
@@ -247,10 +252,13 @@ def _locked(folder: Path) -> BinaryIO:
     return lock
 
 
-def _write_once(path: Path, content: Any) -> None:
+def _write_once(path: Path, config: Mapping[str, Any]) -> None:
+    """A run keeps the configuration that it began with; another with its hash differs in nothing that it did."""
     if not path.exists():
-        write_json(path, content)
-    elif read_json(path) != content:
+        write_json(path, config)
+        return
+    before, now = ({k: v for k, v in one.items() if k not in BESIDE} for one in (read_json(path), config))
+    if before != now:
         raise UserError(
             f"{path} must be the configuration that its folder is named after; it differs; remove the folder"
         )
