@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,14 +36,16 @@ def execute(
     held: int | None = None,
     results: Path = Path("results"),
     jobs: int = 1,
+    bars: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
 
     ``held`` training images of each task stand in for its test images (for `select`). ``jobs`` processes fill a bank.
+    ``bars`` are the digests of the ledger's entries that the run is for, by row: it records them when it begins.
     """
     torch.set_num_threads(config["threads"])
     if config["meta"] is not None:
-        return execute_meta(config, root=root, command=command, held=held)
+        return execute_meta(config, root=root, command=command, held=held, bars=bars)
     device = make_device(config["device"])
     for name in config["inference"]["methods"]:
         check_method(name)
@@ -55,7 +58,7 @@ def execute(
     target = make_target(config, stream, derived)
     recorded = dict(config) | {"held_out": held, "data_sha256": stream.image_set.sha256}
     slug = f"{config['experiment']}-seed{config['seed']}"
-    with Run.open(root, slug, recorded, target.fingerprint(), list(command), device=device.type) as run:
+    with Run.open(root, slug, recorded, target.fingerprint(), list(command), device=device.type, bars=bars) as run:
         if run.finished:
             return run.folder
         if run.resumed and run.resumed.elsewhere:

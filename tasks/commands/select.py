@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from tasks.config.load import load
-from tasks.errors import UserError, nearest
+from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.ledger.selection import dig, file
+from tasks.ledger.metric import number
+from tasks.ledger.selection import edges, file
 from tasks.runs.environment import code
 from tasks.runs.files import read_json, write_json
 
@@ -38,10 +39,13 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
     path = file(results, config["experiment"])
     chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
         "choice": best["point"],
+        "edge": edges([row["point"] for row in rows], best["point"]),
         "rows": rows,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
+    if at := [f"{key}={chosen['choice'][key]}" for key, stands in chosen["edge"].items() if stands]:
+        print(f"warning: at the edge of its grid: {', '.join(at)}; a better value may lie outside; widen select.grid")
     print(f"chosen: {best['point']} ({path})")
     return 0
 
@@ -55,10 +59,7 @@ def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> fl
     folder = execute(
         load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
     )
-    result, metric = read_json(folder / "result.json"), asked["metric"]
     try:
-        return float(dig(result, metric))
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"select.metric must be a number in a run's result; got {metric!r}; nearest: {nearest(metric, result)}"
-        ) from error
+        return number(read_json(folder / "result.json"), asked["metric"])
+    except UserError as error:
+        raise UserError(f"select.metric: {error}") from error

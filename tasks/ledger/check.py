@@ -16,7 +16,7 @@ from tasks.ledger.metric import number
 from tasks.ledger.store import Ledger, Row
 from tasks.runs.files import file_digest, read_json
 
-Class = Literal["seal", "changed", "unknown", "wrong", "selection", "history", "run", "missed", "absent", "unproven"]
+Class = Literal["seal", "changed", "unknown", "wrong", "selection", "page", "history", "run", "missed", "absent", "unproven"]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,14 @@ KINDS: Mapping[str, Experiment] = {"fewshot": fewshot, "sequential": sequential,
 KEPT = ("name", "sha256", "substitute")
 
 
-def execute_meta(config: Mapping[str, Any], *, root: Path, command: Sequence[str], held: int | None = None) -> Path:
+def execute_meta(
+    config: Mapping[str, Any],
+    *,
+    root: Path,
+    command: Sequence[str],
+    held: int | None = None,
+    bars: Mapping[str, str] | None = None,
+) -> Path:
     """Run a meta-learning experiment to its end, or go on with it; returns its folder. A finished run is left as it is."""
     if held is not None:
         rule = "rates of meta-learning are chosen on validation classes in the run itself"
@@ -39,7 +46,7 @@ def execute_meta(config: Mapping[str, Any], *, root: Path, command: Sequence[str
     said = {key: getattr(images, key, None) for key in KEPT}
     recorded = dict(config) | {"held_out": None, "data_sha256": said["sha256"]}
     slug = f"{config['experiment']}-seed{config['seed']}"
-    with Run.open(root, slug, recorded, "meta", list(command), device=device.type) as run:
+    with Run.open(root, slug, recorded, "meta", list(command), device=device.type, bars=bars) as run:
         if run.finished:
             return run.folder
         if run.resumed and run.resumed.elsewhere:
