@@ -82,8 +82,11 @@ def problems(ledger: Ledger, bars: Mapping[str, Entry], results: Path, root: Pat
         if row in bars and folder != bars[row].experiment:
             rule = f"a row lies with its entry, in {bars[row].experiment}"
             found.append(Problem(row, "wrong", f"{rule}; got {folder}; python -m tasks ledger moves it"))
-    for path, text in pages(ledger, bars, results).items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+    made = pages(ledger, bars, results)
+    for path in sorted(made.keys() | set(results.rglob("README.md"))):
+        if path not in made:
+            found.append(Problem(str(path), "page", "a page has rows; no bars are of this family; remove it"))
+        elif not path.exists() or path.read_text(encoding="utf-8") != made[path]:
             rule = "a page is what its rows make of it; this one is not; python -m tasks ledger writes it"
             found.append(Problem(str(path), "page", rule))
     return found + check_runs(ledger, root) + check_history(ledger, bars, results)

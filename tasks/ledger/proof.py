@@ -122,11 +122,12 @@ def changed_numbers(rows: Iterable[Mapping[str, Any]], bars: Mapping[str, Entry]
             if new is None:
                 found.setdefault(name, f"commit {commit[:10]} has this row; a row can't vanish; restore it from git")
                 continue
-            if old["metric"] != new["metric"]:
-                continue
             values = {run["result_sha256"]: run["value"] for run in old["runs"]}
-            if any(values.get(run["result_sha256"], run["value"]) != run["value"] for run in new["runs"]):
+            again = [run for run in new["runs"] if run["result_sha256"] in values]
+            if old["metric"] == new["metric"] and any(values[run["result_sha256"]] != run["value"] for run in again):
                 found.setdefault(name, f"commit {commit[:10]} has another value of the same run; restore it from git")
+            if "proof" in old and "proof" not in new and again:
+                found.setdefault(name, f"commit {commit[:10]} has this row with its proof; restore it from git")
     return found
 
 

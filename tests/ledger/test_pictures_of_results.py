@@ -1,12 +1,15 @@
 """The pictures of the results: drawn from rows of the ledger, and theirs."""
 
-import json
 from pathlib import Path
 
 from tasks.ledger.bars import load_bars
+from tasks.ledger.drawings import buys as gates
+from tasks.ledger.drawings import hidden as nothing_trained
+from tasks.ledger.drawings import tradeoff as recipes_of
 from tasks.ledger.drawings.buys import ARMS, FEATURES, HEADS, buys
 from tasks.ledger.drawings.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
 from tasks.ledger.drawings.tradeoff import recipes, tradeoff
+from tasks.ledger.store import load_ledger
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -34,7 +37,7 @@ def test_a_picture_needs_two_recipes_and_draws_what_is_there() -> None:
 
 
 def test_the_picture_in_the_results_shows_every_recipe_of_the_ledger() -> None:
-    ledger = json.loads((RESULTS / "ledger.json").read_text())
+    ledger = load_ledger(RESULTS)
     shown = (RESULTS / "tradeoff.svg").read_text()
     assert len(recipes(ledger)) >= 6
     assert all(name in shown for name in recipes(ledger).values())
@@ -53,9 +56,9 @@ def test_a_picture_of_what_is_hidden_needs_two_rows_and_draws_what_is_there() ->
 
 
 def test_the_picture_of_what_is_hidden_names_rows_that_are_written_down() -> None:
-    bars = load_bars(RESULTS / "bars.yaml")
+    bars = load_bars(RESULTS)
     assert {*(name for name, _, _ in CHOICES), *DENSITIES.values(), *DEPTHS.values(), *RANDOM.values()} <= set(bars)
-    ledger = json.loads((RESULTS / "ledger.json").read_text())
+    ledger = load_ledger(RESULTS)
     assert (RESULTS / "hidden.svg").read_text() == hidden(ledger)
 
 
@@ -76,5 +79,13 @@ def test_a_picture_of_what_a_gate_buys_needs_two_arms_and_draws_what_is_there() 
 
 
 def test_the_picture_of_what_a_gate_buys_is_the_ledgers() -> None:
-    ledger = json.loads((RESULTS / "ledger.json").read_text())
+    ledger = load_ledger(RESULTS)
     assert (RESULTS / "buys.svg").read_text() == buys(ledger)
+
+
+def test_a_picture_knows_the_rows_that_it_shows() -> None:
+    for module, draw in ((recipes_of, tradeoff), (nothing_trained, hidden), (gates, buys)):
+        ledger = load_ledger(RESULTS)
+        shown = [row for row in ledger if module.shows(row["row"])]
+        assert draw(shown) == draw(ledger)
+        assert len(shown) < 110
