@@ -25,7 +25,7 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
     asked = config["select"]
     if not asked["grid"]:
         raise UserError(f"select needs a grid; {config['experiment']} has none; write select.grid into its config")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for point in points(asked["grid"]):
         given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
         values = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
@@ -35,9 +35,9 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
             f" {asked['metric']} {rows[-1]['mean']:.4f}",
             flush=True,
         )
-    best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
+    best = max(rows, key=lambda row: float(row["mean"]))
     path = file(results, config["experiment"])
-    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
+    chosen: dict[str, Any] = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
         "choice": best["point"],
         "edge": edges([row["point"] for row in rows], best["point"]),
         "rows": rows,

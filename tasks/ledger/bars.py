@@ -32,7 +32,7 @@ def load_bars(results: str | PathLike[str]) -> dict[str, Entry]:
         raise UserError(f"bars stand with their experiment; got {root / NAME}; move its rows to EXPERIMENT/{NAME}")
     files = sorted(root.rglob(NAME), key=lambda path: path.parts)
     if not files:
-        raise UserError(f"the bars stand in FOLDER/EXPERIMENT/{NAME}; {root} has none; create one or correct the folder")
+        raise UserError(f"bars stand in FOLDER/EXPERIMENT/{NAME}; {root} has none; create one or correct the folder")
     found: dict[str, Entry] = {}
     for path in files:
         for row, made in read_bars(path.read_text(encoding="utf-8"), path.parent.relative_to(root).as_posix()).items():

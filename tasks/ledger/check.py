@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from tasks.errors import UserError, nearest
 from tasks.ledger import proof, selection
-from tasks.ledger.entry import Bar, Entry
+from tasks.ledger.entry import Bar, Entry, Form
 from tasks.ledger.ledger import held_to, sealed
 from tasks.ledger.metric import number
 from tasks.ledger.store import Ledger, Row
 from tasks.runs.files import file_digest, read_json
 
-Class = Literal["seal", "changed", "unknown", "wrong", "selection", "page", "history", "run", "missed", "absent", "unproven"]
+Class = Literal["seal", "changed", "unknown", "wrong", "selection", "page", "history", "run", "missed", "absent"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def check_selections(ledger: Ledger, bars: Mapping[str, Entry], results: Path) -
     """Rows whose quoted choice is not that of the selection file of their experiment."""
     found = []
     for row in ledger.rows:
-        if row["row"] in bars and (text := _selection(row, selection.file(results, bars[row["row"]].experiment))):
+        if row["row"] not in bars:
+            continue
+        text = _selection(row, selection.file(results, bars[row["row"]].experiment))
+        if text:
             found.append(Problem(row["row"], "selection", text, "proof" in row or row["selection"] is not None))
     return found
 
@@ -75,21 +78,22 @@ def check_selections(ledger: Ledger, bars: Mapping[str, Entry], results: Path) -
 def check_history(ledger: Ledger, bars: Mapping[str, Entry], results: Path) -> list[Problem]:
     """What git has against the ledger, or can't show; that fails for rows that were to bring their proof with them."""
     known = [row for row in ledger.rows if row["row"] in bars]
-    found = [text for row in known if (text := _recorded(row, bars[row["row"]]))]
+    found = [problem for row in known if (problem := _recorded(row, bars[row["row"]]))]
     history = proof.History.of(results)
     if history is None:
         text = "the results are in no checkout of this code; git proves nothing of them here"
-        return [*found, Problem(str(results), "unproven", text, fails=False)]
+        return [*found, Problem(str(results), "history", text, fails=False)]
     history.read(proof.wanted(known, bars, history))
     for row in known:
-        name, reasons, said = row["row"], proof.unproven(row, bars[row["row"]], history), ledger.unproven.get(row["row"], [])
+        name = row["row"]
+        reasons, said = proof.unproven(row, bars[name], history), ledger.unproven.get(name, [])
         if "proof" in row or not history.shallow:
             found += _compared(name, reasons, said, "proof" in row, history.shallow)
     changed = proof.changed_numbers(ledger.rows, bars, history)
     found += [Problem(name, "history", text) for name, text in changed.items()]
     if history.shallow:
         text = "a shallow clone: older rows and bars were not looked up; git fetch --unshallow"
-        found.append(Problem(str(results), "unproven", text, fails=False))
+        found.append(Problem(str(results), "history", text, fails=False))
     return found
 
 
@@ -112,10 +116,10 @@ def _mean_of(row_id: str, ledger: Ledger) -> float | None:
 
 def _wrong(row: Row, entry: Entry) -> str:
     """What a row says that does not follow from its values and its entry; '' where all does."""
-    values, form = row["values"], entry.was or entry.form
+    values, form = row["values"], Form(row["experiment"], tuple(row["overrides"]), row["metric"])
+    if form not in (entry.form, entry.was):
+        return f"its experiment, overrides and metric must be those of its entry; got {form}"
     asked = {"seeds": list(entry.seeds), "bar": held_to(entry)}
-    if "proof" not in row:
-        asked |= {"experiment": form.experiment, "overrides": list(form.overrides), "metric": form.metric}
     for key, value in asked.items():
         if row[key] != value:
             return f"its {key} must be that of its entry, {value}; got {row[key]}"
@@ -170,7 +174,7 @@ def _compared(name: str, reasons: list[str], said: list[str], proven: bool, shal
     if reasons != said:
         text = f"git says of this row: {'; '.join(reasons) or 'proven'}; its ledger says: {'; '.join(said) or 'proven'}"
         return [Problem(name, "history", f"{text}; restore the ledger from git")]
-    return [Problem(name, "unproven", f"unproven: {reason}", fails=False) for reason in reasons]
+    return [Problem(name, "history", f"unproven: {reason}", fails=False) for reason in reasons]
 
 
 def _differs(row: Row, run: Mapping[str, Any], folder: Path) -> str:
@@ -180,4 +184,6 @@ def _differs(row: Row, run: Mapping[str, Any], folder: Path) -> str:
         value = number(read_json(folder / "result.json"), row["metric"])
     except UserError as error:
         return f"{error} ({folder})"
-    return "" if value == run["value"] else f"{folder} has {value!r} for seed {run['seed']}; got {run['value']!r}; run it again"
+    if value == run["value"]:
+        return ""
+    return f"{folder} has {value!r} for seed {run['seed']}; got {run['value']!r}; run it again"

@@ -40,9 +40,7 @@ def record(
     return row
 
 
-def make_row(
-    row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str, Entry], ledger: Ledger
-) -> Row:
+def make_row(row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str, Entry], ledger: Ledger) -> Row:
     """The sealed row of finished run folders, written nowhere; `ledger` has the row that its bar is above."""
     if row_id not in bars:
         raise UserError(

@@ -28,9 +28,9 @@ def pages(
     made = {results / NAME: render_index(ledger, bars, edges, wrong)}
     for family in sorted({entry.family for entry in bars.values()} if families is None else set(families)):
         own = {name: entry for name, entry in bars.items() if entry.family == family}
-        at = {name: text for name, text in edges.items() if name.split("/")[0] == family}
+        ends = {name: text for name, text in edges.items() if name.split("/")[0] == family}
         problems = [problem for problem in [*wrong, *quoted] if problem.row in own]
-        made[results / family / NAME] = render(ledger, own, at, problems)
+        made[results / family / NAME] = render(ledger, own, ends, problems)
     return made
 
 

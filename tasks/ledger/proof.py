@@ -51,9 +51,9 @@ class History:
         new = [name for name in dict.fromkeys(names) if name not in self._texts]
         if not new:
             return
-        done = subprocess.run(
-            ["git", "cat-file", "--batch"], cwd=self.top, input="\n".join(new).encode() + b"\n", capture_output=True, check=True
-        )
+        asked = "".join(f"{name}\n" for name in new).encode()
+        command = ["git", "cat-file", "--batch"]
+        done = subprocess.run(command, cwd=self.top, input=asked, capture_output=True, check=True)
         rest = done.stdout
         for name in new:
             head, _, rest = rest.partition(b"\n")

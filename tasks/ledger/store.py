@@ -1,9 +1,9 @@
 """The ledger on disk: ``results/EXPERIMENT/ledger.json`` holds each config and each run once, and rows that refer to them.
 
-    configs, data, selections, places   by a digest of their content; a place is device, machine and versions
-    runs                                by the hash in their folder's name, with seed, commit, digests
-    rows                                what was found: values, mean, spread, bar, verdict, seal
-    unproven                            rows of before proofs were kept: what git can't show about their bar
+- ``configs``, ``data``, ``selections``, ``places``: by a digest of their content; a place is device, machine and versions
+- ``runs``: by the hash in their folder's name, with seed, commit and digests
+- ``rows``: what was found: values, mean, spread, bar, verdict, seal
+- ``unproven``: per row of before proofs were kept, what git can't show about its bar
 """
 
 import json
@@ -22,9 +22,11 @@ NAME = "ledger.json"
 TABLES = {"config": "configs", "data": "data", "selection": "selections"}
 PLACE = ("device", "machine", "versions")
 # Fields of a row in their order; `beside` and `proof` are left out where a row has none.
-ROW = ("row", "experiment", "overrides", "metric", "seeds", "values", "mean", "spread", "bar", "verdict", "beside")
-ROW += ("published", "published_dropped", "config", "data", "selection", "command", "commit", "runs", "proof")
-ROW += ("entry_sha256", "seal")
+ROW = (
+    *("row", "experiment", "overrides", "metric", "seeds", "values", "mean", "spread", "bar", "verdict", "beside"),
+    *("published", "published_dropped", "config", "data", "selection", "command", "commit", "runs", "proof"),
+    *("entry_sha256", "seal"),
+)
 RUN = ("seed", "value", "config_hash", "result_sha256", "command", "commit", "dirty", "resumed", *PLACE, "bars")
 WIDTH = 120
 
@@ -71,7 +73,8 @@ def save(ledger: Ledger, bars: Mapping[str, Entry], results: str | PathLike[str]
     order = {name: place for place, name in enumerate(bars)}
     named = [*(rows or bars), *([] if rows else ledger.places)]
     now = {name: bars[name].experiment if name in bars else ledger.places[name] for name in {*named, *ledger.places}}
-    for folder in sorted({now[name] for name in named} | {ledger.places[name] for name in named if name in ledger.places}):
+    before = {ledger.places[name] for name in named if name in ledger.places}
+    for folder in sorted({now[name] for name in named} | before):
         own = [row for row in ledger.rows if now[row["row"]] == folder]
         own.sort(key=lambda row: order.get(row["row"], len(order)))
         path = Path(results) / folder / NAME
@@ -122,7 +125,7 @@ def _put(table: dict[str, Any], item: Any) -> str | None:
 def _run(content: dict[str, Any], run: Mapping[str, Any], shared: Mapping[str, str | None]) -> str:
     """The key of a run without its value, which is the row's."""
     kept = {key: run[key] for key in RUN if key in run and key not in {*PLACE, "value", "config_hash"}}
-    kept |= shared | {"place": _put(content["places"], {key: run[key] for key in PLACE})}
+    kept |= {**shared, "place": _put(content["places"], {key: run[key] for key in PLACE})}
     name, count = run["config_hash"], 1
     # The same config may have run twice, for rows that were recorded at different times.
     while content["runs"].setdefault(key := name if count == 1 else f"{name}-{count}", kept) != kept:
@@ -138,7 +141,8 @@ def _unpacked(packed: Mapping[str, Any], content: Mapping[str, Any]) -> Row:
         runs.append({key: whole[key] for key in RUN if key in whole})
     first = stored[0]
     row = dict(packed) | {key: content[table][first[key]] if first[key] else None for key, table in TABLES.items()}
-    row |= {"command": first["command"], "commit": ", ".join(dict.fromkeys(run["commit"] for run in stored)), "runs": runs}
+    commits = dict.fromkeys(run["commit"] for run in stored)
+    row |= {"command": first["command"], "commit": ", ".join(commits), "runs": runs}
     return {key: row[key] for key in ROW if key in row}
 
 
@@ -149,8 +153,8 @@ def neat(value: Any, indent: int = 0) -> str:
         return short
     inner = " " * (indent + 2)
     if isinstance(value, dict):
-        lines = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {neat(item, indent + 2)}" for key, item in value.items()]
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {neat(item, indent + 2)}" for key, item in value.items()]
     else:
-        lines = [f"{inner}{neat(item, indent + 2)}" for item in value]
+        parts = [neat(item, indent + 2) for item in value]
     first, last = ("{", "}") if isinstance(value, dict) else ("[", "]")
-    return f"{first}\n" + ",\n".join(lines) + f"\n{' ' * indent}{last}"
+    return f"{first}\n" + ",\n".join(inner + part for part in parts) + f"\n{' ' * indent}{last}"

@@ -91,7 +91,7 @@ def test_a_bar_may_be_above_a_row_of_another_experiment_and_runs_after_it(tmp_pa
     assert list(bars) == ["psp", "plain", "more", "other"]
     assert runs_first(bars) == ["psp", "plain", "other", "more"]
     circle = OTHER + "    bar: {op: '>=', value: 0, above: more}\n"
-    with pytest.raises(UserError, match="no row stands above itself; got (more above other|other above more)"):
+    with pytest.raises(UserError, match=r"no row stands above itself; got (more above other|other above more)"):
         write_bars(tmp_path, circle, "sorted/last")
 
 

@@ -43,7 +43,11 @@ def test_a_number_of_either_form_of_result(result, path, value):
         (NEW, "inference.one_shot.imag", "'inference.one_shot.image'"),
         (NEW, "byte_per_task", "'bytes_per_task'"),
         (NEW, "matrix.final.2", "'matrix.final.-1'"),
-        (FLAT, "inference", "inference must be a finite number.*got more than one value; nearest: 'inference.one_shot.image'"),
+        (
+            FLAT,
+            "inference",
+            "inference must be a finite number.*got more than one value; nearest: 'inference.one_shot.image'",
+        ),
         (FLAT, "title", "title must be a finite number in a result; got 't'"),
         ({"accuracy": "nan"}, "accuracy", "got 'nan'"),
         ({"accuracy": None}, "accuracy", "got None"),

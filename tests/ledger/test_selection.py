@@ -10,7 +10,8 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 def test_the_edge_is_told_for_numbers_of_a_grid() -> None:
     points = [{"lr": lr, "schedule": s, "beta": 0.1} for lr in (0.1, 1, 0.01) for s in ("constant", "cosine")]
-    assert edges(points, {"lr": 0.1, "schedule": "cosine", "beta": 0.1}) == dict.fromkeys(("lr", "schedule", "beta"), False)
+    inside = {"lr": 0.1, "schedule": "cosine", "beta": 0.1}
+    assert edges(points, inside) == dict.fromkeys(inside, False)
     for end in (1, 0.01):
         assert edges(points, {"lr": end, "schedule": "constant", "beta": 0.1})["lr"] is True
 

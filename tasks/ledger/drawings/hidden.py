@@ -24,8 +24,8 @@ DENSITIES = {
     0.7: "supermask-edge-popup-70",
     0.9: "supermask-edge-popup-90",
 }
-DEPTHS = {8: "bn-only-8", 14: "bn-only-14", 20: "bn-only-20", 32: "bn-only-32"}
-RANDOM = {8: "bn-random-8", 14: "bn-random-14"}
+DEPTHS: dict[float, str] = {8: "bn-only-8", 14: "bn-only-14", 20: "bn-only-20", 32: "bn-only-32"}
+RANDOM: dict[float, str] = {8: "bn-random-8", 14: "bn-random-14"}
 
 
 def shows(row: str) -> bool:
