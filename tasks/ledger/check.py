@@ -119,6 +119,8 @@ def _wrong(row: Row, entry: Entry) -> str:
     values, form = row["values"], Form(row["experiment"], tuple(row["overrides"]), row["metric"])
     if form not in (entry.form, entry.was):
         return f"its experiment, overrides and metric must be those of its entry; got {form}"
+    if ("proof" in row) != all("bars" in run for run in row["runs"]):
+        return "a row and its runs bring their proof together; got one without the other"
     asked = {"seeds": list(entry.seeds), "bar": held_to(entry)}
     for key, value in asked.items():
         if row[key] != value:

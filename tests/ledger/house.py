@@ -47,6 +47,12 @@ def forge(results: Path, name: str, change: Callable[[Row], dict[str, Any]]) -> 
     put(results, rows)
 
 
+def as_before(row: Row) -> Row:
+    """A row as it was recorded before proofs were kept."""
+    runs = [{key: value for key, value in run.items() if key != "bars"} for run in row["runs"]]
+    return seal({key: value for key, value in row.items() if key != "proof"} | {"runs": runs})
+
+
 def put(results: Path, rows: list[Row], unproven: dict[str, list[str]] | None = None) -> None:
     """Rows in the place of those of the ledger, its page written anew."""
     (results / "permuted" / "ledger.json").write_text(neat(pack(rows, unproven)) + "\n")

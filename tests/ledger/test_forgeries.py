@@ -12,7 +12,7 @@ from tasks.ledger.bars import load_bars
 from tasks.ledger.ledger import seal
 from tasks.ledger.selection import file
 from tasks.ledger.store import Row, load, neat
-from tests.ledger.house import commit, edit, forge, found, put
+from tests.ledger.house import as_before, commit, edit, forge, found, put
 from tests.ledger.scratch import BARS
 
 
@@ -164,6 +164,8 @@ def test_a_row_in_the_folder_of_another_experiment(house: Path) -> None:
 
 
 def test_a_row_without_the_proof_that_it_came_with(house: Path) -> None:
-    rows = [seal({k: v for k, v in row.items() if k != "proof"}) for row in load(house).rows]
+    rows = [as_before(row) for row in load(house).rows]
     put(house, rows)
     assert any("has this row with its proof" in line for line in found(house))
+    put(house, [seal(row | {"proof": 1}) for row in rows])
+    assert any("a row and its runs bring their proof together" in line for line in found(house))

@@ -8,11 +8,11 @@ from tasks.commands.rows import problems, show, write_pages
 from tasks.errors import UserError
 from tasks.ledger import proof
 from tasks.ledger.bars import load_bars
-from tasks.ledger.ledger import record, seal
+from tasks.ledger.ledger import record
 from tasks.ledger.selection import file
 from tasks.ledger.store import load
 from tasks.runs import environment
-from tests.ledger.house import edit, found, git, put, ran
+from tests.ledger.house import as_before, edit, found, git, put, ran
 from tests.ledger.scratch import BARS, write_bars
 
 
@@ -37,7 +37,7 @@ def test_a_new_row_of_uncommitted_bars_fails_and_an_old_one_says_so(house: Path)
     assert ["uncommitted code" in lines[0], "its entry was committed after its run" in lines[1]] == [True, True]
     # The same row from before proofs were kept: it does not fail, but its ledger says what git says.
     *others, late = load(house).rows
-    rows = [*others, seal({k: v for k, v in late.items() if k != "proof"})]
+    rows = [*others, as_before(late)]
     reasons = ["it ran with uncommitted code", "its entry was committed after its run"]
     put(house, rows)
     assert any("git says of this row: it ran with uncommitted code" in line for line in found(house))
