@@ -9,6 +9,7 @@ import pytest
 from tasks.commands import rows
 from tasks.commands.cli import main
 from tasks.config.load import load
+from tasks.experiment import execute
 from tasks.ledger import selection
 from tasks.ledger.bars import load_bars
 from tasks.ledger.store import load as load_results
@@ -119,6 +120,16 @@ def test_a_command_writes_what_it_ran_and_nothing_else(data: str, tmp_path: Path
     assert written == {"README.md", "demo/README.md", "demo/base/ledger.json"}
     rows.run(["mine"], root=tmp_path / "runs", results=results)
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == after
+
+
+def test_runs_of_both_families_begin_with_their_bars_and_keep_those_of_their_start(data: str, tmp_path: Path) -> None:
+    waves = ["experiment=meta/waves_maml", "steps=2", "meta.test.tasks=4", "meta.test.points=5", "device=cpu"]
+    for given in ([*TINY, data], waves):
+        folder = execute(load(given), root=tmp_path, command=["x"], bars={"row": "5e"})
+        assert read_json(folder / "environment.json")["bars"] == {"row": "5e"}
+        # Finished: a bar that is thought of later is not the run's.
+        assert execute(load(given), root=tmp_path, command=["x"], bars={"row": "ab"}) == folder
+        assert read_json(folder / "environment.json")["bars"] == {"row": "5e"}
 
 
 # ---- choosing ----------------------------------------------------------------------------------------------------------
