@@ -76,14 +76,22 @@ def show(results: Path, *, check: bool, missed: bool, root: Path = Path("runs"))
 
 
 def problems(ledger: Ledger, bars: Mapping[str, Entry], results: Path, root: Path, *, missed: bool) -> list[Problem]:
-    """Everything that is wrong with, or unproven about, a results folder."""
+    """Everything that is wrong with, or unproven about, a results folder.
+
+    Args:
+        ledger: all its rows, as `load` reads them.
+        bars: all its entries, by row.
+        results: the folder, for its choices, its pages and its history.
+        root: where folders of runs may still lie; those that do are compared.
+        missed: whether a missed bar is a problem.
+    """
     found = check_rows(ledger, bars, missed=missed) + check_selections(ledger, bars, results)
     for row, folder in ledger.places.items():
         if row in bars and folder != bars[row].experiment:
             rule = f"a row lies with its entry, in {bars[row].experiment}"
             found.append(Problem(row, "wrong", f"{rule}; got {folder}; python -m tasks ledger moves it"))
     made = pages(ledger, bars, results)
-    for path in sorted(made.keys() | set(results.rglob("README.md"))):
+    for path in sorted(made.keys() | set(results.glob("*/README.md"))):
         if path not in made:
             found.append(Problem(str(path), "page", "a page has rows; no bars are of this family; remove it"))
         elif not path.exists() or path.read_text(encoding="utf-8") != made[path]:

@@ -29,6 +29,12 @@ def record(
     each result.json the entry's metric and `data` with name, sha256 and substitute. UserError where the runs are not those
     of the entry, differ in more than their seed, or began before their bar stood as it does, and where the row that a bar
     names is not in the ledger yet.
+
+    Args:
+        row_id: a row of `bars`.
+        runs: folders of finished runs, in any order of their seeds.
+        bars: all entries of the results folder, by row.
+        results: the results folder; only the ledger of the row's experiment is written.
     """
     ledger = load(results)
     row = make_row(row_id, runs, bars, ledger)
@@ -41,7 +47,14 @@ def record(
 
 
 def make_row(row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str, Entry], ledger: Ledger) -> Row:
-    """The sealed row of finished run folders, written nowhere; `ledger` has the row that its bar is above."""
+    """The sealed row of finished run folders, written nowhere.
+
+    Args:
+        row_id: a row of `bars`.
+        runs: folders of finished runs, one per seed of the entry, in any order.
+        bars: all entries, by row.
+        ledger: has the row that this one's bar is above, if there is one.
+    """
     if row_id not in bars:
         raise UserError(
             f"a row stands in the bars before it is run; {row_id!r} does not; nearest: {nearest(row_id, bars)}"

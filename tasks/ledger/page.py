@@ -20,7 +20,14 @@ NAME = "README.md"
 def pages(
     ledger: Ledger, bars: Mapping[str, Entry], results: Path, families: Iterable[str] | None = None
 ) -> dict[Path, str]:
-    """The text of each page by its path: the index, and a page for each of the families (default: for all)."""
+    """The text of each page by its path: the index, and a page for each of the families.
+
+    Args:
+        ledger: all rows of the results folder.
+        bars: all entries, by row.
+        results: the results folder, for its choices.
+        families: first parts of experiments' names; None for all.
+    """
     wrong = [problem for problem in check(ledger, bars) if problem.fails]
     quoted = [problem for problem in check_selections(ledger, bars, results) if not problem.fails]
     chosen = {path.parent.relative_to(results).as_posix(): read_json(path) for path in results.rglob(selection.NAME)}
@@ -76,6 +83,12 @@ def render(
     """The page of one family: a table per experiment with a line for each row of its `bars`, then what is to be known.
 
     A row that a check refuses shows no number: it would stand beside a bar that it was not held to.
+
+    Args:
+        ledger: rows, those of other families too.
+        bars: the entries of the family, by row.
+        edges: per experiment of the family what was chosen at the end of its grid, as text.
+        problems: what checks found in these rows; those that fail are refused.
     """
     refused = {problem.row for problem in problems if problem.fails}
     rows = {row["row"]: row for row in ledger.rows if row["row"] in bars and row["row"] not in refused}

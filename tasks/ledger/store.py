@@ -69,6 +69,12 @@ def save(ledger: Ledger, bars: Mapping[str, Entry], results: str | PathLike[str]
 
     A row goes into the folder of its entry, out of any other that it was read from. A file whose bytes would be the same is
     left alone.
+
+    Args:
+        ledger: all rows of the results folder.
+        bars: all entries, by row; a row that they do not know stays where it was.
+        results: the results folder.
+        rows: ids of the rows whose experiments are written.
     """
     order = {name: place for place, name in enumerate(bars)}
     named = [*(rows or bars), *([] if rows else ledger.places)]
