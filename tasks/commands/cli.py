@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("report.html"))
     made.add_argument("--title", default="neuromod")
     made = command("ledger", _ledger, "show the ledger; --run ROW writes rows, --check proves them")
-    made.add_argument("--check", action="store_true", help="compute the ledger again, ask git for its bars; exit 1 for what is wrong")
+    made.add_argument(
+        "--check", action="store_true", help="compute the ledger again, ask git for its bars; exit 1 for what is wrong"
+    )
     made.add_argument("--bars", action="store_true", help="with --check: exit 1 for missed bars too")
     made.add_argument("--run", dest="rows", nargs="+", metavar="ROW", help="run rows of the bars ('all')")
     made.add_argument("--root", type=Path, default=Path("runs"))

@@ -84,6 +84,7 @@ def problems(ledger: Ledger, bars: Mapping[str, Entry], results: Path, root: Pat
         results: the folder, for its choices, its pages and its history.
         root: where folders of runs may still lie; those that do are compared.
         missed: whether a missed bar is a problem.
+
     """
     found = check_rows(ledger, bars, missed=missed) + check_selections(ledger, bars, results)
     for row, folder in ledger.places.items():

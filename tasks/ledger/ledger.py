@@ -35,6 +35,7 @@ def record(
         runs: folders of finished runs, in any order of their seeds.
         bars: all entries of the results folder, by row.
         results: the results folder; only the ledger of the row's experiment is written.
+
     """
     ledger = load(results)
     row = make_row(row_id, runs, bars, ledger)
@@ -54,6 +55,7 @@ def make_row(row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str
         runs: folders of finished runs, one per seed of the entry, in any order.
         bars: all entries, by row.
         ledger: has the row that this one's bar is above, if there is one.
+
     """
     if row_id not in bars:
         raise UserError(

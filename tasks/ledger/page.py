@@ -27,6 +27,7 @@ def pages(
         bars: all entries, by row.
         results: the results folder, for its choices.
         families: first parts of experiments' names; None for all.
+
     """
     wrong = [problem for problem in check(ledger, bars) if problem.fails]
     quoted = [problem for problem in check_selections(ledger, bars, results) if not problem.fails]
@@ -89,6 +90,7 @@ def render(
         bars: the entries of the family, by row.
         edges: per experiment of the family what was chosen at the end of its grid, as text.
         problems: what checks found in these rows; those that fail are refused.
+
     """
     refused = {problem.row for problem in problems if problem.fails}
     rows = {row["row"]: row for row in ledger.rows if row["row"] in bars and row["row"] not in refused}

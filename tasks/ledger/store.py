@@ -75,6 +75,7 @@ def save(ledger: Ledger, bars: Mapping[str, Entry], results: str | PathLike[str]
         bars: all entries, by row; a row that they do not know stays where it was.
         results: the results folder.
         rows: ids of the rows whose experiments are written.
+
     """
     order = {name: place for place, name in enumerate(bars)}
     named = [*(rows or bars), *([] if rows else ledger.places)]
