@@ -1,14 +1,15 @@
 """What the docs conclude is what the ledger says."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tasks.ledger.drawings import buys
+from tasks.ledger.store import load_ledger
 
 ROOT = Path(__file__).parents[1]
-MEAN = {row["row"]: row["mean"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
+ROWS = {row["row"]: row for row in load_ledger(ROOT / "results")}
+MEAN = {name: row["mean"] for name, row in ROWS.items()}
 
 
 def cells(page: str, label: str, count: int) -> list[str]:
@@ -218,7 +219,7 @@ def test_decay_switches_gains_off_that_nothing_needs() -> None:
 
 # ---- docs/meta.md ------------------------------------------------------------------------------------------------------
 
-SPREAD = {row["row"]: row["spread"] for row in json.loads((ROOT / "results/ledger.json").read_text())}
+SPREAD = {name: row["spread"] for name, row in ROWS.items()}
 FEW = {
     "waves-cavia-2": "sinusoids, CAVIA, 2 context inputs",
     "waves-cavia-3": "sinusoids, CAVIA, 3 context inputs",

@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
+    about = "folder of bars, choices and ledgers (results)"
+    in_results = {"type": Path, "default": RESULTS, "metavar": "FOLDER", "help": about}
     overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of it"}
     for name, run, text in (
         ("train", _train, "run an experiment; the same command again resumes it or does nothing"),
@@ -65,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument(
                 "-j", "--jobs", type=_jobs, default=1, help="processes, for many runs or for one bank (1)"
             )
+        else:
+            made.add_argument("--results", **in_results)  # type: ignore[arg-type]
     made = command(
         "list", _list, "list experiments and what they are (those that have all WORDs), then the other groups"
     )
@@ -74,13 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("report.html"))
     made.add_argument("--title", default="neuromod")
     made = command("ledger", _ledger, "show the ledger; --run ROW writes rows, --check proves them")
-    made.add_argument("--check", action="store_true", help="exit 1 for a row that no run wrote or whose bar changed")
+    made.add_argument(
+        "--check", action="store_true", help="compute the ledger again, ask git for its bars; exit 1 for what is wrong"
+    )
     made.add_argument("--bars", action="store_true", help="with --check: exit 1 for missed bars too")
-    made.add_argument("--run", dest="rows", nargs="+", metavar="ROW", help="run rows of results/bars.yaml ('all')")
+    made.add_argument("--run", dest="rows", nargs="+", metavar="ROW", help="run rows of the bars ('all')")
     made.add_argument("--root", type=Path, default=Path("runs"))
+    made.add_argument("--results", **in_results)  # type: ignore[arg-type]
     made = command("reproduce", _reproduce, "run a row of the ledger again and print both figures")
     made.add_argument("row")
     made.add_argument("--root", type=Path, default=Path("runs/reproduced"))
+    made.add_argument("--results", **in_results)  # type: ignore[arg-type]
     made = command("demo", _demo, "one frozen random network, five modulators, a report")
     made.add_argument("--root", type=Path, default=Path("runs/demo"))
     return parser
@@ -101,7 +109,7 @@ def _train(options: argparse.Namespace) -> int:
 def _select(options: argparse.Namespace) -> int:
     from tasks.commands.select import select
 
-    return select(options.overrides, root=options.root / "select", results=RESULTS)
+    return select(options.overrides, root=options.root / "select", results=options.results)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -125,14 +133,14 @@ def _ledger(options: argparse.Namespace) -> int:
     from tasks.commands import rows
 
     if options.rows:
-        rows.run(options.rows, root=options.root, results=RESULTS)
-    return rows.show(RESULTS, check=options.check, missed=options.bars)
+        rows.run(options.rows, root=options.root, results=options.results)
+    return rows.show(options.results, check=options.check, missed=options.bars, root=options.root)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
     from tasks.commands import rows
 
-    return rows.reproduce(options.row, root=options.root, results=RESULTS)
+    return rows.reproduce(options.row, root=options.root, results=options.results)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from tasks.config.load import load
-from tasks.errors import UserError, nearest
+from tasks.errors import UserError
 from tasks.experiment import execute
-from tasks.ledger.selection import dig, file
+from tasks.ledger.metric import number
+from tasks.ledger.selection import edges, file
 from tasks.runs.environment import code
 from tasks.runs.files import read_json, write_json
 
@@ -24,24 +25,29 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
     asked = config["select"]
     if not asked["grid"]:
         raise UserError(f"select needs a grid; {config['experiment']} has none; write select.grid into its config")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    better = "higher"
     for point in points(asked["grid"]):
         given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
-        values = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
+        found = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
+        values, better = [value for value, _ in found], found[0][1]
         rows.append({"point": point, "values": values, "mean": fmean(values)})
         print(
             "  ".join(f"{key}={value}" for key, value in point.items()),
             f" {asked['metric']} {rows[-1]['mean']:.4f}",
             flush=True,
         )
-    best = max(rows, key=lambda row: row["mean"])  # type: ignore[arg-type, return-value]
+    best = (max if better == "higher" else min)(rows, key=lambda row: float(row["mean"]))
     path = file(results, config["experiment"])
-    chosen = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
+    chosen: dict[str, Any] = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
         "choice": best["point"],
+        "edge": edges([row["point"] for row in rows], best["point"]),
         "rows": rows,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"experiment": config["experiment"], "commit": code().commit, **chosen})
+    if at := [f"{key}={chosen['choice'][key]}" for key, stands in chosen["edge"].items() if stands]:
+        print(f"warning: at the edge of its grid: {', '.join(at)}; a better value may lie outside; widen select.grid")
     print(f"chosen: {best['point']} ({path})")
     return 0
 
@@ -51,14 +57,13 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> float:
+def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> tuple[float, str]:
+    """The number that is chosen by, and which way it is better: the headline's way, or higher."""
     folder = execute(
         load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
     )
-    result, metric = read_json(folder / "result.json"), asked["metric"]
     try:
-        return float(dig(result, metric))
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"select.metric must be a number in a run's result; got {metric!r}; nearest: {nearest(metric, result)}"
-        ) from error
+        result = read_json(folder / "result.json")
+        return number(result, asked["metric"]), result["better"] if asked["metric"] == result["metric"] else "higher"
+    except UserError as error:
+        raise UserError(f"select.metric: {error}") from error

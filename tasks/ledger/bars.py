@@ -1,114 +1,116 @@
-"""What the ledger is to hold: rows with their bars and published values, written down before any run."""
+"""The bars: rows with their bars and published values, written down by hand before any run.
+
+``results/EXPERIMENT/bars.yaml`` has ``seeds`` once and ``rows`` by their id; a row may have seeds of its own.
+"""
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
 
 from tasks.errors import UserError, nearest
-from tasks.runs.files import canonical, digest
+from tasks.ledger.entry import Bar, Entry, Form, Published
 
-Verdict = Literal["held", "missed", "no bar"]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What the mean over the seeds is held to: mean `op` value, or mean - (mean of the row `above`) `op` value."""
-
-    op: Literal[">=", "<="]
-    value: float
-    above: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.op} {self.value:g}" + (f" above {self.above}" if self.above else "")
+NAME = "bars.yaml"
+OPTIONAL = ("seeds", "overrides", "bar", "published", "note", "was", "not_run")
+# A number as YAML 1.2 and the command line read it: 1e-3 too, which YAML 1.1 takes for text.
+FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.[\d_]+)([eE][-+]?\d+)?$")
 
 
-@dataclass(frozen=True)
-class Published:
-    """A number of a paper, with its table or page, and what differs from our setting."""
+def load_bars(results: str | PathLike[str]) -> dict[str, Entry]:
+    """All entries of a results folder by row id: experiments in alphabetical order, the rows of each in that of its file.
 
-    value: float
-    source: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row to be run: an experiment with overrides and seeds, and the number of result.json that is reported."""
-
-    row: str
-    title: str
-    experiment: str
-    overrides: tuple[str, ...]
-    seeds: tuple[int, ...]
-    metric: str
-    bar: Bar | None = None
-    published: Published | None = None
-    note: str = ""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of all that a result depends on or is held against: everything but the title and the note."""
-        held_to = None if self.bar is None else [self.bar.op, self.bar.value, *([self.above] if self.above else [])]
-        beside = None if self.published is None else [self.published.value, self.published.source, self.published.note]
-        parts = [self.row, self.experiment, self.overrides, self.seeds, self.metric, held_to, beside]
-        return digest(canonical(parts))
-
-    @property
-    def above(self) -> str | None:
-        """The row whose mean is subtracted before the bar is applied."""
-        return None if self.bar is None else self.bar.above
-
-    def verdict(self, mean: float, beside: float | None = None) -> Verdict:
-        """Whether the bar is held; ``beside`` is the mean of the row `above`."""
-        if self.bar is None:
-            return "no bar"
-        mean -= beside or 0.0
-        return "held" if (mean >= self.bar.value if self.bar.op == ">=" else mean <= self.bar.value) else "missed"
+    UserError for a folder without a file of bars, for a key that is unknown, missing or written twice, for a row in two
+    files, and for a bar above a row that is unknown, of other seeds or metric, or above the row itself in a circle.
+    """
+    root = Path(results)
+    if (root / NAME).exists():
+        raise UserError(f"bars stand with their experiment; got {root / NAME}; move its rows to EXPERIMENT/{NAME}")
+    files = sorted(root.rglob(NAME), key=lambda path: path.parts)
+    if not files:
+        raise UserError(f"bars stand in FOLDER/EXPERIMENT/{NAME}; {root} has none; create one or correct the folder")
+    found: dict[str, Entry] = {}
+    for path in files:
+        for row, made in read_bars(path.read_text(encoding="utf-8"), path.parent.relative_to(root).as_posix()).items():
+            if row in found:
+                places = f"{found[row].experiment} and {made.experiment}"
+                raise UserError(f"a row stands once in all bars; {row} is in {places}; give one another id")
+            found[row] = made
+    for made in found.values():
+        _check_above(made, found)
+    return found
 
 
-def load_bars(path: str | PathLike[str]) -> dict[str, Entry]:
-    """The entries of a YAML file by row id, in its order. UserError for a key unknown, missing or written twice."""
-    if not Path(path).is_file():
-        raise UserError(f"the bars stand in a YAML file; {path} is none; create it or correct the path")
+def read_bars(text: str, experiment: str) -> dict[str, Entry]:
+    """The entries of one file's text, bars above other rows unchecked."""
+    where = f"{experiment}/{NAME}"
+    given = _fields(where, read_yaml(text, where), ("rows",), ("seeds",))
+    if not isinstance(given["rows"], dict) or not given["rows"]:
+        raise UserError(f"{where}: rows must map row ids to entries; got {given['rows']!r}; correct it")
+    return {str(row): entry(str(row), fields, experiment, given.get("seeds")) for row, fields in given["rows"].items()}
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """YAML in which a key stands once and 1e-3 is a number; UserError that names `where`."""
     try:
-        # OmegaConf and not plain YAML, which takes the second of two equal row ids without a word.
-        content = OmegaConf.to_container(OmegaConf.load(Path(path)))
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{path} must be YAML; got {' '.join(str(error).split())}; correct it") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must map row ids to entries; got a {type(content).__name__}; correct it")
-    entries: dict[str, Entry] = {}
-    for row, fields in content.items():
-        entries[str(row)] = made = entry(str(row), fields)
-        _check_above(made, entries)
-    return entries
+        return yaml.load(text, Loader=_Strict)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where} must be YAML; got {' '.join(str(error).split())}; correct it") from error
 
 
-def _check_above(made: Entry, before: Mapping[str, Entry]) -> None:
-    """A bar above another row needs that row before its own, of the same seeds and of a metric of the same name.
+def runs_first(bars: Mapping[str, Entry]) -> list[str]:
+    """All rows, each after the row that its bar is above."""
+    order: dict[str, None] = {}
+    for row in bars:
+        chain: list[str] = []
+        at: str | None = row
+        while at is not None:
+            chain.append(at)
+            at = bars[at].above
+        order |= dict.fromkeys(reversed(chain))
+    return list(order)
+
+
+class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Plain YAML takes the second of two equal keys without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"the key {twice!r} twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+_Strict.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+
+
+def _check_above(made: Entry, bars: Mapping[str, Entry]) -> None:
+    """A bar above another row needs a row of the same seeds and of a metric of the same name, and no circle.
 
     Two heads or two routers may stand side by side: names are those at the end, ``test_mean.-1`` of ``meta.iid.test_mean.-1``.
     """
     if made.above is None:
         return
-    other = None if made.above == made.row else before.get(made.above)
+    other = bars.get(made.above)
     if other is None:
-        known = [row for row in before if row != made.row]
-        rule = f"{made.row}.bar: above names a row that stands before it"
-        raise UserError(f"{rule}; got {made.above!r}; nearest: {nearest(made.above, known)}")
+        known = [row for row in bars if row != made.row]
+        raise UserError(f"{made.row}.bar: above names a row; got {made.above!r}; nearest: {nearest(made.above, known)}")
     if _last_name(made.metric) != _last_name(other.metric):
         rule = f"{made.row}.bar: a row above another has a metric of its name"
         raise UserError(f"{rule}; got {made.metric!r}, {made.above} has {other.metric!r}; correct one")
     if made.seeds != other.seeds:
         rule = f"{made.row}.bar: a row above another has its seeds"
         raise UserError(f"{rule}; got {made.seeds!r}, {made.above} has {other.seeds!r}; correct one")
+    chain = [made.row]
+    while (below := bars[chain[-1]].above) is not None and below in bars:
+        if below in chain:
+            circle = " above ".join([*chain[chain.index(below) :], below])
+            raise UserError(f"{made.row}.bar: no row stands above itself; got {circle}; take one bar out")
+        chain.append(below)
 
 
 def _last_name(metric: str) -> str:
@@ -117,26 +119,47 @@ def _last_name(metric: str) -> str:
     return f"{name}.{last}" if last.lstrip("-").isdigit() else last
 
 
-def entry(row: str, fields: Any) -> Entry:
-    """One entry from its fields. UserError that names the row and the field."""
-    given = _fields(row, fields, ("title", "experiment", "seeds", "metric"), ("overrides", "bar", "published", "note"))
-    seeds = tuple(_list(row, "seeds", given["seeds"], int))
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"{row}: seeds must be different and at least one; got {list(seeds)}; correct it")
-    overrides = tuple(_list(row, "overrides", given.get("overrides", []), str))
-    if odd := [item for item in overrides if "=" not in item]:
-        raise UserError(f"{row}: an override is key=value; got {odd[0]!r}; correct it")
+def entry(row: str, fields: Any, experiment: str, seeds: Any = None) -> Entry:
+    """One entry from its fields, with the `seeds` of its file where it has none. UserError that names row and field."""
+    given = _fields(row, fields, ("title", "metric"), OPTIONAL)
+    own = given.get("seeds", seeds)
+    if own is None:
+        raise UserError(f"{row} needs the field 'seeds', its own or of its file; got neither; add it")
+    found = tuple(_list(row, "seeds", own, int))
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"{row}: seeds must be different and at least one; got {list(found)}; correct it")
+    form = Form(experiment, _overrides(row, given.get("overrides", [])), _text(row, "metric", given["metric"]))
     return Entry(
         row=row,
         title=_text(row, "title", given["title"]),
-        experiment=_text(row, "experiment", given["experiment"]),
-        overrides=overrides,
-        seeds=seeds,
-        metric=_text(row, "metric", given["metric"]),
+        experiment=form.experiment,
+        overrides=form.overrides,
+        seeds=found,
+        metric=form.metric,
         bar=_bar(row, given.get("bar")),
         published=_published(row, given.get("published")),
         note=_text(row, "note", given.get("note", "")),
+        was=_was(row, given.get("was"), form),
+        not_run=_text(row, "not_run", given.get("not_run", "")),
     )
+
+
+def _overrides(row: str, items: Any) -> tuple[str, ...]:
+    overrides = tuple(_list(row, "overrides", items, str))
+    if odd := [item for item in overrides if "=" not in item]:
+        raise UserError(f"{row}: an override is key=value; got {odd[0]!r}; correct it")
+    return overrides
+
+
+def _was(row: str, fields: Any, now: Form) -> Form | None:
+    """The former form: what it leaves out is as it is today."""
+    if fields is None:
+        return None
+    where = f"{row}.was"
+    given = _fields(where, fields, (), ("experiment", "overrides", "metric"))
+    experiment = _text(where, "experiment", given.get("experiment", now.experiment))
+    overrides = _overrides(where, given["overrides"]) if "overrides" in given else now.overrides
+    return Form(experiment, overrides, _text(where, "metric", given.get("metric", now.metric)))
 
 
 def _bar(row: str, fields: Any) -> Bar | None:
@@ -160,7 +183,7 @@ def _published(row: str, fields: Any) -> Published | None:
 
 def _fields(where: str, fields: Any, needed: tuple[str, ...], more: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
-        raise UserError(f"{where} must have the fields {', '.join(needed)}; got {fields!r}; correct it")
+        raise UserError(f"{where} must have the fields {', '.join(needed + more)}; got {fields!r}; correct it")
     for key in fields:
         if key not in needed + more:
             raise UserError(f"{where} has no field {key!r}; nearest: {nearest(str(key), needed + more)}")

@@ -1,61 +1,61 @@
-"""The ledger: every result as a row that finished runs wrote, sealed against typing by hand."""
+"""Rows of the ledger: made from finished runs, sealed against typing by hand."""
 
-import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from tasks.errors import UserError, nearest
-from tasks.ledger.bars import Entry
-from tasks.runs.files import canonical, digest, file_digest, read_json, write_json
+from tasks.ledger.entry import Entry
+from tasks.ledger.metric import dig, number
+from tasks.ledger.store import Ledger, Row, load, save
+from tasks.runs.files import canonical, digest, file_digest, read_json
 
-Row = dict[str, Any]
-Class = Literal["seal", "changed", "unknown", "missed", "not run yet"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a row. `fails` says whether a check that finds it fails."""
-
-    row: str
-    kind: Class
-    text: str
-    fails: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.row}: {self.text}"
-
-
-def load_ledger(path: str | PathLike[str]) -> list[Row]:
-    """The rows of a ledger, none where there is no file yet."""
-    if not Path(path).exists():
-        return []
-    try:
-        rows = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path} must be JSON; got {error}; restore it from git") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("row"), str) for row in rows):
-        raise UserError(f"{path} must be a list of rows with an id each; got something else; restore it from git")
-    return rows
+# A row with `proof: 1` has what an older one may lack: digests of its bar and of its choice, recorded by its runs.
+PROOF = 1
 
 
 def record(
-    row_id: str,
-    runs: Sequence[str | PathLike[str]],
-    bars: Mapping[str, Entry],
-    ledger_path: str | PathLike[str],
+    row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str, Entry], results: str | PathLike[str]
 ) -> Row:
-    """Write the row of finished run folders, one a seed, into the ledger in place of an older one.
+    """Write the row of finished run folders, one per seed, into the ledger of its experiment, in place of an older one.
 
-    Each config.json has `seed`; each result.json has the entry's metric and `data` with name, sha256 and substitute.
-    UserError where the runs are not those of the entry, or differ in more than their seed, and where the row that a bar
+    Each config.json has `seed`; each environment.json the digest of the row's entry, which was there when the run began;
+    each result.json the entry's metric and `data` with name, sha256 and substitute. UserError where the runs are not those
+    of the entry, differ in more than their seed, or began before their bar stood as it does, and where the row that a bar
     names is not in the ledger yet.
+
+    Args:
+        row_id: a row of `bars`.
+        runs: folders of finished runs, in any order of their seeds.
+        bars: all entries of the results folder, by row.
+        results: the results folder; only the ledger of the row's experiment is written.
+
+    """
+    ledger = load(results)
+    row = make_row(row_id, runs, bars, ledger)
+    for folder in runs:
+        _check_recorded(Path(folder), bars[row_id])
+    ledger.rows = [other for other in ledger.rows if other["row"] != row_id] + [row]
+    ledger.unproven.pop(row_id, None)
+    save(ledger, bars, results, [row_id])
+    return row
+
+
+def make_row(row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str, Entry], ledger: Ledger) -> Row:
+    """The sealed row of finished run folders, written nowhere.
+
+    Args:
+        row_id: a row of `bars`.
+        runs: folders of finished runs, one per seed of the entry, in any order.
+        bars: all entries, by row.
+        ledger: has the row that this one's bar is above, if there is one.
+
     """
     if row_id not in bars:
         raise UserError(
@@ -66,37 +66,13 @@ def record(
     found = [run["seed"] for run in read]
     if found != list(entry.seeds):
         raise UserError(f"{row_id} needs one run of each seed {list(entry.seeds)}; got {found}; run the others")
-    present = load_ledger(ledger_path)
-    row = seal(_row(entry, read, _beside(entry, present)))
-    kept = [other for other in present if other["row"] != row_id]
-    places = {known: place for place, known in enumerate(bars)}
-    rows = sorted([*kept, row], key=lambda one: places.get(one["row"], len(places)))
-    write_json(ledger_path, rows)
-    return row
+    return seal(_row(entry, read, _beside(entry, ledger)))
 
 
-def check(
-    ledger: Sequence[Row], bars: Mapping[str, Entry], *, missed: bool = False, strict: bool = False
-) -> list[Problem]:
-    """What is wrong with the ledger; with `missed`, missed bars too; with `strict`, a row not run yet fails as well."""
-    problems = []
-    for row in ledger:
-        name = row["row"]
-        if not sealed(row):
-            problems.append(Problem(name, "seal", "no run wrote this row as it stands; run it again"))
-        elif name not in bars:
-            problems.append(Problem(name, "unknown", f"the bars have no such row; nearest: {nearest(name, bars)}"))
-        elif row.get("entry_sha256") != bars[name].sha256:
-            problems.append(Problem(name, "changed", "its entry in the bars changed after its run; run it again"))
-        elif bars[name].above and row["beside"] != _mean_of(str(bars[name].above), ledger):
-            problems.append(Problem(name, "changed", f"the row {bars[name].above} changed after its run; run it again"))
-        elif missed and row["verdict"] == "missed":
-            problems.append(Problem(name, "missed", f"got {row['mean']:.4g}, the bar is {bars[name].bar}"))
-    names = [row["row"] for row in ledger]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(Problem(name, "seal", "no run writes a row twice; remove both and run it again"))
-    absent = [Problem(name, "not run yet", "not run yet", strict) for name in bars if name not in names]
-    return problems + absent
+def recorded(entry: Entry, bars: Mapping[str, Entry]) -> dict[str, str]:
+    """The digests of all rows that the entry's runs serve, for `execute`: those of its experiment, overrides and seeds."""
+    same = (entry.experiment, entry.overrides, entry.seeds)
+    return {row: one.sha256 for row, one in bars.items() if (one.experiment, one.overrides, one.seeds) == same}
 
 
 def seal(row: Row) -> Row:
@@ -107,6 +83,11 @@ def seal(row: Row) -> Row:
 def sealed(row: Row) -> bool:
     """Whether the row is as a run wrote it."""
     return row.get("seal") == _seal(row)
+
+
+def held_to(entry: Entry) -> dict[str, Any] | None:
+    """The bar as a row keeps it."""
+    return None if entry.bar is None else {key: v for key, v in asdict(entry.bar).items() if v is not None}
 
 
 def _seal(row: Row) -> str:
@@ -136,24 +117,21 @@ def _read(folder: Path, entry: Entry) -> dict[str, Any]:
         "device": surroundings["device"],
         "machine": surroundings["machine"],
         "versions": surroundings["versions"],
+        "bars": surroundings.get("bars", {}),
         "data": _data(folder, result),
         "config": config,
         "selection": result.get("selection"),
     }
 
 
-def _beside(entry: Entry, ledger: Sequence[Row]) -> float | None:
+def _beside(entry: Entry, ledger: Ledger) -> float | None:
     """The mean of the row that the entry's bar is above."""
     if entry.above is None:
         return None
-    mean = _mean_of(entry.above, ledger)
-    if mean is None:
+    row = ledger.row(entry.above)
+    if row is None:
         raise UserError(f"{entry.row} is held above {entry.above}; the ledger has no such row yet; run that row first")
-    return mean
-
-
-def _mean_of(row_id: str, ledger: Sequence[Row]) -> float | None:
-    return next((float(row["mean"]) for row in ledger if row["row"] == row_id), None)
+    return float(row["mean"])
 
 
 def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
@@ -168,10 +146,7 @@ def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
     values = [run["value"] for run in runs]
     mean = statistics.fmean(values)
     substitute = shared["data"]["substitute"]
-    held_to = None if entry.bar is None else {key: v for key, v in asdict(entry.bar).items() if v is not None}
-    published = None
-    if entry.published is not None:
-        published = {"value": entry.published.value, "source": entry.published.source, "note": entry.published.note}
+    published = None if entry.published is None else asdict(entry.published)
     return {
         "row": entry.row,
         "experiment": entry.experiment,
@@ -181,7 +156,7 @@ def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
         "values": values,
         "mean": mean,
         "spread": statistics.stdev(values) if len(values) > 1 else None,
-        "bar": held_to,
+        "bar": held_to(entry),
         "verdict": entry.verdict(mean, beside),
         **({} if beside is None else {"beside": beside}),
         "published": None if substitute else published,
@@ -190,8 +165,18 @@ def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
         "command": runs[0]["command"],
         "commit": ", ".join(dict.fromkeys(run["commit"] for run in runs)),
         "runs": [{key: value for key, value in run.items() if key not in shared} for run in runs],
+        "proof": PROOF,
         "entry_sha256": entry.sha256,
     }
+
+
+def _check_recorded(folder: Path, entry: Entry) -> None:
+    """A run knows the digest of its bar from its start: no bar is written, or changed, after a result was seen."""
+    found = read_json(folder / "environment.json").get("bars", {}).get(entry.row)
+    if found != entry.sha256:
+        rule = f"{entry.row} needs runs that began with its bar as it stands"
+        got = "began without it" if found is None else "began with another"
+        raise UserError(f"{rule}; {folder} {got}; remove that folder, or give another --root, and run the row again")
 
 
 def _check_config(folder: Path, config: dict[str, Any], entry: Entry) -> None:
@@ -205,18 +190,17 @@ def _check_config(folder: Path, config: dict[str, Any], entry: Entry) -> None:
     for override in entry.overrides:
         key, _, text = override.lstrip("+").partition("=")
         wanted = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
-        present, found = _dig(config, key)
+        present, found = dig(config, key)
         if present and not isinstance(found, dict) and isinstance(wanted, dict) and found != wanted["value"]:
             rule = f"{entry.row} has the override {override}"
             raise UserError(f"{rule}; {folder} ran with {key}={found!r}; give the runs of the entry")
 
 
 def _value(folder: Path, result: dict[str, Any], entry: Entry) -> float:
-    present, value = _dig(result, entry.metric)
-    if not present or isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        got = f"{value!r}" if present else f"only {', '.join(result)}"
-        raise UserError(f"{entry.row}: {entry.metric} must be a number in {folder}/result.json; got {got}; correct it")
-    return float(value)
+    try:
+        return number(result, entry.metric)
+    except UserError as error:
+        raise UserError(f"{entry.row}: {error} ({folder}/result.json)") from error
 
 
 def _data(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -224,15 +208,3 @@ def _data(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(key in data for key in keys):
         raise UserError(f"a result says which data it is about; {folder}/result.json lacks data.{{{','.join(keys)}}}")
     return {key: data[key] for key in keys}
-
-
-def _dig(tree: Any, dotted: str) -> tuple[bool, Any]:
-    """Whether a dotted key leads anywhere in nested dicts and lists, and where to."""
-    for part in dotted.split("."):
-        if isinstance(tree, dict) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list) and part.lstrip("-").isdigit() and -len(tree) <= int(part) < len(tree):
-            tree = tree[int(part)]
-        else:
-            return False, None
-    return True, tree

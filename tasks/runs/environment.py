@@ -14,6 +14,7 @@ import torch
 
 UNKNOWN = "unknown"
 HERE = Path(__file__).resolve().parents[2]
+WRITTEN = ("ledger.json", "selection.json", "README.md", "*.svg")  # in results, by commands
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def code(folder: Path = HERE) -> Code:
     # A copy of the code inside somebody else's checkout must not pass for that checkout's commit.
     if told is None or Path(told.splitlines()[0]).resolve() != folder.resolve():
         return Code(_archived(folder), None)
-    # The ledger that the run before has written is no change of the code.
-    changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results")
+    # What a run before has written into the results is no change of the code; bars, written by hand, are.
+    written = (f":(exclude,glob)results/**/{name}" for name in WRITTEN)
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".", *written)
     return Code(told.splitlines()[1], None if changes is None else bool(changes.strip()))
 
 

@@ -70,7 +70,10 @@ class Run:
         device: str = "cpu",
         bars: Mapping[str, str] | None = None,
     ) -> Self:
-        """The run of this configuration and target, new or begun before. UserError where another process has it."""
+        """The run of this configuration and target, new or begun before. UserError where another process has it.
+
+        ``bars`` are the digests of the ledger's entries that the run is for, by row; those of its first start are kept.
+        """
         resolved = strict(dict(config), "config")
         folder = Path(root) / f"{_slug(slug)}-{config_hash(resolved, fingerprint)}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +86,8 @@ class Run:
             run = cls(folder, resolved, None, lock)
             run._drop_torn_line()
             if not run.finished:
-                run._record_start(
-                    {**environment(command, device), "fingerprint": fingerprint, "bars": dict(bars or {})}
-                )
+                known = {"fingerprint": fingerprint, "bars": dict(bars or {})}
+                run._record_start({**environment(command, device), **known})
         except BaseException:
             lock.close()
             raise

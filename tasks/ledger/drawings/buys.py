@@ -34,6 +34,12 @@ FEATURES = {
 Rows = Mapping[str, Mapping[str, Any]]
 
 
+def shows(row: str) -> bool:
+    """Whether a row is in this picture."""
+    arms = {f"meta-{name}-{length}" for name, _ in ARMS for length in (100, 600)}
+    return row in arms | {f"meta-{name}-{end}" for name in FEATURES for end in HEADS.values()}
+
+
 def buys(ledger: Sequence[Mapping[str, Any]], key: str = "buys") -> str | None:
     """An SVG document of two panels: every arm by SGD after 100 and 600 classes, every head over some features; None without rows."""
     rows = {str(row["row"]): row for row in ledger}

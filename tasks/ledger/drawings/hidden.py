@@ -28,6 +28,11 @@ DEPTHS: dict[float, str] = {8: "bn-only-8", 14: "bn-only-14", 20: "bn-only-20", 
 RANDOM: dict[float, str] = {8: "bn-random-8", 14: "bn-random-14"}
 
 
+def shows(row: str) -> bool:
+    """Whether a row is in this picture."""
+    return row in {*(name for name, _, _ in CHOICES), *DENSITIES.values(), *DEPTHS.values(), *RANDOM.values()}
+
+
 def hidden(ledger: Sequence[Mapping[str, Any]], key: str = "hidden") -> str | None:
     """An SVG document of three panels: how far choices alone reach, over densities, BatchNorm over depths; None without rows."""
     rows = {row["row"]: row for row in ledger}

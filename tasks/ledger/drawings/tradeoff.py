@@ -49,6 +49,11 @@ def recipes(ledger: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {stem: _name(stem) for stem in sorted(stems, key=lambda stem: stems[stem])}
 
 
+def shows(row: str) -> bool:
+    """Whether a row is in this picture."""
+    return row.startswith(PREFIX)
+
+
 def tradeoff(ledger: Sequence[Mapping[str, Any]], key: str = "tradeoff") -> str | None:
     """An SVG document of four panels over the known-task accuracy of every recipe; None without two recipes."""
     means = {row["row"]: row["mean"] for row in ledger}
