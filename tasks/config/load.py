@@ -119,14 +119,14 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any
 
 def find(config: Mapping[str, Any], key: str) -> Any:
     """The value of an option, its key written as on a command line. KeyError where there is none."""
-    # Choices of before options of a learner stood under `learner`.
-    key = key.removeprefix("baseline.")
-    for prefix in PREFIXES:
-        node: Any = config
-        for part in f"{prefix}{key}".split("."):
-            node = node.get(part, KeyError) if isinstance(node, Mapping) else KeyError
-        if node is not KeyError:
-            return node
+    # An option of a learner was once one of `baseline`, and choices that were made then say so.
+    for name in dict.fromkeys((key, key.removeprefix("baseline."))):
+        for prefix in PREFIXES:
+            node: Any = config
+            for part in f"{prefix}{name}".split("."):
+                node = node.get(part, KeyError) if isinstance(node, Mapping) else KeyError
+            if node is not KeyError:
+                return node
     raise KeyError(key)
 
 
@@ -272,32 +272,43 @@ def _specs(value: Any, where: str) -> Any:
 # ---- values --------------------------------------------------------------------------------------------------------------
 
 
-def _check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix: str = "") -> None:
-    """Where the configs have a number (or a yes or no), an override is one too, or null where null is understood."""
+def _check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix: str = "", owner: Any = None) -> None:
+    """Where the configs have a number (or a yes or no), an override is one too, or null where its ``owner`` understands it."""
     for key, old in base.items():
         new = composed.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            _check_numbers(old, new, f"{prefix}{key}.")
+            _check_numbers(old, new, f"{prefix}{key}.", _owner(old, owner, key))
         for kind, name in ((bool, "true or false"), (int, "a whole number"), (float, "a number")):
             if isinstance(old, kind):
                 fits = isinstance(new, int | float if kind is float else kind) and isinstance(new, bool) == (
                     kind is bool
                 )
-                if not (fits or (new is None and _optional(base, key, prefix))):
+                if not (fits or (new is None and _optional(owner, f"{prefix}{key}"))):
                     raise UserError(f"{prefix}{key} must be {name}; got {new!r}; the default is {old!r}")
                 break
 
 
-def _optional(spec: Mapping[str, Any], key: str, prefix: str) -> bool:
-    """Whether null is understood there: by what a spec calls, or because it is the default of what all share."""
-    if TARGET not in spec:
-        return OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), f"{prefix}{key}", default=0) is None
-    target = target_of(spec, key)
-    own = target.__init__ if isinstance(target, type) and not dataclasses.is_dataclass(target) else target  # type: ignore[misc]
+def _owner(spec: Mapping[str, Any], parent: Any, key: str) -> Any:
+    """What takes the options of a part of a config: what it calls, or the dataclass of a field; None: nothing says."""
+    if TARGET in spec:
+        return target_of(spec, key)
+    hint = _hints(parent).get(key)
+    return hint if dataclasses.is_dataclass(hint) else None
+
+
+def _hints(owner: Any) -> dict[str, Any]:
+    own = getattr(owner, "__init__", None) if isinstance(owner, type) and not dataclasses.is_dataclass(owner) else owner
     try:
-        hint = get_type_hints(own).get(key)
+        return {} if own is None else get_type_hints(own)
     except (NameError, TypeError):  # hints that only a type checker can read
-        return True
+        return {}
+
+
+def _optional(owner: Any, path: str) -> bool:
+    """Whether null is understood there: by the owner, or because it is the default of what all families share."""
+    if owner is None:
+        return OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), path, default=0) is None
+    hint = _hints(owner).get(path.rpartition(".")[2])
     return hint is None or NoneType in get_args(hint)
 
 

@@ -123,7 +123,7 @@ def test_a_command_writes_what_it_ran_and_nothing_else(data: str, tmp_path: Path
 
 
 def test_runs_of_both_families_begin_with_their_bars_and_keep_those_of_their_start(data: str, tmp_path: Path) -> None:
-    waves = ["experiment=meta/waves_maml", "steps=2", "test.tasks=4", "meta.test.points=5", "device=cpu"]
+    waves = ["experiment=meta/waves_maml", "steps=2", "test.tasks=4", "test.points=5", "device=cpu"]
     for given in ([*TINY, data], waves):
         folder = execute(load(given), root=tmp_path, command=["x"], bars={"row": "5e"})
         assert read_json(folder / "environment.json")["bars"] == {"row": "5e"}
