@@ -72,7 +72,7 @@ def ours(net: ANML, x: Tensor, y: Tensor, order: int, steps: int = STEPS) -> Ten
 
 def textbook(
     net: ANML, x: Tensor, y: Tensor, order: int, *, looped: bool = False, cut: bool = True, steps: int = STEPS
-) -> Tensor:
+) -> Tensor:  # reason: every part of the textbook loop by itself
     """Inner gradients of all parameters; with ``looped`` the outer images one by one.
 
     ``cut`` takes a view of every tensor at every step. Without it, as in public code, the gradient of a tensor that is not moved

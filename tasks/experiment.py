@@ -83,7 +83,7 @@ def execute(
     jobs: int = 1,
     results: Path = Path("results"),
     bars: Mapping[str, str] | None = None,
-) -> Path:  # seven: what to run, where, and what its record must say
+) -> Path:  # reason: what to run, where, and what its record must say
     """Run an experiment to its end, or go on with it; returns its folder. A finished run is left as it is.
 
     Args:

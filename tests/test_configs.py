@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from neuromod.kinds import Kind
 from neuromod.sources import Source
 from tasks.config.build import experiment as experiment_of
-from tasks.config.load import CONFIGS, experiments, load, options
+from tasks.config.files import CONFIGS, options
+from tasks.config.load import experiments, load
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.files import read_json

@@ -120,7 +120,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from tasks.commands.draws import draws
-    from tasks.config.load import folders_of
+    from tasks.config.files import folders_of
     from tasks.report import write
 
     folders = folders_of(options.runs)

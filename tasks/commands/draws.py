@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tasks.config.build import TARGET, resolve
-from tasks.config.load import CONFIGS
+from tasks.config.files import CONFIGS
 from tasks.report.sections import Draw
 
 

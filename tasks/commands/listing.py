@@ -3,7 +3,9 @@
 import argparse
 import textwrap
 
-from tasks.config.load import PLACES, experiments, folders_of, options, said
+from tasks.config.files import folders_of, options
+from tasks.config.load import experiments, said
+from tasks.config.overrides import PLACES
 
 
 def listing(chosen: argparse.Namespace) -> int:

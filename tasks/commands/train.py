@@ -6,7 +6,8 @@ from typing import Any
 
 from tasks.commands.draws import draws
 from tasks.commands.sweep import sweep, swept
-from tasks.config.load import folders_of, load
+from tasks.config.files import folders_of
+from tasks.config.load import load
 from tasks.experiment import execute
 from tasks.report import write
 from tasks.report.table import headline

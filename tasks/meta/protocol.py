@@ -117,7 +117,7 @@ def trajectories(
     seed: int,
     *,
     shuffled: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]:  # reason: a protocol has so many facts
     """``test`` and ``train`` accuracy (orders, lengths, rates); all rates of an order in one recursion.
 
     ``shuffled``: the images of all classes of a length in a random order, the i.i.d. ceiling of one pass.
@@ -162,7 +162,7 @@ def choose_rate(
     seed: int,
     *,
     shuffled: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # reason: a protocol has so many facts
     """The rate that is best on validation classes after ``length`` of them, and the whole sweep; a warning at its edge."""
     drawn = drawn_orders(len(encoded.features), length, orders, seed)
     found = trajectories(encoded, drawn, [length], optimiser, rates, seed, shuffled=shuffled)

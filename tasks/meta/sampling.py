@@ -37,6 +37,7 @@ def trajectory(pool: Pool, steps: int, remember: int, seed: int, step: int) -> T
     return Trajectory(pool.seen(tuple(w.to(device) for w in which)), which[0].to(device), steps, row)
 
 
+# reason: the numbers of an episode, by the field's names
 def episodes(
     pool: Pool, ways: int, shots: int, queries: int, tasks: int, seed: int, step: int, *, turned: bool = False
 ) -> Episodes:

@@ -40,7 +40,7 @@ def heat(
     *,
     size: tuple[float, float] | None = None,
     tasks: tuple[bool, bool] = (True, True),
-) -> str:
+) -> str:  # reason: a drawing's words and scales
     """A grid as a heat map, with its numbers where they fit; unmeasured cells stay grey.
 
     axes: what rows and columns are; tasks: whether each of the two counts tasks, which are numbered from 1.

@@ -42,7 +42,7 @@ def grids(
     axes: tuple[str, str],
     scale: tuple[float, float],
     tasks: tuple[bool, bool] = (True, True),
-) -> list[Panel]:
+) -> list[Panel]:  # reason: a drawing's words and scales
     """A heat map for every grid that ``found`` has of a run, as (what stands behind the run's name, grid, note), and their scale."""
     panels = []
     key = name.replace(" ", "-")

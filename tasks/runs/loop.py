@@ -54,7 +54,7 @@ def loop(
     after: Callable[[int], None] | None = None,
     save: bool = True,
     span: Span | None = None,
-) -> None:  # seven keywords: each is a fact of the training at hand, and there is no other loop to give them to
+) -> None:  # reason: each is a fact of the training at hand, and there is no other loop
     """Take ``rounds`` times ``steps`` steps, each called with its number, and call ``after(round)`` behind each round.
 
     A run that was ended goes on behind its last checkpoint, to the same bytes: ``state`` is all that steps change, and what

@@ -69,7 +69,7 @@ class Run:
         *,
         device: str = "cpu",
         bars: Mapping[str, str] | None = None,
-    ) -> Self:
+    ) -> Self:  # reason: all that a run's record says of its start
         """The run of this configuration and target, new or begun before. UserError where another process has it.
 
         ``bars`` are the digests of the ledger's entries that the run is for, by row; those of its first start are kept.

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tasks.commands.cli import main
-from tasks.config.load import experiments, options
+from tasks.config.files import options
+from tasks.config.load import experiments
 from tasks.runs.files import read_json, write_json
 from tests.images import write
 

@@ -6,7 +6,8 @@ import pytest
 
 from tasks.commands.cli import main
 from tasks.commands.sweep import expand, swept
-from tasks.config.load import CONFIGS, load
+from tasks.config.files import CONFIGS
+from tasks.config.load import load
 from tasks.errors import UserError
 from tests.images import write
 from tests.test_configs import SMALL

@@ -55,7 +55,7 @@ class Modulated(Base):
         regulariser: Mapping[str, Any] | None = None,
         compile: bool = False,
         vmap: bool = False,
-    ) -> None:  # the last four are options of a config
+    ) -> None:  # reason: the last four are options of a config
         super().__init__()
         seed = bench.seeds["source"]
         self.model = modulated(target, modulators, [task.classes for task in stream], seed=seed, vmap=vmap)

@@ -40,7 +40,7 @@ class Routed(Modulated):
         form: Literal["softmax", "sigmoid", "hard"] = "softmax",
         hidden: int = 32,
         vmap: bool = False,
-    ) -> None:  # the last four are options of a config
+    ) -> None:  # reason: the last four are options of a config
         super(Modulated, self).__init__()
         trained = trained_bank(target, stream, bench, bank)
         seed = bench.seeds["source"]

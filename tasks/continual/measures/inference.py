@@ -35,7 +35,7 @@ def measure(
     groups: Sequence[int] = (),
     at: Sequence[int] = (),
     predictors: Mapping[str, int] = MappingProxyType({}),
-) -> dict[str, Any] | None:  # what is asked, of how many
+) -> dict[str, Any] | None:  # reason: options of a config, what is asked and of how many
     """What every method finds (`tasks.continual.measures.queries.judge`) on random test images, a query an image.
 
     A method ``predictor_NAME`` asks no mask: statistics of the training images of each task find it
@@ -131,7 +131,7 @@ def _found(
     count: int,
     sizes: Sequence[int],
     seed: int,
-) -> tuple[dict[str, Any], Tensor]:  # one method, over the first so many tasks
+) -> tuple[dict[str, Any], Tensor]:  # reason: one method, over the first so many tasks
     rule, options = rule_of(model, stream, name, count, seed)
     single = infer(model, queries.x, rule, **options)
     groups = {}

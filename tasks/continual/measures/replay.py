@@ -22,7 +22,7 @@ def measure(
     eps: float = 0.125,
     threshold: float = 3.5,
     best: int = 8,
-) -> dict[str, Any] | None:  # options of both rules
+) -> dict[str, Any] | None:  # reason: options of a config, of both rules
     """Whether the batch of every ``every``-th task k is found to be new before its mask is there, and known after.
 
     Both rules of `neuromod.inference.allocation` are asked on one batch of 128 training images of task k, over the masks of

@@ -68,7 +68,7 @@ class MixedSampler:
         *,
         augment: Augment | None = None,
         channels_last: bool = False,
-    ) -> None:
+    ) -> None:  # reason: what a batch is made of
         if tasks_per_batch is not None and not 1 <= tasks_per_batch <= batch:
             raise UserError(f"tasks_per_batch must be in 1..{batch} (the batch); got {tasks_per_batch}; correct it")
         if balance is not None and (
