@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from neuromod.target.substitute import Anatomy, Edits, fold, put
+from neuromod.target.skeleton import Skeleton
+from neuromod.target.substitute import Edits
 
 
 def groups(indices: Sequence[Tensor]) -> list[Tensor] | None:
@@ -77,8 +78,7 @@ def _padded(tensors: Sequence[Tensor], axis: int) -> list[Tensor]:
 
 def run_vmapped(
     edits_of: Callable[[list[Any]], Edits],
-    net: nn.Module,
-    known: Anatomy,
+    skeleton: Skeleton,
     parts: Sequence[tuple[Any, bool]],
     inputs: tuple[Tensor, ...],
     in_axis: int,
@@ -89,12 +89,12 @@ def run_vmapped(
     indices = [torch.zeros(size, dtype=torch.long) if r.index is None else r.index.expand(size).cpu() for r, _ in parts]
     keys, inverse = torch.stack(indices).unique(dim=1, return_inverse=True)
     distinct = [rows.gathered(key) for (rows, _), key in zip(parts, keys, strict=True)]
-    built = torch.vmap(lambda rows: fold(net, edits_of(rows), known.folds))(distinct)
+    built = torch.vmap(lambda rows: skeleton.fold(edits_of(rows)))(distinct)
     in_order = torch.equal(inverse, torch.arange(keys.shape[1]))
     edits = built if in_order else {name: v.index_select(0, inverse.to(v.device)) for name, v in built.items()}
 
     def sample(edits: Edits, *x: Tensor) -> Any:
-        output = put(net, edits, tuple(t.unsqueeze(in_axis) for t in x), known)
+        output = skeleton.put(edits, tuple(t.unsqueeze(in_axis) for t in x))
         leaves, structure = pytree.tree_flatten(output)
         return pytree.tree_unflatten([t.squeeze(a) for t, a in zip(leaves, out_axes, strict=True)], structure)
 
@@ -104,16 +104,11 @@ def run_vmapped(
 
 
 def run_together(
-    edits_of: Callable[[list[Any]], Edits],
-    net: nn.Module,
-    known: Anatomy,
-    rows: Sequence[Mapping[str, Tensor]],
+    edits_of: Callable[[Mapping[str, Any]], Edits],
+    skeleton: Skeleton,
+    rows: Mapping[str, Mapping[str, Tensor]],
     inputs: tuple[Tensor, ...],
 ) -> Any:
-    """Whole batches of several rows in one call: rows (T, ...) a modulator and inputs (T, B, ...), outputs (T, B, ...)."""
-
-    def one(edits: Edits, *x: Tensor) -> Any:
-        return put(net, edits, x, known)
-
-    edits = torch.vmap(lambda part: fold(net, edits_of(part), known.folds))(list(rows))
-    return torch.vmap(one, randomness="different")(edits, *inputs)
+    """Whole batches of several rows in one call: rows (T, ...) by modulator and inputs (T, B, ...), outputs (T, B, ...)."""
+    edits = torch.vmap(lambda part: skeleton.fold(edits_of(part)))(dict(rows))
+    return torch.vmap(lambda edits, *x: skeleton.put(edits, x), randomness="different")(edits, *inputs)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
+from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check
 from neuromod.target.target import Target
 
@@ -98,14 +98,14 @@ def refuse_batch_norm(target: Target, modulators: Named) -> None:
             )
 
 
-def check_shapes(net: nn.Module, now: Mapping[str, Tensor], modulators: Named) -> None:
+def check_shapes(skeleton: Skeleton, modulators: Named) -> None:
     """Run every modulator once on meta tensors and check names and shapes of what it writes."""
-    now = {name: value.to("meta") for name, value in now.items()}
+    now = {name: value.to("meta") for name, value in skeleton.tensors.items()}
     channels = {s.module: s.shape[0] for m in modulators.values() for s in m.sites if s.role == "output"}
     for modulator in modulators.values():
         shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
         dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
         edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
         resized = tuple(edits) if modulator.kind.per_task else ()
-        check(net, edits, channels, resized)
+        check(skeleton.net, edits, channels, resized)
         now |= {k: v for k, v in edits.items() if k not in resized}

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from neuromod.batches import run, run_together, run_vmapped
 from neuromod.composition import check_shapes, gathering, named, refuse_batch_norm, refuse_clashes, refuse_cycles
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context, parse_condition, parse_inputs, parse_tasks
-from neuromod.target import skeleton
-from neuromod.target.substitute import Anatomy, Edits, anatomy, call, fold
+from neuromod.target.skeleton import Skeleton
+from neuromod.target.substitute import Edits
 from neuromod.target.target import Target
 
-DERIVED = ("_now", "_anatomy", "_one_row", "_cached")
+DERIVED = ("_one_row", "_cached")
 
 
 class Modulated(nn.Module):
@@ -37,11 +37,9 @@ class Modulated(nn.Module):
     target: Target
     fingerprint: Tensor
     draws: Tensor
-    _skeleton: nn.Module
-    _now: dict[str, Tensor]
-    _anatomy: Anatomy
+    skeleton: Skeleton
+    gathers: Mapping[str, bool]
     _one_row: Callable[[list[Row], tuple[Tensor, ...]], Any]
-    _gathers: dict[str, bool]
     _cached: dict[int, Edits]
 
     def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
@@ -54,14 +52,19 @@ class Modulated(nn.Module):
         refuse_clashes(self.named_modulators())
         refuse_batch_norm(target, self.named_modulators())
         refuse_cycles(target, self.named_modulators())
-        self._gathers = gathering(self.named_modulators())
-        self._build_skeleton()
-        axis = target.batch_axis
-        example = tuple(x.movedim(axis, 0) for x in target.example)
-        context = Context(example, len(example[0]), activation=self._activation)
+        self.gathers = gathering(self.named_modulators())
+        taps = [s for m in modulators for s in m.sites if s.role == "output"]
+        taps += [s for n, m in self.named_modulators().items() if self.gathers[n] for s in m.sites]
+        self.skeleton = target.skeleton(taps)
+        self._forget()
+        self.train(self.training)
+        example = tuple(x.movedim(target.batch_axis, 0) for x in target.example)
+        context = Context(
+            example, len(example[0]), activation=lambda name: self.skeleton.activation(name, target.example)
+        )
         for modulator in modulators:
             modulator.bind(target, context)
-        check_shapes(self._skeleton, self._now, self.named_modulators())
+        check_shapes(self.skeleton, self.named_modulators())
 
     # ---- calling ---------------------------------------------------------------------------------------------------
 
@@ -87,13 +90,7 @@ class Modulated(nn.Module):
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
             kept = Rows(tuple(cached[t] for t in context.tasks), context.index)
-            return run(
-                lambda found, x: call(self._skeleton, found[0], x, self._anatomy),
-                [(kept, False)],
-                inputs,
-                axis,
-                out_axes,
-            )
+            return run(lambda edits, x: self.skeleton(edits[0], x), [(kept, False)], inputs, axis, out_axes)
         return self._run(self._rows(context, draw), inputs)
 
     def rows(
@@ -118,7 +115,18 @@ class Modulated(nn.Module):
             raise RefusedError(
                 "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
             )
-        return self._edits_of([rows.one() for rows in found.values()])
+        return self.compose({name: rows.one() for name, rows in found.items()})
+
+    def compose(self, rows: Mapping[str, Row]) -> Edits:
+        """The edits of one row of each named modulator, folded in their order: each sees what those before it wrote."""
+        now = dict(self.skeleton.tensors)
+        edits: Edits = {}
+        for name, modulator in self.named_modulators().items():
+            if name in rows:
+                new = modulator.edits(rows[name], now)
+                now |= new
+                edits |= new
+        return edits
 
     def context(
         self,
@@ -137,35 +145,24 @@ class Modulated(nn.Module):
         def activation(name: str) -> Tensor:
             # One forward serves all modulators that read the same module.
             if name not in read:
-                read[name] = self._activation(name, inputs)
+                read[name] = self.skeleton.activation(name, inputs)
             return read[name]
 
         return Context(first, size, tasks, index, ids, given, activation)
 
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The target's own tensors by name, in the dtype and on the device of this model."""
-        return self._now
-
-    def layer(self, name: str) -> nn.Module:
-        """A module of the network that runs (hooks on it must be removed again)."""
-        return self._skeleton.get_submodule(name)
-
-    def substituted(self, edits: Mapping[str, Tensor], *inputs: Tensor) -> Any:
-        """One forward with the given tensors in the place of the target's, whatever the modulators say."""
-        return call(self._skeleton, edits, inputs, self._anatomy)
-
     def side_by_side(self, rows: Mapping[str, Row], inputs: tuple[Tensor, ...]) -> Any:
         """Batches (T, B, ...) under rows (T, ...) of every modulator that learns, in one call (for `Together`)."""
-        learned = [self.named_modulators()[name] for name in rows]
-        return run_together(
-            lambda part: self._edits_of(part, learned), self._skeleton, self._anatomy, list(rows.values()), inputs
-        )
+        return run_together(self.compose, self.skeleton, rows, inputs)
 
     # ---- tasks -----------------------------------------------------------------------------------------------------
 
     def named_modulators(self) -> dict[str, Modulator]:
         """The modulators in order, by the name of their kind in lower case."""
         return dict(self.modulators.items())  # type: ignore[arg-type]
+
+    def readers(self, what: str) -> dict[str, Modulator]:
+        """The modulators, by name, whose source reads ``what``: "task", "condition", "input", "activation:NAME"."""
+        return {name: m for name, m in self.named_modulators().items() if m.reads == what}
 
     @property
     def reads(self) -> frozenset[str]:
@@ -174,12 +171,12 @@ class Modulated(nn.Module):
 
     def tasks(self) -> tuple[int, ...]:
         """The tasks that every modulator which reads the task knows."""
-        known = [set(m.tasks()) for m in self.named_modulators().values() if m.reads == "task"]
+        known = [set(m.tasks()) for m in self.readers("task").values()]
         return tuple(sorted(set.intersection(*known))) if known else ()
 
     def add(self, task: int) -> list[nn.Parameter]:
         """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
-        lacking = [m for m in self.named_modulators().values() if m.reads == "task" and task not in m.tasks()]
+        lacking = [m for m in self.readers("task").values() if task not in m.tasks()]
         if not lacking:
             raise RefusedError(
                 f"a task is added once, to modulators that read it; got task {task}; pick an id that is free"
@@ -188,8 +185,8 @@ class Modulated(nn.Module):
 
     def seal(self, task: int) -> None:
         """Move a task from live parameters to rest (masks one bit a weight), in every modulator that reads the task."""
-        for modulator in self.named_modulators().values():
-            if modulator.reads == "task" and task in modulator.source.tasks():
+        for modulator in self.readers("task").values():
+            if task in modulator.source.tasks():
                 modulator.seal(task)
 
     @torch.no_grad()
@@ -200,7 +197,7 @@ class Modulated(nn.Module):
                 "only weights that depend on the task alone can be cached; got another source; drop cache()"
             )
         for task in tasks:
-            edits = fold(self._skeleton, self.edits(task=task), self._anatomy.folds)
+            edits = self.skeleton.fold(self.edits(task=task))
             self._cached[task] = {name: value.detach() for name, value in edits.items()}
         return sum(v.numel() * v.element_size() for t in tasks for v in self._cached[t].values())
 
@@ -211,15 +208,14 @@ class Modulated(nn.Module):
 
         A live task of a shared source needs its code only; the shared part is not counted.
         """
-        modulators = [m for m in self.named_modulators().values() if m.reads == "task"]
         with torch.no_grad():
-            rows = [modulator.stored(task) for modulator in modulators]
+            rows = [modulator.stored(task) for modulator in self.readers("task").values()]
         return sum(value.numel() * value.element_size() for row in rows for value in row.values())
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters learn, beside the frozen ones."""
         learn = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in self._skeleton.parameters())
+        frozen = sum(p.numel() for p in self.skeleton.net.parameters())
         print(f"trainable parameters: {learn:,} | frozen target: {frozen:,} | ratio: {learn / max(frozen, 1):.4f}")
 
     # ---- nn.Module -------------------------------------------------------------------------------------------------
@@ -227,26 +223,23 @@ class Modulated(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the modulators' mode; of the target only BatchNorm under ``norm="batch"`` and requested dropout follow."""
         super().train(mode)
-        if "_skeleton" in self.__dict__:
+        if "skeleton" in self.__dict__:
             self._cached.clear()
-            skeleton.set_mode(self._skeleton, training=mode, norm=self.target.norm, dropout=self.target.dropout)
+            self.skeleton.train(mode)
         return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._skeleton._apply(fn)
-        self._refresh()
+        self.skeleton.apply(fn)
+        self._forget()
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Modulated":
         memo[id(self.target)] = self.target
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
-        state = {key: value for key, value in self.__getstate__().items() if key != "_skeleton"}
-        twin.__dict__.update(copy.deepcopy(state, memo))
-        net = skeleton.build(self._skeleton, norm=self.target.norm, dropout=self.target.dropout)
-        twin.__dict__["_skeleton"] = net
-        twin._refresh()
+        twin.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        twin._forget()
         return twin.train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -254,7 +247,7 @@ class Modulated(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._refresh()
+        self._forget()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         found = state.get(f"{prefix}fingerprint")
@@ -268,37 +261,20 @@ class Modulated(nn.Module):
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _build_skeleton(self) -> None:
-        modulators = self.named_modulators()
-        taps = [s for n, m in modulators.items() for s in m.sites if s.role == "output" or self._gathers[n]]
-        target = self.target
-        self.__dict__["_skeleton"] = skeleton.build(target.pristine, taps, norm=target.norm, dropout=target.dropout)
-        self._refresh()
-        self.train(self.training)
-
-    def _refresh(self) -> None:
-        net = self._skeleton
-        tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
-        self.__dict__["_now"] = tensors
-        self.__dict__["_anatomy"] = anatomy(net)
+    def _forget(self) -> None:
+        """Drop what was compiled or cached for tensors that are no longer there."""
         self.__dict__["_one_row"] = self._one
         self.__dict__["_cached"] = {}
 
     def _one(self, rows: list[Row], inputs: tuple[Tensor, ...]) -> Any:
-        return call(self._skeleton, self._edits_of(rows), inputs, self._anatomy)
+        return self.skeleton(self._composed(rows), inputs)
 
-    def _edits_of(self, rows: list[Row], modulators: Sequence[Modulator] | None = None) -> Edits:
-        now = dict(self._now)
-        edits: Edits = {}
-        for modulator, row in zip(modulators or self.named_modulators().values(), rows, strict=True):
-            new = modulator.edits(row, now)
-            now |= new
-            edits |= new
-        return edits
+    def _composed(self, rows: list[Row]) -> Edits:
+        return self.compose(dict(zip(self.gathers, rows, strict=True)))
 
     def _checked(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Mapping[str, Rows]:
         size = parse_inputs(inputs, len(self.target.example), self.target.batch_axis)
-        if set(rows) != set(self._gathers):
+        if set(rows) != set(self.gathers):
             raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
         wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
         if wrong:
@@ -309,9 +285,9 @@ class Modulated(nn.Module):
 
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
-        parts = [(rows[name], gathers) for name, gathers in self._gathers.items()]
+        parts = [(rows[name], gathers) for name, gathers in self.gathers.items()]
         if self.vmap:
-            return run_vmapped(self._edits_of, self._skeleton, self._anatomy, parts, inputs, axis, out_axes)
+            return run_vmapped(self._composed, self.skeleton, parts, inputs, axis, out_axes)
         return run(self._one_row, parts, inputs, axis, out_axes)
 
     def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
@@ -320,9 +296,9 @@ class Modulated(nn.Module):
         if draw is not None and not noisy:
             raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
         measured_on_the_fly = self.training and self.target.norm == "batch"
-        for modulator in () if measured_on_the_fly else modulators.values():
+        for modulator in () if measured_on_the_fly else self.readers("task").values():
             for t in context.tasks or ():
-                if modulator.reads == "task" and not modulator.measured(t):
+                if not modulator.measured(t):
                     raise RefusedError(
                         f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)"
                     )
@@ -332,13 +308,3 @@ class Modulated(nn.Module):
             self.draws += draw is None
             rows |= {n: m.noise(rows[n], context, number) for n, m in modulators.items() if m.noisy}
         return rows
-
-    def _activation(self, name: str, inputs: tuple[Tensor, ...] | None = None) -> Tensor:
-        """The output of a module in one unmodulated forward that stops there, batch axis first."""
-        calls = self.target.probe.calls
-        if name not in calls:
-            raise RefusedError(
-                f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, calls)}"
-            )
-        given = self.target.example if inputs is None else inputs
-        return skeleton.activation(self._skeleton, name, given, calls[name][0].batch)

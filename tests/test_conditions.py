@@ -63,7 +63,7 @@ def test_labels_that_share_weights_are_run_together() -> None:
     t = target()
     model = moved(Modulated(t, Modulator(Generated(), Hypernet("condition", labels=4), t.weights("*"), seed=0)))
     calls: list[int] = []
-    model._skeleton.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    model.skeleton.net.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     model(X, condition=torch.tensor([3, 0, 3, 1, 1, 3]))
     assert sorted(calls) == [1, 2, 3]
 
@@ -186,7 +186,7 @@ def test_modulators_that_read_one_activation_share_one_forward_that_stops_there(
         def count(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
             seen[name] += 1
 
-        model._skeleton.get_submodule(name).register_forward_hook(count)
+        model.skeleton.layer(name).register_forward_hook(count)
     model(X)
     assert seen == {"3": 2, "4": 1}
 

@@ -190,7 +190,7 @@ def test_inputs_that_are_integers() -> None:
         edits = [model.edits(task=t) for t in (0, 1)]
     mean = {n: ((edits[0][n] + edits[1][n]) / 2).detach().requires_grad_() for n in edits[0]}
     for b in range(5):
-        loss = slow_entropy(model.substituted(mean, tokens[b : b + 1])[0])
+        loss = slow_entropy(model.skeleton(mean, (tokens[b : b + 1],))[0])
         gradients = torch.autograd.grad(loss, list(mean.values()))
         found = [-sum(float((g * e[n]).sum()) for n, g in zip(mean, gradients, strict=True)) for e in edits]
         close(scores[b], torch.tensor(found, dtype=torch.float64))

@@ -109,7 +109,7 @@ def test_routing_over_sealed_tasks_is_its_equation(kind: Kind, role: str, form: 
         close(weights, expected)
         for i, row in enumerate(expected):
             edit = {name: sum(w * e[name] for w, e in zip(row, edits, strict=True)) for name in edits[0]}
-            close(output[i : i + 1], routed.substituted(edit, X[i : i + 1]))
+            close(output[i : i + 1], routed.skeleton(edit, (X[i : i + 1],)))
     learnt = [n for n, _ in routed.named_parameters()]
     assert learnt
     assert not [n for n in learnt if "experts" in n]
@@ -122,7 +122,7 @@ def test_hard_routing_trains_the_router_and_runs_one_call_an_expert() -> None:
     routed(X).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().max() > 0) for p in routed.parameters())
     calls: list[int] = []
-    routed._skeleton.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    routed.skeleton.net.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     routed.eval()(X)
     chosen = source.weights(routed.context((X,), None, None))[0].argmax(1)
     assert sorted(calls) == sorted(chosen.bincount()[chosen.bincount() > 0].tolist())
@@ -186,7 +186,7 @@ def test_blended_deltas_are_built_for_each_sample(kind: Kind, form: Any) -> None
     weights, _ = source.weights(routed.context((X,)))
     for i, row in enumerate(weights):
         edit = {name: sum(w * e[name] for w, e in zip(row, edits, strict=True)) for name in edits[0]}
-        close(routed(X)[i : i + 1], routed.substituted(edit, X[i : i + 1]))
+        close(routed(X)[i : i + 1], routed.skeleton(edit, (X[i : i + 1],)))
 
 
 def test_mixtures_run_in_mixed_precision() -> None:

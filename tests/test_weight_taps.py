@@ -48,7 +48,7 @@ def moved(model: Modulated) -> Modulated:
 def calls_of(model: Modulated) -> list[int]:
     """Batch sizes of the calls of the skeleton."""
     sizes: list[int] = []
-    model._skeleton.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    model.skeleton.net.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     return sizes
 
 

@@ -11,7 +11,6 @@ from neuromod.bank.access import Path
 from neuromod.bank.coding import entropy_bound
 from neuromod.errors import RefusedError
 from neuromod.kinds.bits import unpack
-from neuromod.kinds.masks import Mask
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.target.sites import Site
@@ -118,7 +117,7 @@ class Bank:
 
     def layers(self) -> dict[str, tuple[Site, nn.Module]]:
         """The site and the layer of every tensor that is masked and packed, in the network that runs."""
-        return {n: (site, self.model.layer(site.module)) for n, (_, site) in self._masks.items()}
+        return {n: (site, self.model.skeleton.layer(site.module)) for n, (_, site) in self._masks.items()}
 
     def project_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         """``sum_names <W * M_i, d a^T>`` for every task, (B, k), of ``a`` (B, in) and ``d`` (B, out) by name.
@@ -157,7 +156,7 @@ class Bank:
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _weight(self, name: str) -> Tensor:
-        return self.model.tensors()[name]
+        return self.model.skeleton.tensors[name]
 
     def _dense(self) -> Edits:
         if not self._stacked and self._edits:
@@ -191,8 +190,8 @@ def _maskable(model: Modulated) -> dict[str, tuple[Modulator, Site]]:
     """Tensors that are written by one modulator alone, as ``W * M`` of the task's mask, by name."""
     modulators = list(model.named_modulators().values())
     found: dict[str, tuple[Modulator, Site]] = {}
-    for modulator in modulators:
-        if isinstance(modulator.kind, Mask) and modulator.kind.binary and modulator.reads == "task":
+    for modulator in model.readers("task").values():
+        if modulator.kind.is_mask and modulator.kind.binary:
             found |= {
                 s.name: (modulator, s) for s in modulator.sites if sum(s.name in m.writes() for m in modulators) == 1
             }

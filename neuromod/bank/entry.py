@@ -29,7 +29,7 @@ def pack(config: Config, model: Modulated, task: int) -> Packed:
     """The tensors ``modulator/site/part`` and the metadata of a sealed task."""
     rows = {
         name: {key: value.cpu().contiguous() for key, value in modulator.sealed.row(task).items()}
-        for name, modulator in _reading(model).items()
+        for name, modulator in model.readers("task").items()
     }
     tensors: Row = {}
     codes: dict[str, str] = {}
@@ -139,10 +139,6 @@ def _starts(modulator: Modulator, task: int, row: Row, how: str) -> dict[str, by
         return {}
     with torch.no_grad():
         return {key: _bytes(value) for key, value in modulator.frozen(modulator.start(task)).items()}
-
-
-def _reading(model: Modulated) -> dict[str, Modulator]:
-    return {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
 
 
 def _stored(config: Config) -> list[Record]:

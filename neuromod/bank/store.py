@@ -101,7 +101,7 @@ class Store:
     def append(self, model: Modulated, task: int) -> None:
         """Write a task that is sealed in ``model``: one new file."""
         self.check(model)
-        readers = {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
+        readers = model.readers("task")
         if not readers:
             raise RefusedError(
                 f"a task is stored where a modulator reads it; got task {task} and none does; drop append()"

@@ -42,7 +42,7 @@ class Standout:
 @contextmanager
 def _beside(model: Modulated, tasks: Sequence[int]) -> Iterator[None]:
     """The model with more tasks, as they start, for the time of a question."""
-    readers = [m for m in model.named_modulators().values() if m.reads == "task"]
+    readers = model.readers("task").values()
     for task in tasks:
         model.add(task)
     try:

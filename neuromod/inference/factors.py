@@ -32,7 +32,7 @@ def factors(bank: Bank, x: Tensor, edits: Edits, names: Sequence[str], objective
     """``a`` (B, in) and ``d = dH/dz`` (B, out) of every layer ``z = W a`` at these edits, in one backward for all inputs."""
     with torch.inference_mode(False), torch.enable_grad():
         with _watched(bank, names) as seen:
-            outputs = bank.model.substituted({name: value.clone() for name, value in edits.items()}, x.clone())
+            outputs = bank.model.skeleton({name: value.clone() for name, value in edits.items()}, (x.clone(),))
         found = torch.autograd.grad(objective(outputs).sum(), [seen[name][1] for name in names])
     return {name: (seen[name][0].detach(), d) for name, d in zip(names, found, strict=True)}
 

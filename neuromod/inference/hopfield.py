@@ -8,7 +8,6 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.inference.objectives import Objective, entropy
-from neuromod.kinds.gates import Gate
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sources.table import Table
@@ -142,7 +141,7 @@ def gated(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
     if z.shape != (sum(widths),):
         raise RefusedError(f"a state has a number a gated unit, ({sum(widths)},); got {tuple(z.shape)}; correct it")
     row = {f"{site.label}/code": part for site, part in zip(gate.sites, z.split(widths), strict=True)}
-    logits: Tensor = model.substituted(gate.edits(row, model.tensors()), x)
+    logits: Tensor = model.skeleton(gate.edits(row, model.skeleton.tensors), (x,))
     return logits
 
 
@@ -162,8 +161,10 @@ def signs(z: Tensor) -> Tensor:
 def gate_of(model: Modulated) -> Modulator:
     """The hard gate of a model that has nothing else; refused otherwise."""
     found = list(model.named_modulators().values())
-    kind, source = (found[0].kind, found[0].source) if len(found) == 1 else (None, None)
-    if not isinstance(kind, Gate) or kind.form != "hard" or not isinstance(source, Table) or source.reads != "task":
+    gates = [
+        m for m in model.readers("task").values() if m.kind.is_gate and m.kind.hard and isinstance(m.source, Table)
+    ]
+    if len(found) != 1 or found != gates:
         raise RefusedError(
             f"recall reads hard gates of tasks and nothing beside them; the model has {list(model.named_modulators())}; "
             "use Modulated(target, Modulator(Gate('hard'), Table(...), ...))"

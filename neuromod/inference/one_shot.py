@@ -85,7 +85,7 @@ def gradients(
     fixed = {name: value for name, value in edits.items() if name not in watched}
 
     def loss(moving: Edits, still: Edits, sample: Tensor) -> Tensor:
-        return objective(model.substituted(still | moving, sample.movedim(0, axis))).sum()
+        return objective(model.skeleton(still | moving, (sample.movedim(0, axis),))).sum()
 
     # Inference needs gradients of its own, also where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():

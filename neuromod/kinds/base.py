@@ -36,6 +36,35 @@ class Kind:
     per_task: ClassVar[tuple[str, ...]] = ()
     """Fields that may differ from task to task, as options of `Modulator.add`."""
 
+    @property
+    def is_mask(self) -> bool:
+        """Whether the kind is a binary mask on weights, packed to one bit a weight at rest."""
+        return False
+
+    @property
+    def binary(self) -> bool:
+        """Whether its edit is exactly ``W * M`` with a mask of 0 and 1, so that a superposition may work on packed bits."""
+        return False
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the kind is one factor per channel (`factor`)."""
+        return False
+
+    @property
+    def hard(self) -> bool:
+        """Whether its factors are exactly 0 or 1."""
+        return False
+
+    @property
+    def own_width(self) -> bool:
+        """Whether each task may have a number of outputs of its own, ``modulator.add(task, width=n)``, and none is set."""
+        return "width" in self.per_task and getattr(self, "width", None) is None
+
+    def factor(self, raw: Raw) -> Tensor | None:
+        """The factors (C,) or (B, C) of a gate; None of any other kind."""
+        return None
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         """The parts of the raw numbers and their shapes."""
         raise NotImplementedError

@@ -86,6 +86,10 @@ class Rank1(Kind):
                 f"a rank-one form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
             )
 
+    @property
+    def hard(self) -> bool:
+        return self.form == "hard"
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         require_matrix(self, site)
         return {"s": (site.shape[0],), "r": (site.shape[1],)}
@@ -94,7 +98,7 @@ class Rank1(Kind):
         def signs(size: tuple[int, ...]) -> Tensor:
             return (torch.randint(0, 2, size, generator=rng) * 2 - 1).to(now[site.name])
 
-        if self.form == "hard":
+        if self.hard:
             return self.identity(site, now)
         return {part: signs(shape) for part, shape in self.shapes(site).items()}
 
@@ -119,7 +123,7 @@ class Rank1(Kind):
 
     def gain(self, values: Tensor) -> Tensor:
         """The factors: ``values`` themselves, or {0, 1}."""
-        return threshold(values) if self.form == "hard" else values
+        return threshold(values) if self.hard else values
 
     def _outer(self, site: Site, s: Tensor, r: Tensor) -> Tensor:
         kernel = (1,) * (len(site.shape) - 2)

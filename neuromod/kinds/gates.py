@@ -38,6 +38,14 @@ class Gate(Kind):
         if not self.spread >= 0:
             raise RefusedError(f"a gate's spread is 0 or more; got {self.spread}; pass 0 to start all units alike")
 
+    @property
+    def is_gate(self) -> bool:
+        return True
+
+    @property
+    def hard(self) -> bool:
+        return self.form == "hard"
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"code": site.shape}
 

@@ -18,8 +18,11 @@ class Mask(Kind):
     """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
 
     @property
+    def is_mask(self) -> bool:
+        return True
+
+    @property
     def binary(self) -> bool:
-        """Whether the edit is linear in the mask: exactly ``W * M``."""
         return True
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:

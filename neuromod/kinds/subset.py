@@ -53,8 +53,14 @@ class Subset(Kind):
         return {site.name: moved.view(site.shape)}
 
 
-# A generator can't be made inside a compiled graph; what it draws here is the same at every call.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+# An operator of its own, for a generator can't be made inside a compiled graph; `torch.compiler.assume_constant_result`
+# would do too, but imports torch._dynamo, 980 modules.
+@torch.library.custom_op("neuromod::drawn", mutates_args=())
 def drawn(seed: int, label: str, count: int, total: int) -> Tensor:
     """``count`` of ``total`` places, in their order."""
     return torch.randperm(total, generator=generator(seed, "subset", label))[:count].sort().values
+
+
+@drawn.register_fake
+def _(seed: int, label: str, count: int, total: int) -> Tensor:
+    return torch.empty(count, dtype=torch.long)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,10 +12,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from neuromod.errors import RefusedError, nearest
-from neuromod.target import skeleton
 from neuromod.target.probe import Call, probe
 from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Pattern, Site, choose
+from neuromod.target.skeleton import Skeleton, build
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
@@ -55,7 +55,7 @@ class Target:
             raise RefusedError(f"norm must be 'frozen' or 'batch'; got {norm!r}; {nearest(norm, ('frozen', 'batch'))}?")
         self.norm, self.batch_axis, self.dropout, self.recipe = norm, batch_axis, dropout, recipe
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
-        self.pristine = skeleton.build(net, norm="frozen")
+        self.pristine = build(net, norm="frozen")
         self._refuse_untracked_norms()
         self._hash = _digest(self.pristine)
         self.probe = probe(self.pristine, self.example, batch_axis)
@@ -95,6 +95,10 @@ class Target:
         """An empty tensor of the dtype and on the device of the target's weights."""
         found = next((v for v in self.tensors().values() if v.is_floating_point()), torch.empty(0))
         return found.new_empty(0)
+
+    def skeleton(self, taps: Iterable[Site] = ()) -> Skeleton:
+        """The network that runs for one `Modulated`: a copy that shares the parameters, with taps at these sites."""
+        return Skeleton(self.pristine, taps, calls=self.probe.calls, norm=self.norm, dropout=self.dropout)
 
     # ---- sites -----------------------------------------------------------------------------------------------------
 

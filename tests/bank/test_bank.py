@@ -143,7 +143,7 @@ def test_factors_of_linear_layers_give_the_scores_of_whole_gradients() -> None:
     for name, (a, d) in factors(bank, x, mean, names, entropy).items():
         close(d.unsqueeze(2) * a.unsqueeze(1), whole[name])
     close(one_shot(model, x, tasks=TASKS, bank=bank), -bank.project(whole))
-    assert not model.layer("0")._forward_hooks
+    assert not model.skeleton.layer("0")._forward_hooks
     assert not factorable(Bank(sealed("mask under a delta"), TASKS), ["0.weight"])
 
 
