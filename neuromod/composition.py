@@ -40,6 +40,20 @@ def refuse_clashes(modulators: Named) -> None:
             writers[tensor] = name
 
 
+def refuse_twins(modulators: Named) -> None:
+    """Refuse two modulators of one kind and one seed that share a site: every draw of the second would be the first's."""
+    names = list(modulators)
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            one, two = modulators[other], modulators[name]
+            common = [site.name for site in one.sites if site in two.sites]
+            if (one.name, one.seed) == (two.name, two.seed) and common:
+                raise RefusedError(
+                    f"two modulators of one kind at one site draw from seeds of their own; {other!r} and {name!r} both have "
+                    f"seed={one.seed} at {common[0]!r}; pass seed={one.seed + 1} to the second"
+                )
+
+
 def gathering(modulators: Named) -> dict[str, bool]:
     """Which modulators run a row a sample through taps: those whose sites allow it, if nobody after them writes there.
 

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.batches import run, run_together, run_vmapped
-from neuromod.composition import check_shapes, gathering, named, refuse_batch_norm, refuse_clashes, refuse_cycles
+from neuromod.composition import (
+    check_shapes,
+    gathering,
+    named,
+    refuse_batch_norm,
+    refuse_clashes,
+    refuse_cycles,
+    refuse_twins,
+)
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Row, Rows
@@ -50,6 +58,7 @@ class Modulated(nn.Module):
         self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         refuse_clashes(self.named_modulators())
+        refuse_twins(self.named_modulators())
         refuse_batch_norm(target, self.named_modulators())
         refuse_cycles(target, self.named_modulators())
         self.gathers = gathering(self.named_modulators())

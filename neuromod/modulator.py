@@ -35,7 +35,9 @@ class Modulator(nn.Module):
     target: Target | None
     like: Tensor
 
-    def __init__(self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int, identity: bool = False) -> None:
+    def __init__(
+        self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int = 0, identity: bool = False
+    ) -> None:
         super().__init__()
         self.kind: Kind = kind
         self.source: Source = source

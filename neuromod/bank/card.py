@@ -33,6 +33,9 @@ def text(config: Config, tasks: Sequence[int], size: int) -> str:
     reads = {m.reads for m in config.modulators}
     recipe = config.target.recipe
     how = "target=Target(network, example))" if recipe is None else f"constructor=f)  # f is {recipe['constructor']}"
+    strange = sorted({name for m in config.modulators for name in m.strange})
+    if strange:
+        how = f"classes=[{', '.join(strange)}], {how}"
     call = (", task=t" if "task" in reads else "") + (", condition=c" if "condition" in reads else "")
     return TEXT.format(
         count=len(tasks),

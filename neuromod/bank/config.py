@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from neuromod.bank.classes import Classes
 from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
@@ -100,8 +101,15 @@ class Config:
             ) from error
 
     @classmethod
-    def loads(cls, text: bytes, where: str) -> "Config":
-        """The config of `dumps`; refuses what is not one, is of a newer format, or was damaged."""
+    def loads(cls, text: bytes, where: str, classes: Classes) -> "Config":
+        """The config of `dumps`; refuses what is not one, is of a newer format, was damaged, or names unknown classes.
+
+        Args:
+            text: the file, UTF-8.
+            where: its name, for the refusal.
+            classes: what the file may name.
+
+        """
         try:
             data = json.loads(text)
             number = data.pop("format")
@@ -112,7 +120,7 @@ class Config:
             if data.pop("sha256") != _digest(data):
                 raise ValueError("its SHA-256 is another one")
             target, modulators = TargetRecord(**data.pop("target")), data.pop("modulators")
-            return cls(target=target, modulators=tuple(map(Record.parse, modulators)), **data)
+            return cls(target=target, modulators=tuple(Record.parse(m, classes) for m in modulators), **data)
         except RefusedError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -6,11 +6,13 @@ import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from neuromod.bank import card, entry
+from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
 from neuromod.bank.config import Config, TargetRecord
 from neuromod.bank.schema import Record, shared_state
@@ -48,7 +50,7 @@ class Store:
         there = next((name for name in (CONFIG, CARD) if (path / name).exists()), None)
         if there is not None:
             raise _taken(path, there)
-        shared = save(shared_state(model.named_modulators()))
+        shared = save(shared_state(model))
         store = cls(path, _config(model, coding))
         text = store.config.dumps()
         (path / TASKS).mkdir(parents=True, exist_ok=True)
@@ -63,8 +65,11 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> "Store":
-        """The store in a folder; reads ``config.json`` alone."""
+    def open(cls, folder: str | os.PathLike[str], *, classes: Iterable[Any] | Classes = ()) -> "Store":
+        """The store in a folder; reads ``config.json`` alone.
+
+        ``classes`` are the kinds, sources and body functions of your own that the store names, as in `from_pretrained`.
+        """
         path = Path(folder)
         try:
             text = (path / CONFIG).read_bytes()
@@ -72,7 +77,7 @@ class Store:
             raise RefusedError(
                 f"a store is a folder with a {CONFIG}; {str(path)!r} is none; make one with save_pretrained(model, folder)"
             ) from error
-        return cls(path, Config.loads(text, str(path / CONFIG)))
+        return cls(path, Config.loads(text, str(path / CONFIG), Classes.of(classes)))
 
     @staticmethod
     def exists(folder: str | os.PathLike[str]) -> bool:
@@ -202,10 +207,9 @@ def _taken(path: Path, name: str) -> RefusedError:
 
 
 def _config(model: Modulated, coding: str) -> Config:
-    modulators = model.named_modulators()
-    state = shared_state(modulators)
+    state, classes = shared_state(model), Classes.of_model(model)
     digest = hashlib.sha256(save(state)).hexdigest() if state else None
-    records = tuple(Record.of(name, modulator) for name, modulator in modulators.items())
+    records = tuple(Record.of(name, modulator, classes) for name, modulator in model.named_modulators().items())
     return Config(coding, TargetRecord.of(model.target), records, digest)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +123,17 @@ class Source(nn.Module):
     def own(self, task: int) -> Row:
         """The tensors that a live task has for itself: its whole row, or the code that a shared part turns into one."""
         return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """What its class is called with to make one like it, without tasks; in JSON, for a `Store`.
+
+        A source of your own that shall be stored says it here: ``{}`` where its class takes nothing. The body of a shared
+        source stands under "body" by its name, and is passed as a module.
+        """
+        raise RefusedError(
+            f"a stored source says how it is made; {type(self).__name__} does not; give it arguments(), or keep it with "
+            "state_dict()"
+        )
 
     def names(self, context: Context) -> Sequence[object]:
         """What each row of a call is of, so that its noise is the same in any batch; empty where only its place tells."""

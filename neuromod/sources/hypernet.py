@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
 
 
 class Hypernet(Shared):
@@ -25,14 +26,16 @@ class Hypernet(Shared):
     Args:
         reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
+        body: any module (rows, ...) to (rows, features), or a function that makes one (which a `Store` needs, to make it
+            again); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
-        code: width of a task's code, or of a condition; or a condition's shape, with None in front for the axis of a
-            support set, whose items go through the body one by one and are averaged (`SetEncoder`).
+        embedding: width of a task's embedding, or of a condition; or a condition's shape, with None in front for the axis of
+            a support set, whose items go through the body one by one and are averaged (`SetEncoder`).
         labels: the condition is an integer in [0, labels), a class or a question or a previous task, and one-hot.
         chunk: numbers a chunk; None gives every raw number a row of the head.
         chunk_code: width of a chunk's embedding.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        learn_body: False keeps the body as it was drawn (or given): embeddings pass through a fixed network.
+        code: the former name of ``embedding``, under which configs and stored files have it.
 
     """
 
@@ -41,15 +44,18 @@ class Hypernet(Shared):
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
         *,
-        body: nn.Module | None = None,
+        body: Making | None = None,
         hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
+        embedding: int | Shape = 16,
         labels: int | None = None,
         learn_body: bool = True,
         chunk: int | None = None,
         chunk_code: int = 8,
+        code: int | Shape | None = None,
     ) -> None:
-        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
+        super().__init__(
+            Codes(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
+        )
         if chunk is not None and (chunk < 1 or chunk_code < 1):
             raise RefusedError(
                 f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"
@@ -58,6 +64,9 @@ class Hypernet(Shared):
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scales: dict[str, float] = {}
+
+    def arguments(self) -> dict[str, Any]:
+        return {"chunk": self.chunk, "chunk_code": self.chunk_code} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
 
 
 class LowRank(Shared):
@@ -23,11 +24,13 @@ class LowRank(Shared):
         rank: number of basis vectors.
         reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
+        body: any module (rows, ...) to (rows, features), or a function that makes one (which a `Store` needs, to make it
+            again); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
-        code: width or shape of a condition, as for a `Hypernet`.
+        embedding: width or shape of a condition, as for a `Hypernet`.
         labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        learn_body: False keeps the body as it was drawn (or given): embeddings pass through a fixed network.
+        code: the former name of ``embedding``, under which configs and stored files have it.
 
     """
 
@@ -37,19 +40,23 @@ class LowRank(Shared):
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
         *,
-        body: nn.Module | None = None,
+        body: Making | None = None,
         hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
+        embedding: int | Shape = 16,
         labels: int | None = None,
         learn_body: bool = True,
+        code: int | Shape | None = None,
     ) -> None:
         if not isinstance(rank, int) or rank < 1:
             raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
-        mixed = rank if reads in ("task", "nothing") else code
+        mixed = rank if reads in ("task", "nothing") else embedding if code is None else code
         super().__init__(Codes(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
         self.rank = rank
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
+
+    def arguments(self) -> dict[str, Any]:
+        return {"rank": self.rank} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)

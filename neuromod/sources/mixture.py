@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,11 @@ from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset
+from neuromod.sources.shared import Making, Shared, bind_offset
 
 FORMS = ("softmax", "sigmoid", "hard")
+SEALED = "sealed"
+"""What `Mixture.arguments` says of experts that are sealed tasks: they are part of its state."""
 
 
 class Mixture(Shared):
@@ -30,11 +32,13 @@ class Mixture(Shared):
         reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
         form: of the routing weights.
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
+        body: any module (rows, ...) to (rows, features), or a function that makes one (which a `Store` needs, to make it
+            again); by default hidden layers of ``hidden`` ReLUs.
         hidden: width of the default body's layer, or the widths of several.
-        code: width or shape of a code, as for a `Hypernet`.
+        embedding: width or shape of an embedding or a condition, as for a `Hypernet`.
         labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        learn_body: False keeps the body as it was drawn (or given): embeddings pass through a fixed network.
+        code: the former name of ``embedding``, under which configs and stored files have it.
 
     """
 
@@ -45,13 +49,16 @@ class Mixture(Shared):
         *,
         form: Literal["softmax", "sigmoid", "hard"] = "softmax",
         tasks: int | Iterable[int] = 1,
-        body: nn.Module | None = None,
+        body: Making | None = None,
         hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
+        embedding: int | Shape = 16,
         labels: int | None = None,
         learn_body: bool = True,
+        code: int | Shape | None = None,
     ) -> None:
-        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
+        super().__init__(
+            Codes(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
+        )
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
         self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))
@@ -65,6 +72,13 @@ class Mixture(Shared):
             self.experts = nn.Module()
             for key, value in experts.items():
                 self.experts.register_buffer(key, value.detach().clone())
+
+    def arguments(self) -> dict[str, Any]:
+        if self.blends and self.reads == "task":
+            raise RefusedError(
+                "a store keeps sealed experts for sources that do not read the task; this Mixture does; keep it with state_dict()"
+            )
+        return {"form": self.form, "experts": SEALED if self.blends else self.count} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)

@@ -1,27 +1,59 @@
 """What sources have in common whose parameters serve all tasks: codes, a body, and an offset that rows start at."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 from torch import Tensor, nn
 
+from neuromod.errors import RefusedError
 from neuromod.sources.base import Row, Source, Starts
-from neuromod.sources.bodies import features_of, fitted, freeze
+from neuromod.sources.bodies import SetEncoder, features_of, fitted, freeze
 from neuromod.sources.codes import Codes
 from neuromod.sources.context import Context
+
+Making = nn.Module | Callable[[], nn.Module]
+"""A body, or what makes one when it is called: a function or a class of yours, which a store finds again by its name."""
 
 
 class Shared(Source):
     """A source that turns codes into rows with parameters that all rows share; a task's own part is its code."""
 
-    def __init__(self, codes: Codes, body: nn.Module | None, hidden: int | Sequence[int], learn_body: bool) -> None:
+    body_name: str | None
+    """Under which name `Store` finds a body of the user's own again: that of its function, or of its class."""
+
+    def __init__(self, codes: Codes, body: Making | None, hidden: int | Sequence[int], learn_body: bool) -> None:
         super().__init__()
         self.codes, self.reads = codes, codes.reads
         self.hidden, self.learn_body = hidden, learn_body
+        made = body if isinstance(body, nn.Module) or body is None else body()
+        if made is not None and not isinstance(made, nn.Module):
+            raise RefusedError(
+                f"body= is a module, or makes one; {body!r} made a {type(made).__name__}; return the module"
+            )
+        self.body_name = None if body is None else getattr(body, "__name__", type(body).__name__)
         # A body that will be fixed is a copy: what the user gave stays as it is.
-        self.body = body if learn_body else copy.deepcopy(body)
+        self.body = made if learn_body else copy.deepcopy(made)
         self.offset = nn.Module()
+
+    @property
+    def own_body(self) -> nn.Module | None:
+        """The body as it was given or made, without what averages it over the items of a support set."""
+        return self.body.body if isinstance(self.body, SetEncoder) and self.codes.is_set else self.body
+
+    def arguments(self) -> dict[str, Any]:
+        of_torch = (
+            type(self.own_body).__module__.startswith("torch.nn.") and self.body_name == type(self.own_body).__name__
+        )
+        if self.body_name is not None and (of_torch or not self.body_name.isidentifier()):
+            raise RefusedError(
+                f"a stored body is made again by a function or class of yours, by its name; got {self.body_name!r}; pass "
+                "body=my_body, a function that returns it, or keep it with state_dict()"
+            )
+        hidden = self.hidden if isinstance(self.hidden, int) else list(self.hidden)
+        codes = {"reads": self.reads, "tasks": [], "code": list(self.codes.shape), "labels": self.codes.labels}
+        body = {} if self.body_name is None else {"body": self.body_name}
+        return codes | {"hidden": hidden, "learn_body": self.learn_body} | body
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
         return self.codes.add(task, starts, options)

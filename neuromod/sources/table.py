@@ -58,6 +58,9 @@ class Table(Source):
         held = self.rows[str(task)]
         return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
 
+    def arguments(self) -> dict[str, Any]:
+        return {"tasks": None if self.reads == "nothing" else []}
+
     def forward(self, context: Context) -> Rows:
         if self.reads == "nothing":
             return Rows((self.own(ALL),))

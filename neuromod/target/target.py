@@ -129,10 +129,15 @@ class Target:
     def outputs(
         self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = (), channel: int | None = None
     ) -> tuple[Site, ...]:
-        """Outputs of modules (the first element of a tuple), modulated per channel.
+        """Outputs of modules (the first element of a tuple), modulated per channel; at least one pattern.
 
         ``channel`` names the channel axis where the module's type does not (activations of 3-D tensors, own layers).
         """
+        if not patterns:
+            raise RefusedError(
+                "outputs() takes at least one pattern, for a container puts out what its last layer does; got none; pass "
+                "outputs(nn.ReLU) or outputs('layer*'), or take norms(), which without a pattern means all norms"
+            )
         candidates = {name: ((name,), module) for name, module in self.pristine.named_modules() if name}
         names = choose(candidates, patterns, exclude, "module")
         remedy = "attention does not call its out_proj: choose weights('...out_proj.weight') instead"

@@ -20,7 +20,9 @@ def private(cls: type) -> set[str]:
     own = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
     own |= {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
     own |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return {name for name in own if name[:1] == "_" and name[:2] != "__" and name.isidentifier()} - set(dir(nn.Module()))
+    return {name for name in own if name[:1] == "_" and name[:2] != "__" and name.isidentifier()} - set(
+        dir(nn.Module())
+    )
 
 
 def reached(parsed: ast.Module, names: set[str]) -> list[str]:
