@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.target.skeleton import restored
+from neuromod.target.skeleton import plain_copy
 from neuromod.target.substitute import LINEAR, NORMS, fold, foldable
 from neuromod.target.taps import BIAS, GAIN
 
@@ -32,7 +32,7 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
 def _plain(model: Modulated) -> nn.Module:
     """A fresh copy of the pristine network, with weights of its own."""
     like = next(model.skeleton.net.parameters(), None)
-    net = restored(model.target.pristine)
+    net = plain_copy(model.target.pristine)
     return net if like is None else net.to(like.device, like.dtype)
 
 

@@ -11,10 +11,10 @@ from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check
 from neuromod.target.target import Target
 
-Named = Mapping[str, Modulator]
+Modulators = Mapping[str, Modulator]
 
 
-def named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
+def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
     named: dict[str, Modulator] = {}
     for modulator in modulators:
@@ -24,7 +24,7 @@ def named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     return named
 
 
-def refuse_clashes(modulators: Named) -> None:
+def refuse_clashes(modulators: Modulators) -> None:
     """Refuse two modulators of one tensor where the second ignores the first, or the first changes its shape."""
     writers: dict[str, str] = {}
     for name, modulator in modulators.items():
@@ -40,7 +40,7 @@ def refuse_clashes(modulators: Named) -> None:
             writers[tensor] = name
 
 
-def refuse_twins(modulators: Named) -> None:
+def refuse_twins(modulators: Modulators) -> None:
     """Refuse two modulators of one kind and one seed that share a site: every draw of the second would be the first's."""
     names = list(modulators)
     for place, name in enumerate(names):
@@ -54,7 +54,7 @@ def refuse_twins(modulators: Named) -> None:
                 )
 
 
-def gathering(modulators: Named) -> dict[str, bool]:
+def gathers(modulators: Modulators) -> dict[str, bool]:
     """Which modulators run a row a sample through taps: those whose sites allow it, if nobody after them writes there.
 
     A tap acts on what the layer puts out, so a later change of the weight would come too early.
@@ -67,7 +67,7 @@ def gathering(modulators: Named) -> dict[str, bool]:
     return {name: found[name] for name in modulators}
 
 
-def refuse_cycles(target: Target, modulators: Named) -> None:
+def refuse_cycles(target: Target, modulators: Modulators) -> None:
     """Refuse a source that reads an activation behind a site that it modulates."""
     place = {name: position for position, name in enumerate(target.probe.order)}
     for name, modulator in modulators.items():
@@ -82,7 +82,7 @@ def refuse_cycles(target: Target, modulators: Named) -> None:
             )
 
 
-def refuse_batch_norm(target: Target, modulators: Named) -> None:
+def refuse_batch_norm(target: Target, modulators: Modulators) -> None:
     """Refuse ``norm="batch"`` without a place for each task's statistics, or with samples split one by one."""
     norms = [n for n, m in target.pristine.named_modules() if isinstance(m, _BatchNorm)]
     if target.norm != "batch" or not norms:
@@ -103,16 +103,16 @@ def refuse_batch_norm(target: Target, modulators: Named) -> None:
                 f"norm='batch' takes statistics over a task's samples; {name!r} reads {read!r} behind a norm, in one forward "
                 "for all samples; read a module in front of the norms, or use norm='frozen'"
             )
-    gathers = gathering(modulators)
+    in_one_call = gathers(modulators)
     for name, modulator in modulators.items():
-        if modulator.reads not in ("task", "nothing") and not gathers[name]:
+        if modulator.reads not in ("task", "nothing") and not in_one_call[name]:
             raise RefusedError(
                 f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
                 f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
             )
 
 
-def check_shapes(skeleton: Skeleton, modulators: Named) -> None:
+def check_shapes(skeleton: Skeleton, modulators: Modulators) -> None:
     """Run every modulator once on meta tensors and check names and shapes of what it writes."""
     now = {name: value.to("meta") for name, value in skeleton.tensors.items()}
     channels = {s.module: s.shape[0] for m in modulators.values() for s in m.sites if s.role == "output"}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from neuromod.batches import run, run_together, run_vmapped
 from neuromod.composition import (
+    by_name,
     check_shapes,
-    gathering,
-    named,
+    gathers,
     refuse_batch_norm,
     refuse_clashes,
     refuse_cycles,
@@ -54,14 +54,14 @@ class Modulated(nn.Module):
         super().__init__()
         self.__dict__["target"] = target
         self.vmap = vmap
-        self.modulators = nn.ModuleDict(named(modulators))
+        self.modulators = nn.ModuleDict(by_name(modulators))
         self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         refuse_clashes(self.named_modulators())
         refuse_twins(self.named_modulators())
         refuse_batch_norm(target, self.named_modulators())
         refuse_cycles(target, self.named_modulators())
-        self.gathers = gathering(self.named_modulators())
+        self.gathers = gathers(self.named_modulators())
         taps = [s for m in modulators for s in m.sites if s.role == "output"]
         taps += [s for n, m in self.named_modulators().items() if self.gathers[n] for s in m.sites]
         self.skeleton = target.skeleton(taps)

@@ -44,7 +44,7 @@ def chance_overlap(one: Weights, other: Weights) -> float:
     return sum(n * d * e for n, d, e in shares) / either if either else 1.0
 
 
-def masked(initial: Weights, masks: Weights) -> dict[str, Tensor]:
+def masked_weights(initial: Weights, masks: Weights) -> dict[str, Tensor]:
     """``w_i * M``: the initial weights that a mask keeps."""
     return {k: w * m.to(w.dtype) for k, w, m in _pairs(initial, masks)}
 

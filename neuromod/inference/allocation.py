@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,22 @@ from neuromod.inference.brute_force import brute_force
 from neuromod.inference.objectives import objective
 from neuromod.inference.one_shot import one_shot
 from neuromod.modulated import Modulated
+
+
+class AllocationRule(Protocol):
+    """Says of a batch whether its task was learned; `Standout` and `Verified` are two such rules."""
+
+    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
+        """The learned task of a batch that has one unknown task; None for a new one.
+
+        Args:
+            model: the modulated network.
+            x: inputs (B, ...) of one unknown task.
+            tasks: ids of the tasks learned so far.
+            bank: their masks, if a bank holds exactly these.
+
+        """
+        ...
 
 
 @dataclass(frozen=True)

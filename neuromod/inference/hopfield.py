@@ -128,13 +128,13 @@ def recall(
     with torch.inference_mode(False), torch.enable_grad():
         for step, x in enumerate(batches):
             state = z.clone().requires_grad_()
-            fit = objective(gated(model, state, x.clone())).mean()
+            fit = objective(gated_logits(model, state, x.clone())).mean()
             loss = fit * (1 - step / total) + gamma * (step / total) * memory.energy(state)
             z = z - rate * torch.autograd.grad(loss, state)[0]
     return z
 
 
-def gated(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
+def gated_logits(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
     """Logits of inputs under the gates ``1[z >= 0]`` of a state (d,), whatever the task; differentiable in z."""
     gate = gate_of(model)
     widths = [site.shape[0] for site in gate.sites]

@@ -20,7 +20,7 @@ METHODS = ("one_shot", "halving", "brute_force", "verified")
 
 
 @dataclass(frozen=True)
-class Rule:
+class InferenceRule:
     """How a task is inferred: a method, an objective, and the tensors whose gradients count.
 
     ``method``: ``"one_shot"`` (one gradient), ``"halving"`` (log2 k of them), ``"brute_force"`` (k forwards), ``"verified"``
@@ -64,7 +64,7 @@ class Inference:
 def infer(
     model: Modulated,
     x: Tensor,
-    rule: Rule = Rule(),
+    rule: InferenceRule = InferenceRule(),
     *,
     tasks: Sequence[int] | None = None,
     group: int = 1,
@@ -86,7 +86,7 @@ def infer(
     return Inference(chosen, scores, ids[place], confidence, known)
 
 
-def calibrate_rule(model: Modulated, data: Mapping[int, Tensor], rule: Rule) -> Calibration:
+def fit_calibration(model: Modulated, data: Mapping[int, Tensor], rule: InferenceRule) -> Calibration:
     """The calibration of a rule from held-out inputs of each task, for the tasks in the order of ``data``."""
     tasks = tuple(data)
     own = {}
@@ -102,7 +102,7 @@ def calibrate_rule(model: Modulated, data: Mapping[int, Tensor], rule: Rule) -> 
 def _scores(
     model: Modulated,
     x: Tensor,
-    rule: Rule,
+    rule: InferenceRule,
     tasks: tuple[int, ...],
     group: int,
     bank: Bank | None,

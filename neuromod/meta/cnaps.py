@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.meta.closed import class_means
+from neuromod.meta.closed_form import class_means
 from neuromod.meta.maml import Episodes, check_tasks
 
 
@@ -26,7 +26,7 @@ def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapt
     """Logits (T, Q, C) of the query sets, the encoder adapted to each support set (Requeima et al. 2019).
 
     ``encode(images, condition=support images)`` gives features (B, D): a `Modulated` whose source reads a support set
-    (``Hypernet("condition", code=(None, ...))``), for example FiLM over a frozen network. ``adapted=False`` calls it without a
+    (``Hypernet("condition", embedding=(None, ...))``), for example FiLM over a frozen network. ``adapted=False`` calls it without a
     condition. The head is `prototypes` in the place of the paper's generated one.
     RefusedError for a support set without an image of one of the classes.
     """

@@ -18,7 +18,7 @@ from torch.func import grad_and_value
 from torch.utils.checkpoint import checkpoint
 
 from neuromod.errors import RefusedError
-from neuromod.meta.rules import Rule, Tensors
+from neuromod.meta.optimisers import InnerOptimiser, Tensors
 
 Loss = Callable[[Tensors, Any], Tensor]
 """Fast tensors and a batch to a scalar."""
@@ -29,14 +29,14 @@ def adapt(
     loss: Loss,
     fast: Tensors,
     batches: Iterable[Any],
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     order: int,
     engine: Engine = "autograd",
     recompute: bool = False,
     history: list[Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """The fast tensors after one step of ``rule`` on each batch.
+    """The fast tensors after one step of ``optimiser`` on each batch.
 
     ``recompute`` keeps of each step its tensors alone and computes the rest again in the backward pass. RefusedError for an
     order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine ``autograd``, a loss that is not finite.
@@ -44,11 +44,11 @@ def adapt(
     looks at them afterwards (`maml` does).
     """
     _check(fast, order, engine, recompute)
-    moved, memory = dict(fast), rule.start(fast)
+    moved, memory = dict(fast), optimiser.start(fast)
     if engine == "autograd":
         moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
     for number, batch in enumerate(batches):
-        moved, memory = _step(loss, moved, batch, rule, memory, number, order, engine, recompute, history)
+        moved, memory = _step(loss, moved, batch, optimiser, memory, number, order, engine, recompute, history)
     return moved
 
 
@@ -56,7 +56,7 @@ def _step(
     loss: Loss,
     fast: dict[str, Tensor],
     batch: Any,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     memory: Any,
     number: int,
     order: int,
@@ -71,12 +71,12 @@ def _step(
                 history.append(value.detach())
         else:
             value = loss(fast, batch)
-            check_finite(value.detach()[None], rule, number)
+            check_finite(value.detach()[None], optimiser, number)
             taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, materialize_grads=True)
             gradients = dict(zip(fast, taken, strict=True))
         if order == 1:
             gradients = {name: g.detach() for name, g in gradients.items()}
-        return rule.step(fast, gradients, memory)
+        return optimiser.step(fast, gradients, memory)
 
     if recompute and order == 2:
         return checkpoint(step, fast, memory, use_reentrant=False)
@@ -129,14 +129,14 @@ def check_not_compiled(order: int) -> None:
         )
 
 
-def check_finite(losses: Tensor, rule: Rule, first: int = 0) -> None:
+def check_finite(losses: Tensor, optimiser: InnerOptimiser, first: int = 0) -> None:
     """Refuse inner losses (K,) of steps from number ``first``, or (T, K) of tasks side by side, that are not finite."""
     if bool(losses.isfinite().all()):
         return
     rows = torch.atleast_2d(losses)
     broken = ~rows.isfinite()
     column = int(broken.any(0).nonzero()[0])
-    value, rate = rows[broken[:, column], column][0], rule.rate
+    value, rate = rows[broken[:, column], column][0], optimiser.rate
     said = "learned rates" if isinstance(rate, Mapping) else float(rate)
     raise RefusedError(
         f"the inner loss must stay finite; got {float(value)} at step {first + column} with rate {said}; lower the rate"

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite
-from neuromod.meta.rules import Rule, Tensors
+from neuromod.meta.optimisers import InnerOptimiser, Tensors
 
 
 class Episodes(NamedTuple):
@@ -32,7 +32,7 @@ def maml(
     loss: Loss,
     fast: Tensors,
     episodes: Episodes,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     steps: int = 1,
     order: int,
@@ -50,7 +50,9 @@ def maml(
 
     def task(episode: Episodes) -> tuple[Tensor, Tensor]:
         batches, history = [episode.support] * steps, list[Tensor]()
-        adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute, history=history)
+        adapted = adapt(
+            loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute, history=history
+        )
         judged = (judge or loss)(adapted, episode.query)
         return judged, torch.stack(history) if history else judged.new_zeros(0)
 
@@ -58,7 +60,7 @@ def maml(
     if engine == "autograd":
         return torch.stack([task(episode)[0] for episode in _apart(episodes)])
     found, history = torch.vmap(task, randomness="different")(episodes)
-    check_finite(history, rule)
+    check_finite(history, optimiser)
     return found
 
 
@@ -66,7 +68,7 @@ def cavia(
     loss: Loss,
     size: int,
     episodes: Episodes,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     steps: int = 1,
     order: int,
@@ -79,21 +81,21 @@ def cavia(
     No weight is copied for a task, so all tasks share every product with the slow weights. ``like`` gives dtype and device.
     """
     start = {"context": like.new_zeros(size)}
-    return maml(loss, start, episodes, rule, steps=steps, order=order, engine=engine, judge=judge)
+    return maml(loss, start, episodes, optimiser, steps=steps, order=order, engine=engine, judge=judge)
 
 
-def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int) -> dict[str, Tensor]:
+def reptile(loss: Loss, fast: Tensors, supports: Any, optimiser: InnerOptimiser, *, steps: int) -> dict[str, Tensor]:
     """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018): the direction in which the outer step moves ``fast``."""
     _check(steps)
     start = {name: w.detach() for name, w in fast.items()}
 
     def task(support: Any) -> tuple[dict[str, Tensor], Tensor]:
         history: list[Tensor] = []
-        ends = adapt(loss, start, [support] * steps, rule, order=1, engine="func", history=history)
+        ends = adapt(loss, start, [support] * steps, optimiser, order=1, engine="func", history=history)
         return ends, torch.stack(history) if history else next(iter(ends.values())).new_zeros(0)
 
     ends, history = torch.vmap(task, randomness="different")(supports)
-    check_finite(history, rule)
+    check_finite(history, optimiser)
     return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
 
 
@@ -101,8 +103,8 @@ def check_tasks(episodes: Episodes) -> int:
     """The number of tasks. RefusedError where parts of the episodes differ in it, or there is none."""
     counts = {len(leaf) for leaf in pytree.tree_leaves(episodes)}
     if len(counts) != 1 or counts == {0}:
-        rule = "support and query hold the same tasks, one at least, along their first axis"
-        raise RefusedError(f"{rule}; got {sorted(counts)}; correct them")
+        optimiser = "support and query hold the same tasks, one at least, along their first axis"
+        raise RefusedError(f"{optimiser}; got {sorted(counts)}; correct them")
     return counts.pop()
 
 

@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_labels, errors, outputs, taken
+from neuromod.meta.dual import LinearHead, check_labels, correction, errors, outputs
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
-from neuromod.meta.rules import SGD, Rule, Tensors
-from neuromod.meta.shared import SharedWeight
+from neuromod.meta.optimisers import SGD, InnerOptimiser, Tensors
+from neuromod.meta.shared_weight import SharedWeight
 
 
 def online(
@@ -26,7 +26,7 @@ def online(
     fast: Tensors,
     trajectory: Any,
     outer: Any,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     order: int,
     engine: Engine = "autograd",
@@ -42,13 +42,13 @@ def online(
         pytree.tree_unflatten(list(parts), structure)
         for parts in zip(*(t.split(1) if len(t) else () for t in leaves), strict=True)
     )
-    adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
+    adapted = adapt(loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute)
     return loss(adapted, outer)
 
 
 def online_head(
     encode: Callable[[Tensor], Tensor],
-    head: Head,
+    head: LinearHead,
     images: Tensor,
     labels: Tensor,
     steps: int,
@@ -72,7 +72,7 @@ def online_head(
 def online_dual(
     encode: Callable[[Tensors, Any], Tensor],
     fast: Tensors,
-    head: Head,
+    head: LinearHead,
     images: Any,
     labels: Tensor,
     steps: int,
@@ -91,14 +91,17 @@ def online_dual(
     if not fast:
         raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
     _check(steps, labels, head)
-    moved, rule = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}, SGD(rate)
+    moved, optimiser = (
+        {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()},
+        SGD(rate),
+    )
     shared = SharedWeight(head.weight)
     wanted = one_hot(labels[:steps], len(head.bias)).to(head.bias)
     learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
-        z = shared.rows(feature) + head.bias - taken(feature, learned, found, rate)
-        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], rule, t)
+        z = shared.rows(feature) + head.bias - correction(feature, learned, found, rate)
+        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], optimiser, t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
         # The gradient of the loss at the feature, by the head as it is at this step.
         pulled = shared.columns(error) - rate * (error @ found.T) @ learned
@@ -106,7 +109,7 @@ def online_dual(
         pulls = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:
             feature, error, pulls = feature.detach(), error.detach(), tuple(g.detach() for g in pulls)
-        moved, _ = rule.step(moved, dict(zip(moved, pulls, strict=True)), None)
+        moved, _ = optimiser.step(moved, dict(zip(moved, pulls, strict=True)), None)
         learned, found = torch.cat([learned, feature]), torch.cat([found, error])
     return cross_entropy(outputs(encode(moved, images), learned, found, head, rate), labels)
 
@@ -121,8 +124,8 @@ def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
     return weight.index_copy(0, index, fresh.detach()[None])
 
 
-def _check(steps: int, labels: Tensor, head: Head) -> None:
+def _check(steps: int, labels: Tensor, head: LinearHead) -> None:
     if not 0 <= steps <= len(labels):
-        rule = "steps counts the images that are learned, the first of the batch"
-        raise RefusedError(f"{rule}; got {steps} of {len(labels)}; take fewer")
+        said = "steps counts the images that are learned, the first of the batch"
+        raise RefusedError(f"{said}; got {steps} of {len(labels)}; take fewer")
     check_labels(labels, len(head.bias))

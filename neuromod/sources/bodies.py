@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.modes import evaluating
 from neuromod.sources.base import Starts
-from neuromod.sources.codes import Codes
+from neuromod.sources.embeddings import Embeddings
 
 
 class Body(nn.Sequential):
@@ -44,7 +44,7 @@ class SetEncoder(nn.Module):
 
 
 def fitted(
-    body: nn.Module | None, hidden: int | Sequence[int], codes: Codes, example: Tensor, starts: Starts
+    body: nn.Module | None, hidden: int | Sequence[int], codes: Embeddings, example: Tensor, starts: Starts
 ) -> nn.Module:
     """The given body, or the default one; each item of a support set goes through it and the features are averaged."""
     if body is None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
+from neuromod.sources.embeddings import Embeddings, Shape
 from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
 
 
@@ -54,7 +54,7 @@ class Hypernet(Shared):
         code: int | Shape | None = None,
     ) -> None:
         super().__init__(
-            Codes(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
+            Embeddings(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
         )
         if chunk is not None and (chunk < 1 or chunk_code < 1):
             raise RefusedError(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
+from neuromod.sources.embeddings import Embeddings, Shape
 from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
 
 
@@ -50,7 +50,7 @@ class LowRank(Shared):
         if not isinstance(rank, int) or rank < 1:
             raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
         mixed = rank if reads in ("task", "nothing") else embedding if code is None else code
-        super().__init__(Codes(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
+        super().__init__(Embeddings(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
         self.rank = rank
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()

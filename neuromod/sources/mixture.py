@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
+from neuromod.sources.embeddings import Embeddings, Shape
 from neuromod.sources.shared import Making, Shared, bind_offset
 
 FORMS = ("softmax", "sigmoid", "hard")
@@ -57,7 +57,7 @@ class Mixture(Shared):
         code: int | Shape | None = None,
     ) -> None:
         super().__init__(
-            Codes(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
+            Embeddings(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
         )
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")

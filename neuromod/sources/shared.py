@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Row, Source, Starts
 from neuromod.sources.bodies import SetEncoder, features_of, fitted, freeze
-from neuromod.sources.codes import Codes
 from neuromod.sources.context import Context
+from neuromod.sources.embeddings import Embeddings
 
 Making = nn.Module | Callable[[], nn.Module]
 """A body, or what makes one when it is called: a function or a class of yours, which a store finds again by its name."""
@@ -22,7 +22,7 @@ class Shared(Source):
     body_name: str | None
     """Under which name `Store` finds a body of the user's own again: that of its function, or of its class."""
 
-    def __init__(self, codes: Codes, body: Making | None, hidden: int | Sequence[int], learn_body: bool) -> None:
+    def __init__(self, codes: Embeddings, body: Making | None, hidden: int | Sequence[int], learn_body: bool) -> None:
         super().__init__()
         self.codes, self.reads = codes, codes.reads
         self.hidden, self.learn_body = hidden, learn_body

@@ -131,7 +131,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
     return set_mode(skeleton, training=False, norm=norm, dropout=dropout)
 
 
-def restored(pristine: nn.Module) -> nn.Module:
+def plain_copy(pristine: nn.Module) -> nn.Module:
     """A plain network again: a copy in eval mode with weights of its own, that train as usual."""
     net = copy.deepcopy(pristine)
     for module, original in zip(net.modules(), pristine.modules(), strict=True):
@@ -140,6 +140,9 @@ def restored(pristine: nn.Module) -> nn.Module:
             module.dropout = original.__dict__[RATE]
             del module.__dict__[RATE]
     return net.requires_grad_(True)
+
+
+restored = plain_copy  # the former name
 
 
 def set_mode(skeleton: nn.Module, *, training: bool, norm: str, dropout: bool) -> nn.Module:

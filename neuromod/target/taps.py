@@ -49,11 +49,11 @@ def _through_output(module: nn.Module, args: object, output: Any, *, channel: in
 def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
     gain, bias = getattr(module, GAIN), getattr(module, BIAS)
     if gain is not None:
-        gain = spread(gain, h.ndim, channel, batch)
+        gain = broadcast(gain, h.ndim, channel, batch)
         if bias is not None:
-            return torch.addcmul(spread(bias, h.ndim, channel, batch), gain, h)
+            return torch.addcmul(broadcast(bias, h.ndim, channel, batch), gain, h)
         return gain * h
-    return h if bias is None else h + spread(bias, h.ndim, channel, batch)
+    return h if bias is None else h + broadcast(bias, h.ndim, channel, batch)
 
 
 def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, batch: int) -> Any:
@@ -61,15 +61,19 @@ def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, b
     if scale is None:
         return None
     (x,) = args
-    return (x * spread(scale.to(x.dtype), x.ndim, channel, batch),)
+    return (x * broadcast(scale.to(x.dtype), x.ndim, channel, batch),)
 
 
 def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, channel: int, batch: int) -> Tensor:
     scale, shift, down = getattr(module, SCALE), getattr(module, SHIFT), getattr(module, DOWN)
     if scale is not None:
         # Under autocast the layer puts out a lower precision than its modulation has.
-        scale = spread(scale.to(h.dtype), h.ndim, channel, batch)
-        h = scale * h if shift is None else torch.addcmul(spread(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
+        scale = broadcast(scale.to(h.dtype), h.ndim, channel, batch)
+        h = (
+            scale * h
+            if shift is None
+            else torch.addcmul(broadcast(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
+        )
     return h if down is None else _plus_low_rank(args[0], h, down, getattr(module, UP), batch)
 
 
@@ -82,7 +86,7 @@ def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -
     return torch.baddbmm(flat, inner.mT, up.mT).reshape(h.shape).movedim(0, batch)
 
 
-def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
+def broadcast(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
     """View ``values`` (C,) or (B, C) so that they broadcast over a tensor of ``ndim`` axes."""
     channel %= ndim
     shape = [1] * ndim

@@ -94,9 +94,9 @@ def test_every_kind_and_source(tmp_path: Path, name: str) -> None:
     "source",
     [
         lambda: Table(None),
-        lambda: Hypernet("condition", hidden=[6, 4], code=4),
+        lambda: Hypernet("condition", hidden=[6, 4], embedding=4),
         lambda: Hypernet("condition", labels=3),
-        lambda: Hypernet("condition", code=(None, 4)),
+        lambda: Hypernet("condition", embedding=(None, 4)),
         lambda: Hypernet("nothing", chunk=5, chunk_code=3),
         lambda: Hypernet("activation:0", learn_body=False),
         lambda: LowRank(3, "input"),

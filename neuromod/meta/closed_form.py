@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_pairs
+from neuromod.meta.dual import LinearHead, check_pairs
 
 
-def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> Head:
+def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> LinearHead:
     """``argmin sum |W f + b - onehot(y)|^2 + penalty |W|^2``; the bias is free. Features (N, D), labels (N,)."""
     _check(features, labels, classes)
     targets = F.one_hot(labels, classes).to(features)
@@ -23,17 +23,17 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
     else:
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(x.T @ x + penalty * eye, x.T @ y).T
-    return Head(weight, mean - weight @ centre)
+    return LinearHead(weight, mean - weight @ centre)
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int) -> Head:
+def class_means(features: Tensor, labels: Tensor, classes: int) -> LinearHead:
     """The class of the nearest mean: ``mu_c . f - |mu_c|^2 / 2``. A class without samples is never answered."""
     _check(features, labels, classes)
     counts = torch.bincount(labels, minlength=classes).to(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
     weight = sums / counts.clamp(min=1)[:, None]
     bias = torch.where(counts > 0, -weight.square().sum(1) / 2, -torch.inf)
-    return Head(weight, bias)
+    return LinearHead(weight, bias)
 
 
 @dataclass(eq=False)
@@ -78,14 +78,14 @@ class StreamingLDA:
             self.seen += len(f)
             self.sigma = total / self.seen
 
-    def head(self) -> Head:
+    def head(self) -> LinearHead:
         """The classifier of what was seen: ``mu_c^T A f - mu_c^T A mu_c / 2``; a class without samples is never answered."""
         if not self.seen:
             raise RefusedError("a discriminant analysis needs samples; got none; call learn() first")
         eye = torch.eye(self.features, dtype=self.dtype)
         weight = torch.linalg.solve((1 - self.shrink) * self.sigma + self.shrink * eye, self.means.T).T
         bias = -(weight * self.means).sum(1) / 2
-        return Head(weight, torch.where(self.counts > 0, bias, -torch.inf))
+        return LinearHead(weight, torch.where(self.counts > 0, bias, -torch.inf))
 
 
 def _check(features: Tensor, labels: Tensor, classes: int) -> None:

@@ -30,7 +30,7 @@ from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
 from tasks.networks import mlp
 from tests.contract.laws import close
-from tests.test_weight_taps import moved
+from tests.target.test_taps import moved
 
 X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 KINDS: list[tuple[Kind, str]] = [

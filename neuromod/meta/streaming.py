@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_pairs
+from neuromod.meta.dual import LinearHead, check_pairs
 
 LEAF = 32  # steps that are taken one by one; more than these are halved
 PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
@@ -22,12 +22,12 @@ PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a c
 def sgd(
     features: Tensor,
     labels: Tensor,
-    head: Head,
+    head: LinearHead,
     rates: Tensor,
     *,
     at: Iterable[int] = (),
     block: int = 256,
-) -> Iterator[tuple[int, Head]]:
+) -> Iterator[tuple[int, LinearHead]]:
     """Heads after so many samples: weight (R, C, D) and bias (R, C), a row for each of the ``rates`` (R,).
 
     Features (N, D) and labels (N,) in the order in which they arrive, or (R, N, D) and (R, N), an order a rate. ``at`` are the
@@ -53,7 +53,7 @@ def sgd(
             weight.baddbmm_(errors.mul_(scale).transpose(1, 2), seen, alpha=-1)
             bias -= errors.sum(1)
             start = end
-        yield stop, Head(weight.clone(), bias.clone())
+        yield stop, LinearHead(weight.clone(), bias.clone())
 
 
 def _learn(features: Tensor, labels: Tensor, logits: Tensor, rates: Tensor) -> None:
@@ -90,13 +90,13 @@ def _step_by_step(features: Tensor, labels: Tensor, logits: Tensor, rates: Tenso
 def adam(
     features: Tensor,
     labels: Tensor,
-    head: Head,
+    head: LinearHead,
     rates: Tensor,
     *,
     at: Iterable[int] = (),
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
-) -> Iterator[tuple[int, Head]]:
+) -> Iterator[tuple[int, LinearHead]]:
     """As `sgd`, by Adam with ``eps`` outside the root, as optimisers of torch have it; no dual form, but all rates in one step.
 
     The gradient of a step is an outer product, and so enters the moments without being built.
@@ -119,7 +119,7 @@ def adam(
             scale = rate * root / (1 - betas[0] ** (t + 1))
             _adam(weight[i], moments[0, i], moments[1, i], error[i], f[i], scale, eps * root, betas, room)
         if t + 1 in stops:
-            yield t + 1, Head(weight[:, :, :-1].clone(), weight[:, :, -1].clone())
+            yield t + 1, LinearHead(weight[:, :, :-1].clone(), weight[:, :, -1].clone())
 
 
 def _adam(
@@ -144,7 +144,7 @@ def _adam(
 
 
 def _checked(
-    features: Tensor, labels: Tensor, head: Head, rates: Tensor, at: Iterable[int]
+    features: Tensor, labels: Tensor, head: LinearHead, rates: Tensor, at: Iterable[int]
 ) -> tuple[Tensor, list[int]]:
     """The rates beside the features, and the numbers of samples after which a head is given out."""
     rates = torch.as_tensor(rates).to(features)

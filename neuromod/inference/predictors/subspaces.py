@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.inference.routers.base import check
+from neuromod.inference.predictors.base import check
 
 
 class Subspaces:

@@ -12,7 +12,7 @@ from neuromod import (
     OutputRegulariser,
     Source,
 )
-from tests.regularise.common import OPTIMISERS, SOURCES, bits, held, loss_of, played, shared
+from tests.training.regularise.common import OPTIMISERS, SOURCES, bits, held, loss_of, played, shared
 
 
 def learn(

@@ -13,7 +13,7 @@ from neuromod import (
     OutputRegulariser,
 )
 from neuromod.sources.context import Context
-from tests.regularise.common import SOURCES, draw, held, played, shake, shared, slow_penalty, target
+from tests.training.regularise.common import SOURCES, draw, held, played, shake, shared, slow_penalty, target
 
 
 def test_the_mean_of_many_samples_is_the_whole() -> None:

@@ -65,7 +65,7 @@ class Adam:
         return moved, (count, first, second)
 
 
-Rule = SGD | Adam
+InnerOptimiser = SGD | Adam
 
 
 def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.inference.infer import Rule, infer
+from neuromod.inference.infer import InferenceRule, infer
 from neuromod.modulated import Modulated
 
 
@@ -16,12 +16,12 @@ from neuromod.modulated import Modulated
 class Choice:
     """The rule, why it was taken, and what each candidate got: (rule, accuracy, cost in forwards a query)."""
 
-    rule: Rule
+    rule: InferenceRule
     reason: str
-    tried: tuple[tuple[Rule, float, float], ...]
+    tried: tuple[tuple[InferenceRule, float, float], ...]
 
 
-def cost(rule: Rule, tasks: int, group: int = 1) -> float:
+def cost(rule: InferenceRule, tasks: int, group: int = 1) -> float:
     """Passes over the weights that a query of ``group`` inputs takes, in forwards of one input; a backward counts as two.
 
     An inner product with a packed mask reads a bit a weight and counts as 1/8 of a forward (`benchmarks/inference.py`
@@ -36,13 +36,15 @@ def cost(rule: Rule, tasks: int, group: int = 1) -> float:
     }[rule.method]
 
 
-def candidates(real: int | None, outputs: int) -> tuple[Rule, ...]:
+def candidates(real: int | None, outputs: int) -> tuple[InferenceRule, ...]:
     """Every method with its usual objectives; those of surplus outputs where there are some."""
     spare = real is not None and real < outputs
     names = ("margin", "entropy") if spare else ("entropy", "max_logit")
-    one_shots = tuple(Rule("one_shot", name, real=real) for name in (("entropy", "surplus") if spare else ("entropy",)))
-    tried = tuple(Rule(method, name, real=real) for method in ("verified", "brute_force") for name in names)
-    return (*one_shots, Rule("halving", "entropy", real=real), *tried)
+    one_shots = tuple(
+        InferenceRule("one_shot", name, real=real) for name in (("entropy", "surplus") if spare else ("entropy",))
+    )
+    tried = tuple(InferenceRule(method, name, real=real) for method in ("verified", "brute_force") for name in names)
+    return (*one_shots, InferenceRule("halving", "entropy", real=real), *tried)
 
 
 def choose(
@@ -51,7 +53,7 @@ def choose(
     *,
     real: int | None = None,
     group: int = 1,
-    rules: Sequence[Rule] | None = None,
+    rules: Sequence[InferenceRule] | None = None,
 ) -> Choice:
     """The cheapest rule whose accuracy is within a standard error of the best, on held-out inputs of each task.
 

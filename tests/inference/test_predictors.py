@@ -1,4 +1,4 @@
-"""Routers against loops that read like their equations."""
+"""Predictors against loops that read like their equations."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod import RefusedError
-from neuromod.inference.routers import Linear, RandomFeatures, Router, Signature, Subspaces, classify, task_scores
+from neuromod.inference.predictors import Linear, Predictor, RandomFeatures, Signature, Subspaces, classify, task_scores
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -22,13 +22,13 @@ def data(task: int, count: int = 60) -> tuple[Tensor, Tensor]:
     return x.float(), y
 
 
-def learned(router: Router) -> Router:
+def learned(predictor: Predictor) -> Predictor:
     for task in (4, 1, 2):
-        router.learn(task, *data(task))
-    return router
+        predictor.learn(task, *data(task))
+    return predictor
 
 
-ROUTERS = {
+PREDICTORS = {
     "signature": lambda: Signature(),
     "subspaces": lambda: Subspaces(2),
     "lda": lambda: Linear("lda", RandomFeatures(40, seed=3)),
@@ -36,18 +36,18 @@ ROUTERS = {
 }
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", PREDICTORS)
 def test_tasks_and_classes_are_told_apart(name: str) -> None:
-    router = learned(ROUTERS[name]())
-    assert router.tasks() == (4, 1, 2)
-    for place, task in enumerate(router.tasks()):
+    predictor = learned(PREDICTORS[name]())
+    assert predictor.tasks() == (4, 1, 2)
+    for place, task in enumerate(predictor.tasks()):
         x, y = data(task, 80)
-        scores = task_scores(router, x)
-        every, owner, label = router.class_scores(x)
-        expected = torch.stack([every[:, owner == t].max(1).values for t in router.tasks()], 1)
+        scores = task_scores(predictor, x)
+        every, owner, label = predictor.class_scores(x)
+        expected = torch.stack([every[:, owner == t].max(1).values for t in predictor.tasks()], 1)
         assert torch.equal(scores, expected)
         assert float((scores.argmax(1) == place).double().mean()) > 0.9
-        found, classes = classify(router, x)
+        found, classes = classify(predictor, x)
         assert torch.equal(found, owner[every.argmax(1)])
         assert torch.equal(classes, label[every.argmax(1)])
         if name != "signature":
@@ -55,48 +55,48 @@ def test_tasks_and_classes_are_told_apart(name: str) -> None:
 
 
 def test_a_signature_is_naive_bayes_of_high_values() -> None:
-    router = Signature(above=0.5)
+    predictor = Signature(above=0.5)
     x = (draw(50, 6) > 0).float()
-    router.learn(0, x, torch.zeros(50, dtype=torch.long))
+    predictor.learn(0, x, torch.zeros(50, dtype=torch.long))
     p = [max(1, min(254, round(float(x[:, j].mean()) * 255))) / 255 for j in range(6)]
-    scores, _, label = router.class_scores(x[:3])
+    scores, _, label = predictor.class_scores(x[:3])
     for b in range(3):
         expected = sum(math.log(p[j]) if x[b, j] > 0.5 else math.log(1 - p[j]) for j in range(6))
         assert float(scores[b, 0]) == pytest.approx(expected, rel=1e-5)
     assert label.tolist() == [-1]
-    assert router.bytes() == (6, 0)
+    assert predictor.bytes() == (6, 0)
 
 
 def test_subspaces_are_gaussians_with_few_directions() -> None:
-    router = Subspaces(2)
+    predictor = Subspaces(2)
     x, y = data(0, 200)
-    router.learn(7, x, y)
-    mean, basis, variances = router.kept[7, 1]
+    predictor.learn(7, x, y)
+    mean, basis, variances = predictor.kept[7, 1]
     values = torch.linalg.eigvalsh(torch.cov(x[y == 1].double().T))
     assert torch.allclose(variances[:-1].double(), values[-2:], rtol=1e-4)
     assert float(variances[-1]) == pytest.approx(float(values[:-2].mean()), rel=1e-3)
     assert float((basis @ basis.T - torch.eye(2)).abs().max()) < 0.03  # directions are rounded to bytes
     cov = basis.T @ torch.diag(variances[:-1] - variances[-1]) @ basis + variances[-1] * torch.eye(9)
     normal = torch.distributions.MultivariateNormal(mean.double(), cov.double())
-    scores, owner, label = router.class_scores(x[:5])
+    scores, owner, label = predictor.class_scores(x[:5])
     expected = normal.log_prob(x[:5].double()) + 9 / 2 * math.log(2 * math.pi)
     assert torch.allclose(scores[:, 1].double(), expected, rtol=0.05, atol=0.2)
     assert (owner.tolist(), label.tolist()) == ([7, 7], [0, 1])
-    assert router.bytes() == (2 * (3 * (9 + 4) + 4 * 2 + 4), 0)
+    assert predictor.bytes() == (2 * (3 * (9 + 4) + 4 * 2 + 4), 0)
 
 
 def test_images_are_averaged_over_blocks() -> None:
-    router = Subspaces(2, pool=2)
+    predictor = Subspaces(2, pool=2)
     images = draw(40, 1, 4, 4).float()
-    router.learn(0, images, torch.zeros(40, dtype=torch.long))
+    predictor.learn(0, images, torch.zeros(40, dtype=torch.long))
     blocks = torch.stack([images[:, 0, i : i + 2, j : j + 2].mean((1, 2)) for i in (0, 2) for j in (0, 2)], 1)
-    assert torch.allclose(router.kept[0, 0][0], blocks.mean(0), atol=1e-2)
+    assert torch.allclose(predictor.kept[0, 0][0], blocks.mean(0), atol=1e-2)
 
 
 @pytest.mark.parametrize("form", ["lda", "ridge"])
 def test_linear_routers_learn_in_one_pass_what_they_learn_at_once(form: str) -> None:
     features = RandomFeatures(30, seed=1)
-    router = learned(Linear(form, features, shrink=1e-2))
+    predictor = learned(Linear(form, features, shrink=1e-2))
     parts = [(task, *data(task)) for task in (4, 1, 2)]
     H = torch.cat([features(x) for _, x, _ in parts])
     index = torch.cat([2 * place + y for place, (_, _, y) in enumerate(parts)])
@@ -112,24 +112,24 @@ def test_linear_routers_learn_in_one_pass_what_they_learn_at_once(form: str) -> 
         expected = torch.stack(
             [features(x) @ torch.linalg.solve(S, m) - m @ torch.linalg.solve(S, m) / 2 for m in means], 1
         )
-    scores, owner, label = router.class_scores(x)
+    scores, owner, label = predictor.class_scores(x)
     assert torch.allclose(scores, expected, rtol=1e-8)
     assert owner.tolist() == [4, 4, 1, 1, 2, 2]
     assert label.tolist() == [0, 1] * 3
-    assert router.bytes() == (4 * 30 * 2, 4 * 30 * 31 // 2)
+    assert predictor.bytes() == (4 * 30 * 2, 4 * 30 * 31 // 2)
 
 
 def test_what_routers_refuse() -> None:
     x, y = data(0)
-    for make in ROUTERS.values():
-        router = make()
-        router.learn(0, x, y)
+    for make in PREDICTORS.values():
+        predictor = make()
+        predictor.learn(0, x, y)
         with pytest.raises(RefusedError, match="learns a task once; got task 0 again"):
-            router.learn(0, x, y)
+            predictor.learn(0, x, y)
         with pytest.raises(RefusedError, match="a label each; got 60 and 59"):
-            router.learn(1, x, y[1:])
+            predictor.learn(1, x, y[1:])
         with pytest.raises(RefusedError, match="those of task 1 are not"):
-            router.learn(1, x / 0, y)
+            predictor.learn(1, x / 0, y)
     with pytest.raises(RefusedError, match="below the 9 inputs; got 9"):
         Subspaces(9).learn(0, x, y)
     with pytest.raises(RefusedError, match="got rank=0, pool=2"):

@@ -1,4 +1,4 @@
-"""Codes: what a shared source is conditioned on, one vector (or image, or support set) a row."""
+"""Embeddings: what a shared source is conditioned on, one vector (or image, or support set) a row."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Shape = Sequence[int | None]
 READS = ("task", "condition", "input", "nothing")
 
 
-class Codes(nn.Module):
+class Embeddings(nn.Module):
     """Turns a context into codes, one a row, and the index of the row that each sample uses.
 
     ``reads="task"``: a learned vector (width,) a task; ``"condition"``: the condition of the call, one for all samples or
@@ -97,7 +97,7 @@ class Codes(nn.Module):
         return code
 
     def example(self, starts: Starts) -> Tensor:
-        """Codes like those to come, to size a body with."""
+        """Embeddings like those to come, to size a body with."""
         if self.one_hot is not None:
             return self.one_hot
         if self.reads in ("task", "condition", "nothing"):
@@ -110,7 +110,7 @@ class Codes(nn.Module):
         return tuple(int(task) for task in self.table if task != ALL)
 
     def forward(self, context: Context) -> tuple[Tensor, Tensor | None]:
-        """Codes (rows, ...) and the index (B,) of each sample's row; None where one row serves all."""
+        """Embeddings (rows, ...) and the index (B,) of each sample's row; None where one row serves all."""
         if self.reads == "task":
             return self._of_tasks(context)
         if self.reads == "nothing":

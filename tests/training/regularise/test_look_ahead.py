@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuromod.training.regularise import ahead
-from tests.regularise.common import OPTIMISERS, bits, held, loss_of, played, shared, slow_penalty
+from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, played, shared, slow_penalty
 
 
 @pytest.mark.parametrize("warm", [0, 3])

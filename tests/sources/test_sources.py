@@ -41,7 +41,7 @@ def shake(model: Modulated) -> None:
 
 def test_a_hypernetwork_row_is_its_equation() -> None:
     t = target()
-    model = Modulated(t, Modulator(Affine(), Hypernet("task", tasks=2, hidden=6, code=3), t.norms(), seed=0))
+    model = Modulated(t, Modulator(Affine(), Hypernet("task", tasks=2, hidden=6, embedding=3), t.norms(), seed=0))
     shake(model)
     state = dict(model.named_parameters())
     prefix = "modulators.affine.source."

@@ -33,10 +33,10 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "delta": lambda: LowRankDelta(rank=2),
 }
 SOURCES: dict[str, Callable[[], Source]] = {
-    "whole": lambda: Hypernet("task", tasks=4, hidden=6, code=3),
-    "chunks": lambda: Hypernet("task", tasks=4, hidden=[6, 5], code=3, chunk=7, chunk_code=2),
+    "whole": lambda: Hypernet("task", tasks=4, hidden=6, embedding=3),
+    "chunks": lambda: Hypernet("task", tasks=4, hidden=[6, 5], embedding=3, chunk=7, chunk_code=2),
     "basis": lambda: LowRank(3, tasks=4),
-    "experts": lambda: Mixture(3, "task", tasks=4, hidden=6, code=3),
+    "experts": lambda: Mixture(3, "task", tasks=4, hidden=6, embedding=3),
 }
 OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, lr=0.1),

@@ -139,7 +139,7 @@ def test_an_activation_behind_a_norm_of_batch_statistics() -> None:
 )
 def test_a_wrong_condition(condition: Any, parts: tuple[str, ...]) -> None:
     t = target()
-    film = Modulated(t, Modulator(Affine(), Hypernet("condition", code=4), t.norms(), seed=0))
+    film = Modulated(t, Modulator(Affine(), Hypernet("condition", embedding=4), t.norms(), seed=0))
     with refuses(*parts):
         film(X, condition=condition)
 

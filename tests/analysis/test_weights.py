@@ -9,9 +9,9 @@ from neuromod.analysis import (
     chance_overlap,
     criterion,
     density,
+    density_mask,
     distance,
-    kept,
-    masked,
+    masked_weights,
     masks,
     near_zero,
     overlap,
@@ -54,12 +54,12 @@ def test_a_balance_brings_both_magnitudes_to_one_mean() -> None:
 
 def test_a_mask_keeps_the_largest_and_of_equals_the_first() -> None:
     scores = torch.tensor([[1.0, 3.0], [3.0, 0.0]])
-    assert kept(scores, 0.25).tolist() == [[False, True], [False, False]]
-    assert kept(scores, 0.5).tolist() == [[False, True], [True, False]]
-    assert kept(scores, 0.0).sum() == 0
-    assert kept(scores, 1.0).all()
+    assert density_mask(scores, 0.25).tolist() == [[False, True], [False, False]]
+    assert density_mask(scores, 0.5).tolist() == [[False, True], [True, False]]
+    assert density_mask(scores, 0.0).sum() == 0
+    assert density_mask(scores, 1.0).all()
     with pytest.raises(RefusedError, match=r"density.*1\.5"):
-        kept(scores, 1.5)
+        density_mask(scores, 1.5)
 
 
 def test_a_density_may_differ_from_tensor_to_tensor() -> None:
@@ -68,7 +68,7 @@ def test_a_density_may_differ_from_tensor_to_tensor() -> None:
     assert found["b"].tolist() == [True, False, False, False]
     assert density(found) == {"a": 0.5, "b": 0.25}
     assert overlap({"a": found["a"]}, {"a": found["b"]}) == 0.5
-    assert masked({"a": INITIAL}, {"a": found["a"]})["a"].tolist() == [0.5, 0.0, 2.0, 0.0]
+    assert masked_weights({"a": INITIAL}, {"a": found["a"]})["a"].tolist() == [0.5, 0.0, 2.0, 0.0]
 
 
 def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:

@@ -11,18 +11,18 @@ from neuromod import RefusedError
 from neuromod.inference import (
     OBJECTIVES,
     Calibration,
-    Rule,
+    InferenceRule,
     brute_force,
-    calibrate_rule,
     choose,
+    fit_calibration,
     halving,
     infer,
     one_shot,
     verify,
 )
-from neuromod.inference.choose import cost
+from neuromod.inference.choice import cost
 from neuromod.inference.objectives import objective
-from tests.test_inference import X, close, draw, masked, slow_entropy
+from tests.inference.test_inference import X, close, draw, masked, slow_entropy
 
 REAL = 3
 LOGITS = draw(6, 5, seed=3)
@@ -119,13 +119,13 @@ def test_verify_is_brute_force_where_a_task_is_likely() -> None:
 def test_infer_is_the_best_score_and_says_how_sure(group: int) -> None:
     model, tasks = masked(), (2, 0, 3)
     for rule, single in (
-        (Rule("one_shot"), one_shot(model, X, tasks=tasks)),
+        (InferenceRule("one_shot"), one_shot(model, X, tasks=tasks)),
         (
-            Rule("one_shot", "max_logit", ("1.weight",)),
+            InferenceRule("one_shot", "max_logit", ("1.weight",)),
             one_shot(model, X, tasks=tasks, objective=MAX_LOGIT, sites=["1.weight"]),
         ),
         (
-            Rule("brute_force", "margin", real=REAL),
+            InferenceRule("brute_force", "margin", real=REAL),
             brute_force(model, X, tasks=tasks, objective=objective("margin", REAL)),
         ),
     ):
@@ -138,7 +138,7 @@ def test_infer_is_the_best_score_and_says_how_sure(group: int) -> None:
 
 
 def test_infer_by_the_best_few_verified() -> None:
-    model, rule = masked(), Rule("verified", "margin", real=REAL, best=2)
+    model, rule = masked(), InferenceRule("verified", "margin", real=REAL, best=2)
     found = infer(model, X, rule, group=3)
     coarse, fine = (
         one_shot(model, X, tasks=range(4), group=3),
@@ -164,8 +164,8 @@ def test_none_of_these_and_one_of_one() -> None:
 def test_calibration_brings_tasks_to_one_scale() -> None:
     model = masked()
     data = {task: draw(9, 6, seed=20 + task) for task in (3, 1)}
-    for rule in (Rule("brute_force", "energy", real=REAL), Rule("one_shot")):
-        fitted = calibrate_rule(model, data, rule)
+    for rule in (InferenceRule("brute_force", "energy", real=REAL), InferenceRule("one_shot")):
+        fitted = fit_calibration(model, data, rule)
         for place, x in enumerate(data.values()):
             own = infer(model, x, rule, tasks=(3, 1)).scores[:, place]
             close(fitted.mean[place], own.mean())
@@ -176,18 +176,18 @@ def test_calibration_brings_tasks_to_one_scale() -> None:
     with pytest.raises(RefusedError, match="two held-out inputs a task; task 3 has 1"):
         Calibration.fit({3: draw(1)})
     with pytest.raises(RefusedError, match="it has 2, got 4; fit it anew"):
-        infer(model, X, Rule("brute_force"), calibration=fitted)
+        infer(model, X, InferenceRule("brute_force"), calibration=fitted)
     with pytest.raises(RefusedError, match="halving counts rounds"):
-        infer(model, X, Rule("halving"), tasks=(3, 1), calibration=fitted)
+        infer(model, X, InferenceRule("halving"), tasks=(3, 1), calibration=fitted)
 
 
 def test_rules_that_do_not_exist() -> None:
     with pytest.raises(RefusedError, match=r"got 'oneshot'; try .*one_shot"):
-        Rule("oneshot")
+        InferenceRule("oneshot")
     with pytest.raises(RefusedError, match="got 'entrpy'"):
-        Rule("one_shot", "entrpy")
+        InferenceRule("one_shot", "entrpy")
     with pytest.raises(RefusedError, match="got best=0"):
-        Rule("verified", best=0)
+        InferenceRule("verified", best=0)
 
 
 # ---- choose ------------------------------------------------------------------------------------------------------------
@@ -213,6 +213,10 @@ def test_the_choice_is_the_cheapest_of_the_good_ones_and_says_why() -> None:
 
 
 def test_costs_grow_as_the_methods_do() -> None:
-    assert cost(Rule("brute_force"), 250) == 250
-    assert cost(Rule("one_shot"), 250) < cost(Rule("verified"), 250) < cost(Rule("halving"), 250)
-    assert cost(Rule("halving"), 1) == cost(Rule("one_shot"), 1)
+    assert cost(InferenceRule("brute_force"), 250) == 250
+    assert (
+        cost(InferenceRule("one_shot"), 250)
+        < cost(InferenceRule("verified"), 250)
+        < cost(InferenceRule("halving"), 250)
+    )
+    assert cost(InferenceRule("halving"), 1) == cost(InferenceRule("one_shot"), 1)

@@ -16,7 +16,7 @@ from neuromod import (
     Source,
     Table,
 )
-from tests.regularise.common import OPTIMISERS, bits, held, loss_of, played, target
+from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, played, target
 
 
 def reading(source: Source) -> Modulated:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from neuromod.inference.routers.base import check
+from neuromod.inference.predictors.base import check
 
 
 class Signature:

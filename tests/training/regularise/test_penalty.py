@@ -13,7 +13,7 @@ from neuromod import (
     Table,
     Threshold,
 )
-from tests.regularise.common import KINDS, SOURCES, draw, held, played, shake, shared, slow_penalty, target
+from tests.training.regularise.common import KINDS, SOURCES, draw, held, played, shake, shared, slow_penalty, target
 
 
 @pytest.mark.parametrize("stored", [True, False])

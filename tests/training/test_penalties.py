@@ -7,7 +7,7 @@ from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, RefusedError,
 from neuromod.training.penalties import gates, load_balance, sparsity
 from tasks.networks import mlp
 from tests.contract.laws import close
-from tests.test_weight_taps import moved
+from tests.target.test_taps import moved
 
 X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

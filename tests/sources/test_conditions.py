@@ -26,7 +26,7 @@ from neuromod import (
 )
 from tasks.networks import mlp
 from tests.contract.laws import close
-from tests.test_weight_taps import moved
+from tests.target.test_taps import moved
 
 X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SETS = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_labels_are_for_conditions() -> None:
 
 
 def test_a_support_set_is_the_mean_of_its_items_features() -> None:
-    model = film(Hypernet("condition", code=(None, 3), hidden=6))
+    model = film(Hypernet("condition", embedding=(None, 3), hidden=6))
     source = model.modulators["affine"].source
     assert isinstance(source.body, SetEncoder)
     weight, bias = source.body.parameters()
@@ -105,7 +105,7 @@ def test_a_support_set_is_the_mean_of_its_items_features() -> None:
 
 
 def test_the_order_of_a_support_set_does_not_matter_and_its_items_do() -> None:
-    model = film(Hypernet("condition", code=(None, 3), hidden=6))
+    model = film(Hypernet("condition", embedding=(None, 3), hidden=6))
     order = torch.tensor([4, 2, 0, 1, 3])
     close(model(X, condition=SETS[:, order]), model(X, condition=SETS))
     changed = SETS.clone()
@@ -118,7 +118,7 @@ def test_the_order_of_a_support_set_does_not_matter_and_its_items_do() -> None:
 
 def test_a_support_set_of_images_goes_through_the_users_own_body() -> None:
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()).double()
-    model = film(Hypernet("condition", body=body, code=(None, 1, 5, 5)))
+    model = film(Hypernet("condition", body=body, embedding=(None, 1, 5, 5)))
     images = torch.randn(6, 7, 1, 5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     encoded = torch.stack([body(items).mean(0) for items in images])
     close(model.modulators["affine"].source.body(images), encoded)
@@ -139,19 +139,19 @@ def test_a_support_set_of_images_goes_through_the_users_own_body() -> None:
 )
 def test_a_wrong_support_set(condition: Tensor, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
-        film(Hypernet("condition", code=(None, 3)))(X, condition=condition)
+        film(Hypernet("condition", embedding=(None, 3)))(X, condition=condition)
 
 
 def test_a_condition_of_another_dtype() -> None:
     with pytest.raises(RefusedError, match=r"torch.float64; got torch.float32; convert"):
-        film(Hypernet("condition", code=3))(X, condition=torch.zeros(3))
+        film(Hypernet("condition", embedding=3))(X, condition=torch.zeros(3))
 
 
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: Hypernet(code=0), "at least 1; got 0"),
-        (lambda: Hypernet(code=2.5), "at least 1; got 2.5|float"),
+        (lambda: Hypernet(embedding=0), "at least 1; got 0"),
+        (lambda: Hypernet(embedding=2.5), "at least 1; got 2.5|float"),
         (lambda: Hypernet("condition", labels=2.0), "integer"),
         (lambda: Hypernet(chunk=0), "chunk=0"),
         (lambda: LowRank(0), "rank=0"),
@@ -167,7 +167,7 @@ def test_a_wrong_width(build: Any, words: str) -> None:
 @pytest.mark.parametrize(("reads", "code"), [("condition", (3, None)), ("task", (None, 3)), ("task", (2, 3))])
 def test_a_wrong_code(reads: str, code: Any) -> None:
     with pytest.raises(RefusedError, match="None for a set axis in front"):
-        Hypernet(reads, code=code)
+        Hypernet(reads, embedding=code)
 
 
 # ---- activations ---------------------------------------------------------------------------------------------------
@@ -280,4 +280,4 @@ def test_a_hypernetwork_that_reads_a_condition_is_baked_under_one() -> None:
     with pytest.raises(RefusedError, match="reads the condition; got none"):
         bake(film(Hypernet("condition", labels=3)))
     with pytest.raises(RefusedError, match="one row"):
-        bake(film(Hypernet("condition", code=3)), condition=SETS[:, 0])
+        bake(film(Hypernet("condition", embedding=3)), condition=SETS[:, 0])

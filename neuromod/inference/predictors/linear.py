@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.inference.routers.base import check
+from neuromod.inference.predictors.base import check
 from neuromod.seeds import generator
 
 
@@ -74,7 +74,7 @@ class Linear:
 
     def _solve(self) -> tuple[Tensor, Tensor]:
         if self.shared is None:
-            raise RefusedError("a router scores learned tasks; got none; call learn(task, x, y) first")
+            raise RefusedError("a predictor scores learned tasks; got none; call learn(task, x, y) first")
         sums = torch.stack(list(self.sums.values()), 1)
         counts = torch.tensor(list(self.counts.values()), dtype=sums.dtype, device=sums.device)
         eye = torch.eye(len(sums), dtype=sums.dtype, device=sums.device)

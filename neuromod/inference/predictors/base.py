@@ -1,4 +1,4 @@
-"""The contract of a router."""
+"""The contract of a predictor."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from neuromod.errors import RefusedError
 
 
-class Router(Protocol):
+class Predictor(Protocol):
     """Statistics of the inputs of each task, learned in one pass, and scores of tasks from them."""
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
@@ -28,24 +28,24 @@ class Router(Protocol):
         ...
 
 
-def task_scores(router: Router, x: Tensor) -> Tensor:
-    """Scores (B, k) of the tasks in the order of ``router.tasks()``: the best of each task's classes."""
-    scores, owner, _ = router.class_scores(x)
-    return torch.stack([scores[:, owner == task].amax(1) for task in router.tasks()], 1)
+def task_scores(predictor: Predictor, x: Tensor) -> Tensor:
+    """Scores (B, k) of the tasks in the order of ``predictor.tasks()``: the best of each task's classes."""
+    scores, owner, _ = predictor.class_scores(x)
+    return torch.stack([scores[:, owner == task].amax(1) for task in predictor.tasks()], 1)
 
 
-def classify(router: Router, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The router's own answer: task and label (B,) of the best class of all."""
-    scores, owner, label = router.class_scores(x)
+def classify(predictor: Predictor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The predictor's own answer: task and label (B,) of the best class of all."""
+    scores, owner, label = predictor.class_scores(x)
     best = scores.argmax(1)
     return owner[best], label[best]
 
 
-def check(router: Router, task: int, x: Tensor, y: Tensor) -> None:
+def check(predictor: Predictor, task: int, x: Tensor, y: Tensor) -> None:
     """Refuse what no statistic can be taken of."""
-    if task in router.tasks():
-        raise RefusedError(f"a router learns a task once; got task {task} again; pick an id that is free")
+    if task in predictor.tasks():
+        raise RefusedError(f"a predictor learns a task once; got task {task} again; pick an id that is free")
     if len(x) != len(y) or not len(y):
-        raise RefusedError(f"a router learns inputs with a label each; got {len(x)} and {len(y)}; pass both")
+        raise RefusedError(f"a predictor learns inputs with a label each; got {len(x)} and {len(y)}; pass both")
     if not bool(torch.isfinite(x).all()):
         raise RefusedError(f"inputs must be finite; those of task {task} are not; mend the data")

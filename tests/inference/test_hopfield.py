@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod import Affine, Gate, Modulated, Modulator, RefusedError, Table, Target
-from neuromod.inference import Hopfield, gated, pattern, recall
+from neuromod.inference import Hopfield, gated_logits, pattern, recall
 
 UNITS = (6, 5)
 
@@ -82,7 +82,7 @@ def test_a_pattern_is_where_the_gates_of_a_task_are_open() -> None:
         z = pattern(model, task)
         assert z.shape == (sum(UNITS),)
         assert 0 < int((z > 0).sum()) < sum(UNITS)
-        torch.testing.assert_close(gated(model, z, X), model(X, task=task))
+        torch.testing.assert_close(gated_logits(model, z, X), model(X, task=task))
     before = pattern(model, 1)
     model.seal(1)
     assert torch.equal(pattern(model, 1), before)
@@ -147,7 +147,7 @@ def test_what_recall_refuses() -> None:
     with pytest.raises(RefusedError, match=r"got no batch"):
         recall(model, [], memory)
     with pytest.raises(RefusedError, match=r"\(11,\); got \(3,\)"):
-        gated(model, torch.ones(3), X)
+        gated_logits(model, torch.ones(3), X)
     target = model.target
     for kind, source in ((Gate("doubled"), Table(2)), (Affine(), Table(2)), (Gate("hard"), Table(None))):
         other = Modulated(target, Modulator(kind, source, target.outputs(nn.Tanh), seed=0))
