@@ -34,8 +34,9 @@ from neuromod import (
 from neuromod.seeds import generator
 from tasks.networks import mlp
 from tests.bank.models import RECIPE, X, model, target
-from tests.bank.stores import LENET, edited, lenet_masks, refuses, same, task_file
+from tests.bank.stores import LENET, edited, lenet_masks, same, task_file
 from tests.contract.cells import CONFIGS, TASKS, cell, fits
+from tests.refusals import refuses
 
 # ---- what is written is read ---------------------------------------------------------------------------------------
 
