@@ -23,7 +23,7 @@ OPTIMISERS: dict[str, Build] = {
     "sgd": lambda p, rate: torch.optim.SGD(p, lr=rate),
     "adam": lambda p, rate: torch.optim.Adam(p, lr=rate),
 }
-OURS = {"sgd": streaming.sgd, "adam": streaming.adam}
+OURS: dict[str, Callable[..., Any]] = {"sgd": streaming.sgd, "adam": streaming.adam}
 
 
 def run(*, quick: bool = False) -> Report:
@@ -82,7 +82,7 @@ def textbook(features: Tensor, labels: Tensor, head: LinearHead, rate: float, na
     optimiser = OPTIMISERS[name]([w, b], rate)
     for f, y in zip(features.split(1), labels.split(1), strict=True):
         optimiser.zero_grad()
-        cross_entropy(linear(f, w, b), y).backward()  # type: ignore[no-untyped-call]
+        cross_entropy(linear(f, w, b), y).backward()
         optimiser.step()
     return LinearHead(w.detach(), b.detach())
 

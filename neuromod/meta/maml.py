@@ -103,8 +103,8 @@ def check_tasks(episodes: Episodes) -> int:
     """The number of tasks. RefusedError where parts of the episodes differ in it, or there is none."""
     counts = {len(leaf) for leaf in pytree.tree_leaves(episodes)}
     if len(counts) != 1 or counts == {0}:
-        optimiser = "support and query hold the same tasks, one at least, along their first axis"
-        raise RefusedError(f"{optimiser}; got {sorted(counts)}; correct them")
+        said = "support and query hold the same tasks, one at least, along their first axis"
+        raise RefusedError(f"{said}; got {sorted(counts)}; correct them")
     return counts.pop()
 
 

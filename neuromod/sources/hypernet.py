@@ -1,8 +1,8 @@
 """`Hypernet`: raw numbers computed by a small network from a code."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
-from neuromod.sources.embeddings import Embeddings, Shape
-from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings, spread_of
 
 
 class Hypernet(Shared):
@@ -44,18 +43,11 @@ class Hypernet(Shared):
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
         *,
-        body: Making | None = None,
-        hidden: int | Sequence[int] = 64,
-        embedding: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
         chunk: int | None = None,
         chunk_code: int = 8,
-        code: int | Shape | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            Embeddings(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
-        )
+        super().__init__(embeddings(reads, tasks, options), options)
         if chunk is not None and (chunk < 1 or chunk_code < 1):
             raise RefusedError(
                 f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"

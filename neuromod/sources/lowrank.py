@@ -1,8 +1,8 @@
 """`LowRank`: rows are mixtures of a basis that all tasks share."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
-from neuromod.sources.embeddings import Embeddings, Shape
-from neuromod.sources.shared import Making, Shared, bind_offset, spread_of
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings, spread_of
 
 
 class LowRank(Shared):
@@ -39,18 +38,12 @@ class LowRank(Shared):
         rank: int = 4,
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
-        *,
-        body: Making | None = None,
-        hidden: int | Sequence[int] = 64,
-        embedding: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
-        code: int | Shape | None = None,
+        **options: Unpack[Options],
     ) -> None:
         if not isinstance(rank, int) or rank < 1:
             raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
-        mixed = rank if reads in ("task", "nothing") else embedding if code is None else code
-        super().__init__(Embeddings(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
+        width = rank if reads in ("task", "nothing") else None
+        super().__init__(embeddings(reads, tasks, options, width=width, zero=True), options)
         self.rank = rank
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()

@@ -1,8 +1,8 @@
 """`Mixture`: rows are mixtures of a few whole rows, the experts, weighed by a router."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
-from neuromod.sources.embeddings import Embeddings, Shape
-from neuromod.sources.shared import Making, Shared, bind_offset
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings
 
 FORMS = ("softmax", "sigmoid", "hard")
 SEALED = "sealed"
@@ -49,16 +48,9 @@ class Mixture(Shared):
         *,
         form: Literal["softmax", "sigmoid", "hard"] = "softmax",
         tasks: int | Iterable[int] = 1,
-        body: Making | None = None,
-        hidden: int | Sequence[int] = 64,
-        embedding: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
-        code: int | Shape | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            Embeddings(reads, tasks, embedding if code is None else code, labels=labels), body, hidden, learn_body
-        )
+        super().__init__(embeddings(reads, tasks, options), options)
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
         self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))

@@ -2,18 +2,58 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from torch import Tensor, nn
 
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Row, Source, Starts
 from neuromod.sources.bodies import SetEncoder, features_of, fitted, freeze
 from neuromod.sources.context import Context
-from neuromod.sources.embeddings import Embeddings
+from neuromod.sources.embeddings import Embeddings, Shape
 
 Making = nn.Module | Callable[[], nn.Module]
 """A body, or what makes one when it is called: a function or a class of yours, which a store finds again by its name."""
+
+
+class Options(TypedDict, total=False):
+    """What `Hypernet`, `LowRank` and `Mixture` take beside their own: what is embedded, and the body behind it."""
+
+    body: Making | None
+    """Any module (rows, ...) to (rows, features), or a function that makes one; None: hidden layers of ReLUs."""
+    hidden: int | Sequence[int]
+    """Width of the default body's layer, or the widths of several; 64 by default."""
+    embedding: int | Shape
+    """Width of a task's embedding, or width or shape of a condition; 16 by default."""
+    labels: int | None
+    """The condition is an integer in [0, labels), one-hot."""
+    learn_body: bool
+    """False keeps the body as it was drawn or given; True by default."""
+    code: int | Shape | None
+    """The former name of ``embedding``, under which configs and stored files have it."""
+
+
+def embeddings(
+    reads: str, tasks: int | Iterable[int], options: Options, *, width: int | None = None, zero: bool = False
+) -> Embeddings:
+    """What a source with these options is conditioned on.
+
+    Args:
+        reads: as of the source.
+        tasks: a count or ids to start with, where it reads the task.
+        options: its keywords; an unknown one is refused.
+        width: of an embedding that is learned, where the source and not the user decides it.
+        zero: learned embeddings start at zero instead of N(0, 1).
+
+    """
+    unknown = [name for name in options if name not in Options.__annotations__]
+    if unknown:
+        raise TypeError(
+            f"a source takes {', '.join(Options.__annotations__)}; got {unknown[0]!r}; try {nearest(unknown[0], Options.__annotations__)}"
+        )
+    former = options.get("code")
+    shape = width or (options.get("embedding", 16) if former is None else former)
+    return Embeddings(reads, tasks, shape, labels=options.get("labels"), zero=zero)
 
 
 class Shared(Source):
@@ -22,10 +62,12 @@ class Shared(Source):
     body_name: str | None
     """Under which name `Store` finds a body of the user's own again: that of its function, or of its class."""
 
-    def __init__(self, codes: Embeddings, body: Making | None, hidden: int | Sequence[int], learn_body: bool) -> None:
+    def __init__(self, codes: Embeddings, options: "Options") -> None:
         super().__init__()
+        # Saved states have the embeddings under this name: "source.codes.table.TASK".
         self.codes, self.reads = codes, codes.reads
-        self.hidden, self.learn_body = hidden, learn_body
+        self.hidden, self.learn_body = options.get("hidden", 64), options.get("learn_body", True)
+        body = options.get("body")
         made = body if isinstance(body, nn.Module) or body is None else body()
         if made is not None and not isinstance(made, nn.Module):
             raise RefusedError(
@@ -33,7 +75,7 @@ class Shared(Source):
             )
         self.body_name = None if body is None else getattr(body, "__name__", type(body).__name__)
         # A body that will be fixed is a copy: what the user gave stays as it is.
-        self.body = made if learn_body else copy.deepcopy(made)
+        self.body = made if self.learn_body else copy.deepcopy(made)
         self.offset = nn.Module()
 
     @property
