@@ -12,10 +12,16 @@ from neuromod.target.taps import BIAS, GAIN
 
 @torch.no_grad()
 def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor | None = None) -> nn.Module:
-    """A plain copy of the user's network, in eval mode, with one modulation written into its tensors.
+    """A plain copy of the user's network, in eval mode, with one modulation written into its tensors: to export or to share.
 
     Original keys, original module types, same outputs. Refused: modulations conditioned on the input, and taps behind
     modules without a weight and bias of their own to take them (an activation, say).
+
+    Args:
+        model: modulators that read the task, the condition, or nothing.
+        task: which task to write, where one is read.
+        condition: which condition, (D,) or a label, where one is read.
+
     """
     for name, modulator in model.named_modulators().items():
         if modulator.reads not in ("task", "condition", "nothing"):

@@ -15,7 +15,7 @@ Modulators = Mapping[str, Modulator]
 
 
 def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
-    """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
+    """Modulators by the name of their kind in lower case, in the order given; a second one of the kind gets ``_2``."""
     named: dict[str, Modulator] = {}
     for modulator in modulators:
         base = modulator.name.lower()
@@ -55,9 +55,11 @@ def refuse_twins(modulators: Modulators) -> None:
 
 
 def gathers(modulators: Modulators) -> dict[str, bool]:
-    """Which modulators run a row a sample through taps: those whose sites allow it, if nobody after them writes there.
+    """Of each modulator by name, whether one call of the network can give each sample of a batch a row of its own.
 
-    A tap acts on what the layer puts out, so a later change of the weight would come too early.
+    That needs kinds that act through taps at every site of the modulator (`Modulator.gathers`), and that no later modulator writes
+    the weight or bias of such a layer: a tap acts on what the layer puts out, so a later change of the weight would come too
+    early. Where it is False, a batch of several rows is split, one call for each.
     """
     found, later = {}, set[str]()
     for name, modulator in reversed(list(modulators.items())):
@@ -113,7 +115,7 @@ def refuse_batch_norm(target: Target, modulators: Modulators) -> None:
 
 
 def check_shapes(skeleton: Skeleton, modulators: Modulators) -> None:
-    """Run every modulator once on meta tensors and check names and shapes of what it writes."""
+    """Run every modulator once on meta tensors; refuse names and shapes of what it writes that the network would not take."""
     now = {name: value.to("meta") for name, value in skeleton.tensors.items()}
     channels = {s.module: s.shape[0] for m in modulators.values() for s in m.sites if s.role == "output"}
     for modulator in modulators.values():

@@ -90,7 +90,15 @@ def density_mask(scores: Tensor, density: float) -> Tensor:
 def masks(
     initial: Mapping[str, Tensor], final: Mapping[str, Tensor], name: str, density: float | Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """The mask of every tensor of ``initial`` by a criterion, the density one number or one a tensor."""
+    """The mask (bool) of every tensor of ``initial`` by a criterion.
+
+    Args:
+        initial: weights before training, by name.
+        final: weights after it, of the same names and shapes.
+        name: of the criterion, as in `criterion`.
+        density: the share to keep, in [0, 1]: one number, or one for each tensor by name.
+
+    """
     score = criterion(name)
     share = density if isinstance(density, Mapping) else dict.fromkeys(initial, density)
     return {key: density_mask(score(w, final[key]), share[key]) for key, w in initial.items()}

@@ -69,7 +69,14 @@ def pruned_gammas(gammas: Weights, below: float = 0.01) -> dict[str, Tensor]:
 
 
 def random_gammas(gammas: Weights, count: int, rng: torch.Generator) -> dict[str, Tensor]:
-    """The gains with ``count`` of them, drawn at random over all norms, set to 0: the control of `pruned_gammas`."""
+    """The gains with ``count`` of them, drawn at random over all norms, set to 0: the control of `pruned_gammas`.
+
+    Args:
+        gammas: gains by name of their norm.
+        count: how many to set to 0; refused outside 0..all.
+        rng: a CPU generator.
+
+    """
     total = sum(g.numel() for g in gammas.values())
     if not 0 <= count <= total:
         raise RefusedError(f"count must be in 0..{total}, the number of gains; got {count}; correct it")

@@ -28,7 +28,14 @@ Tasks: {tasks}. Bytes when this card was written: {size:,}, {each:,} a task. Mas
 
 
 def text(config: Config, tasks: Sequence[int], size: int) -> str:
-    """The card as Markdown."""
+    """The card as Markdown.
+
+    Args:
+        config: of the store.
+        tasks: their ids, in order.
+        size: bytes of the store's files when the card is written.
+
+    """
     rows = "\n".join(f"| {m.name} | {m.kind} | {m.source}, {m.reads} | {len(m.sites)} |" for m in config.modulators)
     reads = {m.reads for m in config.modulators}
     recipe = config.target.recipe

@@ -30,8 +30,11 @@ OWN = {*KINDS, *SOURCES, Body.__name__, SetEncoder.__name__}
 class Classes:
     """A closed table from the names that a store may use to what they build, for `Store` and `from_pretrained`.
 
-    ``kinds`` and ``sources`` are classes by name; ``bodies`` are functions without arguments that make the module between a
-    code and the head of a shared source. Neuromod's own kinds and sources are always there.
+    Args:
+        kinds: classes of kinds, neuromod's own and the user's.
+        sources: classes of sources, likewise.
+        bodies: functions without arguments that make the module between an embedding and the head of a shared source.
+
     """
 
     kinds: Mapping[str, type[Kind]] = field(default_factory=lambda: KINDS)
@@ -39,15 +42,15 @@ class Classes:
     bodies: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: "Iterable[Any] | Classes") -> "Classes":
+    def of(cls, things: "Iterable[Any] | Classes") -> "Classes":
         """The table with the user's ``classes=[MyKind, MySource, my_body]`` in it, each under its ``__name__``.
 
         Refused: what can't be called, has no name (a lambda, a partial), or has one that is taken.
         """
-        if isinstance(given, Classes):
-            return given
+        if isinstance(things, Classes):
+            return things
         own: dict[str, Any] = {}
-        for thing in given:
+        for thing in things:
             name = getattr(thing, "__name__", None)
             if not callable(thing) or not isinstance(name, str) or not name.isidentifier():
                 raise RefusedError(

@@ -26,7 +26,17 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """The frozen network: which one it is, and for a random one how to draw it again."""
+    """The frozen network in a store: which one it is, and for a random one how to draw it again.
+
+    Args:
+        fingerprint: SHA-256 of its tensors, in hexadecimal.
+        norm: as of the `Target`.
+        batch_axis: as of the `Target`.
+        dropout: as of the `Target`.
+        example: shape and dtype of each input that the network was probed with.
+        recipe: the fields of its `Recipe`, the constructor by its path; None for a network that is not random.
+
+    """
 
     fingerprint: str
     norm: Literal["frozen", "batch"]
@@ -80,7 +90,15 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class Config:
-    """The content of ``config.json``; ``shared`` is the SHA-256 of what serves all tasks."""
+    """The content of ``config.json``.
+
+    Args:
+        coding: how masks are written, one of `coding.CODINGS`.
+        target: the frozen network.
+        modulators: in order.
+        shared: SHA-256 of what serves all tasks, in hexadecimal; None where there is nothing.
+
+    """
 
     coding: str
     target: TargetRecord

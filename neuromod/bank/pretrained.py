@@ -18,7 +18,13 @@ def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding:
     """Keep the sealed tasks of ``model`` in a folder: makes the store if there is none, appends what it lacks.
 
     A source that reads the input or the condition is kept as it is; one that reads the task gave each sealed task its row,
-    and is built anew. ``coding`` is that of a new store, as in `Store.create`.
+    and is built anew. Refused: a live task, a store of another model, and what could not be built again by its name.
+
+    Args:
+        model: all of whose tasks are sealed.
+        folder: to write to.
+        coding: of a new store, as in `Store.create`.
+
     """
     unsealed = live(model)
     if unsealed:

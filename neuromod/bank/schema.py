@@ -23,7 +23,20 @@ from neuromod.target.target import Target
 
 @dataclass(frozen=True)
 class Record:
-    """One modulator as data; ``kind``, ``source`` and ``arguments["body"]`` are names in ``classes``, never paths."""
+    """One modulator as data; ``kind``, ``source`` and ``arguments["body"]`` are names in ``classes``, never paths.
+
+    Args:
+        name: of the modulator in its model.
+        kind: name of the kind's class.
+        fields: the kind's own, for JSON.
+        source: name of the source's class.
+        arguments: what that class is called with (`Source.arguments`).
+        sites: where it acts.
+        seed: of its draws.
+        identity: whether it starts at the target.
+        classes: what the names mean; no part of the file.
+
+    """
 
     name: str
     kind: str

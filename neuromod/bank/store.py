@@ -37,10 +37,14 @@ class Store:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], model: Modulated, *, coding: str = "smallest") -> "Store":
-        """A store without tasks for the tasks of ``model``.
+        """A store without tasks for the tasks of ``model``. Refused: a folder that holds a store, or a README already.
 
-        ``coding`` of masks is ``"smallest"`` (of what the standard library offers), ``"raw"`` (one bit a weight, read
-        without any work) or ``"entropy"`` (a range coder as well; needs the package constriction).
+        Args:
+            folder: to make.
+            model: says the target, the modulators and what serves all tasks.
+            coding: of masks: "smallest" (of what the standard library offers), "raw" (one bit a weight, read without any work) or
+                "entropy" (a range coder as well; needs the package constriction).
+
         """
         path = Path(folder)
         if coding not in CODINGS:

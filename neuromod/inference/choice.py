@@ -14,7 +14,14 @@ from neuromod.modulated import Modulated
 
 @dataclass(frozen=True)
 class Choice:
-    """The rule, why it was taken, and what each candidate got: (rule, accuracy, cost in forwards a query)."""
+    """What `choose` found.
+
+    Args:
+        rule: the one that was taken.
+        reason: why, in a sentence with the numbers.
+        tried: of each candidate (rule, accuracy in [0, 1], cost in forwards per query).
+
+    """
 
     rule: InferenceRule
     reason: str
@@ -22,10 +29,16 @@ class Choice:
 
 
 def cost(rule: InferenceRule, tasks: int, group: int = 1) -> float:
-    """Passes over the weights that a query of ``group`` inputs takes, in forwards of one input; a backward counts as two.
+    """Passes over the weights that a query takes, in forwards of one input; a backward counts as two.
 
-    An inner product with a packed mask reads a bit a weight and counts as 1/8 of a forward (`benchmarks/inference.py`
+    An inner product with a packed mask reads a bit for each weight and counts as 1/8 of a forward (`benchmarks/inference.py`
     measures it).
+
+    Args:
+        rule: how tasks are inferred.
+        tasks: how many were learned.
+        group: inputs of a query, which share a task.
+
     """
     gradient = 3 * group + tasks / 8
     return {
@@ -57,8 +70,13 @@ def choose(
 ) -> Choice:
     """The cheapest rule whose accuracy is within a standard error of the best, on held-out inputs of each task.
 
-    ``data`` maps every learned task to a few of its inputs (not test data); ``real`` is the number of outputs that stand
-    for classes.
+    Args:
+        model: with the learned tasks.
+        data: of every learned task, two at least, a few of its inputs (N, ...), not test data.
+        real: outputs that stand for classes; None: all.
+        group: inputs in a row that share a task.
+        rules: the candidates; by default those of `candidates`.
+
     """
     if len(data) < 2:
         raise RefusedError(f"a choice needs data of two tasks at least; got {len(data)}; pass held-out inputs of each")

@@ -115,11 +115,20 @@ def recall(
     start: Tensor | None = None,
     objective: Objective = entropy,
 ) -> Tensor:
-    """The state z (d,) that fits unlabelled ``batches`` of one task, by one step of SGD a batch.
+    """The state z (d,) that fits unlabelled batches of one task, by one step of SGD for each batch.
 
     ``z -= rate * dL/dz``, ``L = H(f(x ; 1[z >= 0])) (1 - t/T) + gamma (t/T) E(z)`` at step t of T: first what the network is
-    sure of, then what the memory knows. H is the mean entropy of a batch; the gate is hard and its gradient
-    straight-through. z starts at ``start``, by default the mean of the patterns.
+    sure of, then what the memory knows. H is the mean entropy of a batch; the gate is hard and its gradient straight-through.
+
+    Args:
+        model: hard gates of tasks and nothing else.
+        batches: inputs (B, ...), one batch at least.
+        memory: of the patterns of the tasks.
+        rate: of SGD; the default is published.
+        gamma: weight of the energy at the end; the default is published.
+        start: the first state (d,); by default the mean of the patterns.
+        objective: what the network is sure of is small in; H.
+
     """
     if not len(batches):
         raise RefusedError("recall takes a step a batch; got no batch; pass the inputs in batches")
@@ -135,7 +144,14 @@ def recall(
 
 
 def gated_logits(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
-    """Logits of inputs under the gates ``1[z >= 0]`` of a state (d,), whatever the task; differentiable in z."""
+    """Logits of inputs under the gates ``1[z >= 0]`` of a state, whatever the task; differentiable in z.
+
+    Args:
+        model: hard gates of tasks and nothing else.
+        z: (d,), a number for each gated unit, sites one after the other.
+        x: inputs (B, ...).
+
+    """
     gate = gate_of(model)
     widths = [site.shape[0] for site in gate.sites]
     if z.shape != (sum(widths),):

@@ -20,10 +20,15 @@ class Prediction:
 
 
 def predict(model: Modulated, x: Tensor, by: InferenceRule | Predictor, **options: Any) -> Prediction:
-    """Route every input of a mixed batch (B, ...) by a rule or a predictor, and run each under its task in one forward.
+    """Find the task of every input of a mixed batch by a rule or a predictor, and run each under its task in one forward.
 
-    ``options`` are those of `infer`, for a rule; a group of inputs that share a task then counts for all of them, and a
-    rest that fills no group is left out. A predictor takes none.
+    Args:
+        model: with the learned tasks.
+        x: inputs (B, ...), unlabelled.
+        by: a rule, or a predictor that has learned the same tasks.
+        options: those of `infer`, for a rule; a group of inputs that share a task then counts for all of them, and a rest that
+            fills no group is left out. A predictor takes none.
+
     """
     if isinstance(by, InferenceRule):
         size = options.get("group", 1)

@@ -37,6 +37,12 @@ def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor
 
     >>> threshold(torch.tensor([-1.0, 0.0, 2.0])).tolist()
     [0.0, 1.0, 1.0]
+
+    Args:
+        score: of any shape; the mask has its shape and dtype.
+        at: the threshold.
+        strict: whether a score of exactly ``at`` is left out.
+
     """
     mask: Tensor = _Threshold.apply(score, at, strict)
     return mask

@@ -11,7 +11,15 @@ from neuromod.meta.dual import LinearHead, check_pairs
 
 
 def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> LinearHead:
-    """``argmin sum |W f + b - onehot(y)|^2 + penalty |W|^2``; the bias is free. Features (N, D), labels (N,)."""
+    """``argmin sum |W f + b - onehot(y)|^2 + penalty |W|^2``; the bias is free.
+
+    Args:
+        features: (N, D), N of 1 at least.
+        labels: int64 (N,), in 0..classes-1.
+        classes: outputs of the head.
+        penalty: of the weights, > 0.
+
+    """
     _check(features, labels, classes)
     targets = F.one_hot(labels, classes).to(features)
     centre, mean = features.mean(0), targets.mean(0)
@@ -27,7 +35,14 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> LinearHead:
-    """The class of the nearest mean: ``mu_c . f - |mu_c|^2 / 2``. A class without samples is never answered."""
+    """The class of the nearest mean: ``mu_c . f - |mu_c|^2 / 2``. A class without samples is never answered.
+
+    Args:
+        features: (N, D), N of 1 at least.
+        labels: int64 (N,), in 0..classes-1.
+        classes: outputs of the head.
+
+    """
     _check(features, labels, classes)
     counts = torch.bincount(labels, minlength=classes).to(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
@@ -42,6 +57,14 @@ class StreamingLDA:
 
     ``Sigma <- (t Sigma + D) / (t + 1)`` with ``D = t (f - mu_y)(f - mu_y)^T / (t + 1)``, then ``mu_y`` moves to the running mean of
     its class. ``head()`` inverts ``(1 - shrink) Sigma + shrink I`` once, when it is asked.
+
+    Args:
+        features: D, numbers of a feature.
+        classes: outputs of the head.
+        shrink: in (0, 1]; the default is the paper's.
+        dtype: of the sums.
+        seen: samples so far.
+
     """
 
     features: int
@@ -62,9 +85,15 @@ class StreamingLDA:
 
     @torch.no_grad()
     def learn(self, features: Tensor, labels: Tensor, block: int = 256) -> None:
-        """Take samples (N, D) and labels (N,) in their order.
+        """Take samples in their order.
 
-        ``t Sigma`` gains ``(1 - 1 / t) d d^T`` a sample, so a block of samples is one product of matrices.
+        ``t Sigma`` gains ``(1 - 1 / t) d d^T`` with each sample, so a block of samples is one product of matrices.
+
+        Args:
+            features: (N, D).
+            labels: int64 (N,), in 0..classes-1.
+            block: samples of a product; it changes the last digits only.
+
         """
         _check(features, labels, self.classes)
         for f, y in zip(features.to(self.dtype).split(block), labels.split(block), strict=True):

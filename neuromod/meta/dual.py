@@ -27,9 +27,15 @@ class LinearHead(NamedTuple):
 
 
 def errors(features: Tensor, labels: Tensor, head: LinearHead, rate: float | Tensor, *, order: int = 2) -> Tensor:
-    """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps over features (K, D) in their order.
+    """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps, as the head stands before each.
 
-    With ``order=1`` the steps count as constants, as in FOMAML: no gradient flows through the errors.
+    Args:
+        features: (K, D) of the samples that are learned, in their order.
+        labels: int64 (K,).
+        head: before the first step.
+        rate: of SGD, a number or a 0-d tensor that is learned.
+        order: 1: the steps count as constants, as in FOMAML, and no gradient flows through the errors; 2: exact.
+
     """
     check_order(order)
     _check(features, labels, head)
@@ -47,14 +53,32 @@ def errors(features: Tensor, labels: Tensor, head: LinearHead, rate: float | Ten
 
 
 def head_after(features: Tensor, deltas: Tensor, head: LinearHead, rate: float | Tensor) -> LinearHead:
-    """The head after the steps whose ``errors`` were ``deltas``."""
+    """The head after its steps: ``W - rate D^T F`` and ``b - rate sum_t d_t``.
+
+    Args:
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        head: before the first step.
+        rate: of SGD.
+
+    """
     return LinearHead(head.weight - rate * deltas.T @ features, head.bias - rate * deltas.sum(0))
 
 
 def outputs(
     query: Tensor, features: Tensor, deltas: Tensor, head: LinearHead, rate: float | Tensor, *, order: int = 2
 ) -> Tensor:
-    """Logits (Q, C) of query features (Q, D) by the head after its steps, without building that head."""
+    """Logits (Q, C) of query features by the head after its steps, without building that head.
+
+    Args:
+        query: features (Q, D).
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        head: before the first step.
+        rate: of SGD.
+        order: 1: no gradient flows through ``features``; 2: exact.
+
+    """
     check_order(order)
     if order == 1:
         features = features.detach()
@@ -62,12 +86,27 @@ def outputs(
 
 
 def correction(query: Tensor, features: Tensor, deltas: Tensor, rate: float | Tensor) -> Tensor:
-    """What the steps took from the logits of a query, ``rate (Q F^T + 1) D``."""
+    """What the steps took from the logits of a query, ``rate (Q F^T + 1) D``, (Q, C).
+
+    Args:
+        query: features (Q, D).
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        rate: of SGD.
+
+    """
     return rate * (query @ features.T + 1) @ deltas
 
 
 def check_pairs(features: Tensor, labels: Tensor, classes: int) -> None:
-    """Refuse labels that do not go with features (..., N, D) one by one, or that are not in 0..classes-1."""
+    """Refuse labels that do not go with features one by one, or that are not in 0..classes-1.
+
+    Args:
+        features: (..., N, D).
+        labels: (..., N).
+        classes: outputs of the head.
+
+    """
     if labels.shape != features.shape[:-1]:
         got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
         raise RefusedError(f"every feature has a label; got {got}; correct them")

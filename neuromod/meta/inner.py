@@ -38,10 +38,20 @@ def adapt(
 ) -> dict[str, Tensor]:
     """The fast tensors after one step of ``optimiser`` on each batch.
 
-    ``recompute`` keeps of each step its tensors alone and computes the rest again in the backward pass. RefusedError for an
-    order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine ``autograd``, a loss that is not finite.
-    Inside `torch.vmap` no number can be looked at: the engine ``func`` adds its inner losses to ``history``, and `check_finite`
-    looks at them afterwards (`maml` does).
+    RefusedError for an order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine "autograd", a loss that
+    is not finite. Inside `torch.vmap` no number can be looked at: the engine "func" adds its inner losses to ``history``, and
+    `check_finite` looks at them afterwards (`maml` does).
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name, as they are before the first step.
+        batches: one for each step.
+        optimiser: `SGD` or `Adam` of this package.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: "autograd", or "func", which can be mapped over tasks.
+        recompute: keep of each step its tensors alone and compute the rest again in the backward pass ("autograd" only).
+        history: a list that the engine "func" adds each inner loss to.
+
     """
     _check(fast, order, engine, recompute)
     moved, memory = dict(fast), optimiser.start(fast)
@@ -130,7 +140,14 @@ def check_not_compiled(order: int) -> None:
 
 
 def check_finite(losses: Tensor, optimiser: InnerOptimiser, first: int = 0) -> None:
-    """Refuse inner losses (K,) of steps from number ``first``, or (T, K) of tasks side by side, that are not finite."""
+    """Refuse inner losses that are not finite, and name the first of them.
+
+    Args:
+        losses: (K,) of steps, or (T, K) of tasks side by side.
+        optimiser: whose rate is named in the refusal.
+        first: the number of the first step.
+
+    """
     if bool(losses.isfinite().all()):
         return
     rows = torch.atleast_2d(losses)

@@ -40,11 +40,28 @@ def maml(
     recompute: bool = False,
     judge: Loss | None = None,
 ) -> Tensor:
-    """Query losses (T,) after ``steps`` steps on the support set of each task, every task from the same ``fast`` tensors.
+    """Query losses (T,) after some steps on the support set of each task, every task from the same ``fast`` tensors.
 
-    Their mean is the outer loss. With ``judge(fast, query)`` its outputs (T, ...) come in their place: logits, for accuracies.
-    By the engine ``func`` all tasks run in one call; by ``autograd`` one after the other. RefusedError where an inner loss is
-    not finite.
+    Their mean is the outer loss. RefusedError where an inner loss is not finite.
+
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> episodes = Episodes(torch.eye(2)[:, None], torch.eye(2)[:, None])
+    >>> loss = lambda fast, x: (x @ fast["w"] - 1).square().mean()
+    >>> from neuromod.meta import SGD
+    >>> maml(loss, {"w": w}, episodes, SGD(0.25), order=2).tolist()
+    [0.25, 0.25]
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        episodes: support and query sets, T tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: on each support set, 0 or more.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: "func" runs all tasks in one call, "autograd" one after the other.
+        recompute: as of `adapt`.
+        judge: ``judge(fast, query)``, whose outputs (T, ...) come in the place of the losses: logits, for accuracies.
+
     """
     _check(steps)
 
@@ -76,16 +93,37 @@ def cavia(
     engine: Engine = "func",
     judge: Loss | None = None,
 ) -> Tensor:
-    """Query losses (T,) where each task moves a context of ``size`` numbers from zero, ``loss({"context": c}, batch)``.
+    """Query losses (T,) where each task moves a context from zero (Zintgraf et al. 2019, eq. 2-3).
 
-    No weight is copied for a task, so all tasks share every product with the slow weights. ``like`` gives dtype and device.
+    No weight is copied for a task, so all tasks share every product with the slow weights.
+
+    Args:
+        loss: ``loss({"context": c}, batch)``, a scalar.
+        size: numbers of the context c.
+        episodes: support and query sets, T tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: on each support set, 0 or more.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        like: a tensor of the context's dtype and on its device.
+        engine: as of `maml`.
+        judge: as of `maml`.
+
     """
     start = {"context": like.new_zeros(size)}
     return maml(loss, start, episodes, optimiser, steps=steps, order=order, engine=engine, judge=judge)
 
 
 def reptile(loss: Loss, fast: Tensors, supports: Any, optimiser: InnerOptimiser, *, steps: int) -> dict[str, Tensor]:
-    """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018): the direction in which the outer step moves ``fast``."""
+    """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018), by name: the direction in which the outer step moves ``fast``.
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        supports: support sets, tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: K, on each support set.
+
+    """
     _check(steps)
     start = {name: w.detach() for name, w in fast.items()}
 

@@ -17,7 +17,14 @@ from neuromod.errors import RefusedError
 
 
 class BatchNorm(nn.Module):
-    """Batch statistics over all axes but the channels, then gain and shift; no running statistics are kept or read."""
+    """Batch statistics over all axes but the channels, then gain and shift; no running statistics are kept or read.
+
+    Args:
+        channels: of the second axis.
+        eps: added to the variance.
+        affine: whether gain and shift are learned; otherwise there are none.
+
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
@@ -30,7 +37,14 @@ class BatchNorm(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Statistics of each channel of each sample, then gain and shift."""
+    """Statistics of each channel of each sample, then gain and shift.
+
+    Args:
+        channels: of the second axis.
+        eps: added to the variance.
+        affine: whether gain and shift are learned; otherwise there are none.
+
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
@@ -46,7 +60,14 @@ class InstanceNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Statistics over the last axes, of ``shape``, then gain and shift."""
+    """Statistics over the last axes, then gain and shift.
+
+    Args:
+        shape: of those axes.
+        eps: added to the variance.
+        affine: whether gain and shift are learned; otherwise there are none.
+
+    """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()

@@ -34,8 +34,17 @@ def online(
 ) -> Tensor:
     """The outer loss after one step on each sample of ``trajectory``; all ``outer`` samples in one batch.
 
-    Both are what the loss takes for a batch, trees of tensors whose first axis counts samples: images and labels, and beside them
-    whatever does not depend on the fast tensors, computed once for all (ANML's gates).
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        trajectory: what the loss takes for a batch, a tree of tensors whose first axis counts samples: images and labels, and
+            beside them whatever does not depend on the fast tensors, computed once for all (ANML's gates).
+        outer: such a tree as well.
+        optimiser: `SGD` or `Adam` of this package.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: as of `adapt`.
+        recompute: as of `adapt`.
+
     """
     leaves, structure = pytree.tree_flatten(trajectory)
     batches = (
@@ -57,10 +66,19 @@ def online_head(
     order: int,
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> Tensor:
-    """`online` where the head alone is fast and moved by SGD: the same number and the same gradients, without a loop of steps.
+    """`online` where the head alone is fast and moved by SGD: the same number and gradients, without a loop of steps.
 
-    ``images`` (K + M, ...) and ``labels``: the first ``steps`` = K are the trajectory, and all of them are asked for. They are
-    encoded in one batch; nothing in the encoder may depend on other images of it (norms of a sample, or frozen statistics).
+    Args:
+        encode: images to features (N, D), in one batch; nothing in it may depend on other images of the batch (norms of a sample,
+            or frozen statistics).
+        head: before the first step.
+        images: (K + M, ...): the first K are learned, and all of them are asked for.
+        labels: int64 (K + M,).
+        steps: K.
+        rate: of SGD.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        criterion: of logits (K + M, C) and labels, a scalar.
+
     """
     _check(steps, labels, head)
     features = encode(images)
@@ -82,9 +100,19 @@ def online_dual(
 ) -> Tensor:
     """`online` by SGD where a linear head is fast and other tensors too: the same number and gradients, the head never copied.
 
-    ``encode(fast, images)`` gives features (N, D) of a tree of N samples; the first ``steps`` = K of the K + M are learned, all are
-    asked for. The head's part of each step stays in dual form: its weights are as large as all the rest and would else be
-    written, and kept for the backward pass, at every step.
+    The head's part of each step stays in dual form: its weights are as large as all the rest and would else be written, and
+    kept for the backward pass, at every step. Refused: no other fast tensor (`online_head` is for that).
+
+    Args:
+        encode: ``encode(fast, images)`` gives features (N, D) of a tree of N samples.
+        fast: tensors by name, beside the head.
+        head: before the first step.
+        images: a tree of K + M samples: the first K are learned, and all of them are asked for.
+        labels: int64 (K + M,).
+        steps: K.
+        rate: of SGD.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+
     """
     check_order(order)
     check_not_compiled(order)
@@ -115,10 +143,16 @@ def online_dual(
 
 
 def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
-    """The head's weight (C, D) with one row drawn anew (D,); no gradient goes to the row that was there.
+    """The head's weight (C, D) with one row drawn anew; no gradient goes to the row that was there.
 
     Done before each trajectory, so that a head can't know its class beforehand (Beaulieu et al. 2020; "zapping" in Frati et
     al. 2024).
+
+    Args:
+        weight: (C, D).
+        row: which one.
+        fresh: the new row (D,).
+
     """
     index = torch.as_tensor(row, device=weight.device).reshape(1)
     return weight.index_copy(0, index, fresh.detach()[None])

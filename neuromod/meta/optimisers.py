@@ -28,7 +28,14 @@ class SGD:
         return {name: torch.zeros_like(w) for name, w in fast.items()} if self.momentum else None
 
     def step(self, fast: Tensors, gradients: Tensors, memory: Any) -> tuple[dict[str, Tensor], Any]:
-        """The tensors after a step along their gradients, and what is remembered of it."""
+        """The tensors after a step along their gradients, and what is remembered of it.
+
+        Args:
+            fast: tensors by name.
+            gradients: of the same names.
+            memory: what `start` or the step before returned.
+
+        """
         if self.momentum:
             gradients = memory = {name: self.momentum * memory[name] + g for name, g in gradients.items()}
         return {name: _less(w, self.rate, name, gradients[name]) for name, w in fast.items()}, memory
@@ -40,6 +47,12 @@ class Adam:
 
     ``eps`` stands inside the root: outside of it, the derivative of the step is not finite where a gradient is exactly zero,
     as it is for every unit that a ReLU has shut.
+
+    Args:
+        rate: one for all, or one for each name, a number or as large as what it moves.
+        betas: decay of the first and the second moment, in [0, 1).
+        eps: see above.
+
     """
 
     rate: Rate
@@ -53,7 +66,14 @@ class Adam:
         return 0, zeros, zeros
 
     def step(self, fast: Tensors, gradients: Tensors, memory: Any) -> tuple[dict[str, Tensor], Any]:
-        """The tensors after a step along their gradients, and what is remembered of it."""
+        """The tensors after a step along their gradients, and what is remembered of it.
+
+        Args:
+            fast: tensors by name.
+            gradients: of the same names.
+            memory: what `start` or the step before returned.
+
+        """
         (one, two), (count, first, second) = self.betas, memory
         count += 1
         first = {name: one * first[name] + (1 - one) * g for name, g in gradients.items()}

@@ -55,7 +55,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pulled: Tensor) -> Any:
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        ctx.factors.append((x, pulled) if ctx.columns else (pulled, x))
-        return pulled @ (weight.T if ctx.columns else weight), None, pulled.new_zeros(()), None, None
+        ctx.factors.append((x, gradient) if ctx.columns else (gradient, x))
+        return gradient @ (weight.T if ctx.columns else weight), None, gradient.new_zeros(()), None, None

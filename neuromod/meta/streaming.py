@@ -28,11 +28,19 @@ def sgd(
     at: Iterable[int] = (),
     block: int = 256,
 ) -> Iterator[tuple[int, LinearHead]]:
-    """Heads after so many samples: weight (R, C, D) and bias (R, C), a row for each of the ``rates`` (R,).
+    """Heads after so many samples: weight (R, C, D) and bias (R, C), a row for each of R rates.
 
-    Features (N, D) and labels (N,) in the order in which they arrive, or (R, N, D) and (R, N), an order a rate. ``at`` are the
-    numbers of samples after which a head is given out, the last always; so one trajectory gives all shorter ones. RefusedError
-    for labels that the head has no output for, and for shapes that do not go together.
+    One trajectory gives all shorter ones. RefusedError for labels that the head has no output for, and for shapes that do not go
+    together.
+
+    Args:
+        features: (N, D) in the order in which they arrive, or (R, N, D), an order for each rate.
+        labels: int64 (N,), or (R, N).
+        head: before the first sample.
+        rates: of SGD (R,).
+        at: numbers of samples after which a head is given out, the last always.
+        block: samples of a product; it changes the last digits only.
+
     """
     rates, stops = _checked(features, labels, head, rates, at)
     if block < 1:
@@ -97,9 +105,19 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> Iterator[tuple[int, LinearHead]]:
-    """As `sgd`, by Adam with ``eps`` outside the root, as optimisers of torch have it; no dual form, but all rates in one step.
+    """As `sgd`, by Adam as optimisers of torch have it; no dual form, but all rates in one step.
 
     The gradient of a step is an outer product, and so enters the moments without being built.
+
+    Args:
+        features: as of `sgd`.
+        labels: as of `sgd`.
+        head: before the first sample.
+        rates: of Adam (R,).
+        at: as of `sgd`.
+        betas: decay of the first and the second moment.
+        eps: added to the root of the second moment, outside of it.
+
     """
     rates, stops = _checked(features, labels, head, rates, at)
     many = features.ndim == 3

@@ -15,12 +15,19 @@ READS = ("task", "condition", "input", "nothing")
 
 
 class Embeddings(nn.Module):
-    """Turns a context into codes, one a row, and the index of the row that each sample uses.
+    """What a shared source is conditioned on: a context in, embeddings (rows, ...) and the index of each sample's row out.
 
-    ``reads="task"``: a learned vector (width,) a task; ``"condition"``: the condition of the call, one for all samples or
-    one a sample, of the shape ``code`` (an axis None is a set of any size), or with ``labels=n`` an integer in [0, n),
-    one-hot; ``"input"``: the first input, batch axis first; ``"activation:NAME"``: the output of that module of the
-    unmodulated target; ``"nothing"``: one learned vector for all.
+    ``reads="task"``: a learned vector (width,) for each task; ``"condition"``: the condition of the call, one for all samples or
+    one per sample, of the given shape, or with ``labels=n`` an integer in [0, n), one-hot; ``"input"``: the first input, batch axis
+    first; ``"activation:NAME"``: the output of that module of the unmodulated target; ``"nothing"``: one learned vector for all.
+
+    Args:
+        reads: as above.
+        tasks: a count or ids to start with, where it reads the task.
+        shape: the width of a learned vector, or the shape of a condition; None in front is the axis of a support set of any size.
+        labels: classes of an integer condition; None for a condition of floats.
+        zero: learned vectors start at zero (mixing weights) instead of N(0, 1).
+
     """
 
     one_hot: Tensor | None
@@ -30,7 +37,7 @@ class Embeddings(nn.Module):
         self,
         reads: str,
         tasks: int | Iterable[int],
-        code: int | Shape,
+        shape: int | Shape,
         *,
         labels: int | None = None,
         zero: bool = False,
@@ -46,16 +53,16 @@ class Embeddings(nn.Module):
                 f"{reads!r}; drop it"
             )
         self.reads, self.labels, self.zero = reads, labels, zero
-        self.shape: tuple[int | None, ...] = (code,) if isinstance(code, int | float) else tuple(code)
+        self.shape: tuple[int | None, ...] = (shape,) if isinstance(shape, int | float) else tuple(shape)
         if labels is not None and not isinstance(labels, int):
             raise RefusedError(f"labels= is a number of classes; got {labels!r}; pass an integer")
         if not self.shape or any(n is not None and (not isinstance(n, int) or n < 1) for n in self.shape):
             raise RefusedError(
-                f"a code has a width of at least 1; got {code!r}; pass code=16, or the shape of a condition"
+                f"an embedding has a width of at least 1; got {shape!r}; pass embedding=16, or the shape of a condition"
             )
         if None in self.shape[1:] or (reads in ("task", "nothing") and (None in self.shape or len(self.shape) != 1)):
             raise RefusedError(
-                f"a code is a width, or the shape of a condition with None for a set axis in front; got {code!r}"
+                f"an embedding is a width, or the shape of a condition with None for a set axis in front; got {shape!r}"
             )
         self.initial = start_tasks(tasks) if reads == "task" else ()
         self.table = nn.ParameterDict()
@@ -77,7 +84,7 @@ class Embeddings(nn.Module):
             self.add(task, starts, {})
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
-        """A new task's code: N(0, 1), or zero where codes are mixing weights."""
+        """A new task's embedding: N(0, 1), or zero where embeddings are mixing weights."""
         if self.reads != "task":
             raise RefusedError(
                 f"only a source that reads the task knows tasks; this one reads {self.reads!r}; drop add()"
@@ -133,7 +140,7 @@ class Embeddings(nn.Module):
         if context.ids is not None:
             return torch.stack(list(self.table.values())), lookup(live, context.ids.device)[context.ids]
         chosen = task_rows(dict.fromkeys(live), context)
-        return finite(torch.stack([self.table[str(task)] for task in chosen]), "a task's code"), context.index
+        return finite(torch.stack([self.table[str(task)] for task in chosen]), "a task's embedding"), context.index
 
     def _of_condition(self, condition: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
         if self.labels is not None:
@@ -149,7 +156,7 @@ class Embeddings(nn.Module):
         fits = [n for n in (condition.shape, condition.shape[1:]) if self._fits(n)]
         if not fits or (condition.shape != fits[0] and len(condition) != size):
             wanted = ", ".join("set" if n is None else str(n) for n in self.shape)
-            remedy = "match the batch" if fits else "make the source with code= of this shape"
+            remedy = "match the batch" if fits else "make the source with embedding= of this shape"
             raise RefusedError(
                 f"a condition is ({wanted}) for all samples, or ({size}, {wanted}); got {tuple(condition.shape)}; {remedy}"
             )
@@ -199,7 +206,7 @@ class Embeddings(nn.Module):
 
 
 def finite(codes: Tensor, what: str) -> Tensor:
-    """The same codes; refuses NaN and infinity, which would spread to every output."""
+    """The same embeddings; refuses NaN and infinity, which would spread to every output, and says ``what`` holds them."""
     # Inside a graph or a torch.func transform values can't be read.
     readable = not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(codes)
     if readable and not bool(torch.isfinite(codes).all()):

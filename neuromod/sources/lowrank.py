@@ -21,15 +21,10 @@ class LowRank(Shared):
 
     Args:
         rank: number of basis vectors.
-        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features), or a function that makes one (which a `Store` needs, to make it
-            again); by default hidden layers of ``hidden`` ReLUs.
-        hidden: width of the default body's layer, or the widths of several.
-        embedding: width or shape of a condition, as for a `Hypernet`.
-        labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): embeddings pass through a fixed network.
-        code: the former name of ``embedding``, under which configs and stored files have it.
+        options: what a `Hypernet` takes beside its own, ``body``, ``hidden``, ``embedding``, ``labels`` and ``learn_body``,
+            with the same meaning.
 
     """
 

@@ -18,7 +18,7 @@ SEALED = "sealed"
 
 
 class Mixture(Shared):
-    """``row = sum_e g_e(code) expert_e`` with routing weights ``g``; CondConv (Yang et al. 2019, eq. 1).
+    """``row = sum_e g_e(e) expert_e`` with routing weights ``g``; CondConv (Yang et al. 2019, eq. 1).
 
     ``"softmax"``: ``g`` sums to 1 (dynamic convolution, Chen et al. 2020, eq. 1); ``"sigmoid"``: each in (0, 1), as in
     CondConv; ``"hard"``: the largest softmax weight counts as 1 and the rest as 0, straight-through, so that in evaluation
@@ -28,16 +28,11 @@ class Mixture(Shared):
 
     Args:
         experts: how many rows to learn, or the rows (experts, ...) of `Modulator.blended`.
-        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         form: of the routing weights.
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features), or a function that makes one (which a `Store` needs, to make it
-            again); by default hidden layers of ``hidden`` ReLUs.
-        hidden: width of the default body's layer, or the widths of several.
-        embedding: width or shape of an embedding or a condition, as for a `Hypernet`.
-        labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): embeddings pass through a fixed network.
-        code: the former name of ``embedding``, under which configs and stored files have it.
+        options: what a `Hypernet` takes beside its own, ``body``, ``hidden``, ``embedding``, ``labels`` and ``learn_body``,
+            with the same meaning.
 
     """
 

@@ -1,4 +1,4 @@
-"""What sources have in common whose parameters serve all tasks: codes, a body, and an offset that rows start at."""
+"""What sources have in common whose parameters serve all tasks: embeddings, a body, and an offset that rows start at."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Row, Source, Starts
-from neuromod.sources.bodies import SetEncoder, features_of, fitted, freeze
+from neuromod.sources.bodies import SetEncoder, body_for, features_of, freeze
 from neuromod.sources.context import Context
 from neuromod.sources.embeddings import Embeddings, Shape
 
@@ -57,7 +57,7 @@ def embeddings(
 
 
 class Shared(Source):
-    """A source that turns codes into rows with parameters that all rows share; a task's own part is its code."""
+    """A source that turns embeddings into rows with parameters that all rows share; a task's own part is its embedding."""
 
     body_name: str | None
     """Under which name `Store` finds a body of the user's own again: that of its function, or of its class."""
@@ -129,14 +129,21 @@ class Shared(Source):
 
     def bind_body(self, starts: Starts, codes: Tensor) -> int:
         """Build the default body, or take the given one; returns the width of its features."""
-        self.body = fitted(self.body, self.hidden, self.codes, codes, starts)
+        self.body = body_for(self.body, self.hidden, self.codes, codes, starts)
         if not self.learn_body:
             freeze(self.body)
         return features_of(self.body, codes)
 
 
 def bind_offset(holder: nn.Module, starts: Starts, keys: Iterable[str]) -> None:
-    """Keep the start row as buffers; the target's own values are not stored with the state."""
+    """Keep the start row as buffers; the target's own values are not stored with the state.
+
+    Args:
+        holder: an empty module that gets a buffer for each key.
+        starts: gives the row.
+        keys: ``"site/part"`` of the numbers that have an offset.
+
+    """
     row = starts.row("offset")
     for key in keys:
         holder.register_buffer(key, row[key].detach(), persistent=not starts.own)

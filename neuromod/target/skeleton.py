@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from neuromod.errors import RefusedError, nearest
 from neuromod.target.probe import Call
 from neuromod.target.sites import Site
-from neuromod.target.substitute import Anatomy, Edits, anatomy, call, fold, put
+from neuromod.target.substitute import Anatomy, Edits, anatomy_of, call, fold, put
 from neuromod.target.taps import add_tap
 
 RATE = "neuromod_dropout"
@@ -99,7 +99,7 @@ class Skeleton:
         self.tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(
             net.named_buffers(remove_duplicate=False)
         )
-        self._anatomy: Anatomy = anatomy(net)
+        self._anatomy: Anatomy = anatomy_of(net)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Skeleton":
         return Skeleton(self.net, calls=self.calls, norm=self.norm, dropout=self.dropout)
@@ -113,10 +113,17 @@ class Skeleton:
 
 
 def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dropout: bool = False) -> nn.Module:
-    """Copy ``net``: parameters share storage and ask for no gradient, buffers are clones, ``taps`` are in place.
+    """Copy ``net`` in eval mode: parameters share storage and ask for no gradient, buffers are clones, ``taps`` are in place.
 
     Tied weights stay tied. With ``norm="batch"`` the BatchNorm layers never update a buffer: in training they use the
     statistics of the batch, in evaluation the running statistics that they are given.
+
+    Args:
+        net: the user's network, or a skeleton's.
+        taps: sites whose modules get a tap.
+        norm: "frozen" or "batch", as of the `Target`.
+        dropout: False sets the dropout inside attention and RNNs, which no mode switches off, to 0.
+
     """
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
     skeleton = copy.deepcopy(net, memo)
@@ -132,7 +139,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
 
 
 def plain_copy(pristine: nn.Module) -> nn.Module:
-    """A plain network again: a copy in eval mode with weights of its own, that train as usual."""
+    """A plain network again: a copy in eval mode with weights of its own, that ask for gradients and train as usual."""
     net = copy.deepcopy(pristine)
     for module, original in zip(net.modules(), pristine.modules(), strict=True):
         module.training = False
@@ -149,7 +156,14 @@ def set_mode(skeleton: nn.Module, *, training: bool, norm: str, dropout: bool) -
     """Eval mode for all but: BatchNorm under ``norm="batch"``, dropout on request, RNNs (cuDNN's backward needs it).
 
     Attention stays in train mode, without dropout, because in eval mode its fused path has no derivative and runs
-    none of the submodules that a tap sits on.
+    none of the submodules that a tap sits on. Returns the network.
+
+    Args:
+        skeleton: the network, as `build` made it.
+        training: the mode that what follows takes.
+        norm: "frozen" or "batch", as of the `Target`.
+        dropout: whether dropout follows.
+
     """
     skeleton.eval()
     for module in skeleton.modules():
@@ -168,7 +182,17 @@ class _ReachedError(Exception):
 
 
 def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch: int | None) -> Tensor:
-    """The output of module ``name`` in one unmodulated forward that stops there, batch axis first."""
+    """The output (B, ...) of module ``name`` in one unmodulated forward that stops there, batch axis first.
+
+    Refused: an output that folds the batch into another axis.
+
+    Args:
+        skeleton: the network.
+        name: of the module; of a tuple that it puts out the first element is taken.
+        inputs: what the network takes.
+        batch: the batch axis of that output, as the probe found it; None where there is none.
+
+    """
     found: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:

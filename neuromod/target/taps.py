@@ -23,7 +23,18 @@ OUTPUT_TAP, WEIGHT_TAP = (GAIN, BIAS), (INPUT, SCALE, SHIFT, DOWN, UP)
 
 
 def add_tap(module: nn.Module, site: Site) -> None:
-    """Give a module the tap of a site, once."""
+    """Make a module of the skeleton ready to be modulated: give it empty slots, and a hook that applies what fills them.
+
+    At a site that is an output the slots are ``tap_gain`` and ``tap_bias``, and the hook turns what the module puts out, h, into
+    ``gain * h + bias``. At a weight they are those of a row of weights per sample (see the head of this file). A slot that
+    nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of the same sort
+    is not added.
+
+    Args:
+        module: the skeleton's own; it gets buffers without a value, which no state_dict holds, and hooks.
+        site: says whether an output or a weight is tapped, and which axes of the output are the channels and the batch.
+
+    """
     slots = OUTPUT_TAP if site.role == "output" else WEIGHT_TAP
     if hasattr(module, slots[0]):
         return
@@ -87,7 +98,17 @@ def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -
 
 
 def broadcast(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
-    """View ``values`` (C,) or (B, C) so that they broadcast over a tensor of ``ndim`` axes."""
+    """View ``values`` so that they broadcast over a tensor of ``ndim`` axes.
+
+    Refused: a row per sample where the batch axis is not known.
+
+    Args:
+        values: (C,) for all samples, or (B, C), a row per sample.
+        ndim: axes of the tensor.
+        channel: its axis of C, from the front or (negative) from the back.
+        batch: its axis of B; None where none follows the batch.
+
+    """
     channel %= ndim
     shape = [1] * ndim
     shape[channel] = values.shape[-1]

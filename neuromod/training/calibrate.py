@@ -21,10 +21,17 @@ def calibrate(
     *,
     condition: int | Tensor | None = None,
 ) -> None:
-    """Fill the `Statistics` of a task: cumulative mean and unbiased variance over the batches of ``data``.
+    """Measure the statistics of norms of a task: cumulative mean and unbiased variance over the batches of ``data``.
 
-    ``data`` is one batch of inputs, or an iterable of batches (of tuples too; what follows the inputs is ignored). Each
-    batch is modulated as the task is, with the statistics of that batch, like PyTorch's ``momentum=None``.
+    It fills the task's `Statistics`, without which ``norm="batch"`` refuses to evaluate the task. Each batch is modulated as the
+    task is, with the statistics of that batch, like PyTorch's ``momentum=None``. Refused: a model without `Statistics`, and no batch.
+
+    Args:
+        model: with a modulator of the kind `Statistics`.
+        task: a live task.
+        data: one batch of inputs, or an iterable of batches (of tuples too; what follows the inputs is ignored).
+        condition: as of a call, where one is read.
+
     """
     keepers = [m for m in model.named_modulators().values() if not m.kind.learned]
     if not keepers:

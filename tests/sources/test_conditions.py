@@ -257,7 +257,7 @@ def test_nan_codes_of_a_task() -> None:
     with torch.no_grad():
         model.modulators["affine"].source.codes.table["1"][0] = torch.nan
     model(X, task=0)
-    with pytest.raises(RefusedError, match="a task's code holds finite numbers"):
+    with pytest.raises(RefusedError, match="a task's embedding holds finite numbers"):
         model(X, task=1)
 
 

@@ -9,10 +9,17 @@ from neuromod.errors import RefusedError
 
 
 class Predictor(Protocol):
-    """Statistics of the inputs of each task, learned in one pass, and scores of tasks from them."""
+    """Says which task an input is of: statistics of the inputs of each task, learned in one pass, and scores of tasks from them."""
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Take in one task whole: inputs float (N, ...) and labels int64 (N,); nothing of them is kept but statistics."""
+        """Take in one task whole; nothing of its inputs is kept but statistics.
+
+        Args:
+            task: an id that was not taken in before.
+            x: inputs, float (N, ...), finite.
+            y: labels, int64 (N,).
+
+        """
         ...
 
     def tasks(self) -> tuple[int, ...]:
@@ -42,7 +49,15 @@ def classify(predictor: Predictor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check(predictor: Predictor, task: int, x: Tensor, y: Tensor) -> None:
-    """Refuse what no statistic can be taken of."""
+    """Refuse what no statistic can be taken of: a task again, inputs without a label each, values that are not finite.
+
+    Args:
+        predictor: that learns.
+        task: its id.
+        x: inputs (N, ...).
+        y: labels (N,).
+
+    """
     if task in predictor.tasks():
         raise RefusedError(f"a predictor learns a task once; got task {task} again; pick an id that is free")
     if len(x) != len(y) or not len(y):

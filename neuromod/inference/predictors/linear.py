@@ -30,7 +30,13 @@ class Linear:
 
     ``"lda"``: ``m_c S^-1 h - m_c S^-1 m_c / 2`` with class means m and the covariance S within classes, shrunk to
     ``(1 - a) S + a tr(S) / d I`` (Hayes & Kanan 2020). ``"ridge"``: ``h W``, ``W = (H^T H + a N I)^-1 H^T Y``. Both are sums
-    over inputs, so tasks come one after the other. Kept: a (d, d) matrix that all tasks share, d numbers a class.
+    over inputs, so tasks come one after the other. Kept: a (d, d) matrix that all tasks share, d numbers for each class.
+
+    Args:
+        form: "lda" or "ridge".
+        features: from inputs (B, ...) to h (B, d); by default 1,000 random ones.
+        shrink: a, in (0, 1).
+
     """
 
     def __init__(self, form: str = "lda", features: RandomFeatures | None = None, *, shrink: float = 1e-3) -> None:
@@ -45,7 +51,14 @@ class Linear:
         self.counts: dict[tuple[int, int], int] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Add a task's inputs to the sums."""
+        """Add a task's inputs to the sums.
+
+        Args:
+            task: an id that was not taken in before.
+            x: inputs, float (N, ...), finite.
+            y: labels, int64 (N,).
+
+        """
         check(self, task, x, y)
         for label in y.unique().tolist():
             total = torch.zeros(self.features.units, dtype=torch.float64, device=x.device)

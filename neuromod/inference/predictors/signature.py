@@ -18,7 +18,14 @@ class Signature:
         self.shares: dict[int, Tensor] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Count; labels are not used."""
+        """Count which inputs are high.
+
+        Args:
+            task: an id that was not taken in before.
+            x: inputs, float (N, ...), finite.
+            y: labels, which are not used.
+
+        """
         check(self, task, x, y)
         share = (x.flatten(1) > self.above).double().mean(0)
         # Shares of exactly 0 and 1 would rule a task out by one pixel.

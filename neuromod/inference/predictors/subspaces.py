@@ -25,7 +25,14 @@ class Subspaces:
         self.kept: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Means and directions of every class of a task."""
+        """Take means and directions of every class of a task.
+
+        Args:
+            task: an id that was not taken in before.
+            x: inputs, float (N, ...), finite.
+            y: labels, int64 (N,).
+
+        """
         check(self, task, x, y)
         seen = self._seen(x).double()
         if self.rank >= seen.shape[1]:
