@@ -1,12 +1,15 @@
 """Which modulators go together on a target, and under which names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
+from neuromod.sources.base import Rows
+from neuromod.sources.context import Context
 from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check
 from neuromod.target.target import Target
@@ -22,6 +25,62 @@ def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
         taken = sum(name.partition("_")[0] == base for name in named)
         named[base if not taken else f"{base}_{taken + 1}"] = modulator
     return named
+
+
+class Composition(nn.Module):
+    """Modulators that act on one target in the order given, by name: what `Modulated` is beside a network.
+
+    Args:
+        modulators: in order; their names are `by_name`'s.
+
+    """
+
+    def __init__(self, modulators: Sequence[Modulator]) -> None:
+        super().__init__()
+        # Saved states have the modulators under this name; to read them there are `named_modulators` and `readers`.
+        self.modulators = nn.ModuleDict(by_name(modulators))
+
+    def named_modulators(self) -> dict[str, Modulator]:
+        """The modulators in order, by the name of their kind in lower case."""
+        return dict(self.modulators.items())  # type: ignore[arg-type]
+
+    def readers(self, what: str) -> dict[str, Modulator]:
+        """The modulators, by name, whose source reads ``what``: "task", "condition", "input", "activation:NAME"."""
+        return {name: m for name, m in self.named_modulators().items() if m.reads == what}
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the sources read: "task", "condition", "input", "activation:NAME"."""
+        return frozenset(m.reads for m in self.named_modulators().values())
+
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks that every modulator which reads the task knows."""
+        known = [set(m.tasks()) for m in self.readers("task").values()]
+        return tuple(sorted(set.intersection(*known))) if known else ()
+
+    def add(self, task: int) -> list[nn.Parameter]:
+        """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
+        lacking = [m for m in self.readers("task").values() if task not in m.tasks()]
+        if not lacking:
+            raise RefusedError(
+                f"a task is added once, to modulators that read it; got task {task}; pick an id that is free"
+            )
+        return [p for m in lacking for p in m.add(task)]
+
+    def seal(self, task: int) -> None:
+        """Move a task from live parameters to rest (masks one bit per weight), in every modulator that reads the task."""
+        for modulator in self.readers("task").values():
+            if task in modulator.source.tasks():
+                modulator.seal(task)
+
+    def bytes_per_task(self, task: int) -> int:
+        """Bytes that must be kept for a task alone: masks at one bit per weight, the rest in its dtype.
+
+        A live task of a shared source needs its embedding only; the shared part is not counted.
+        """
+        with torch.no_grad():
+            rows = [modulator.stored(task) for modulator in self.readers("task").values()]
+        return sum(value.numel() * value.element_size() for row in rows for value in row.values())
 
 
 def refuse_clashes(modulators: Modulators) -> None:
@@ -112,6 +171,34 @@ def refuse_batch_norm(target: Target, modulators: Modulators) -> None:
                 f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
                 f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
             )
+
+
+def refuse_unmeasured(modulators: Modulators, context: Context) -> None:
+    """Refuse a call of a task whose statistics nobody has measured yet; ``modulators`` are those that read the task."""
+    for modulator in modulators.values():
+        for task in context.tasks or ():
+            if not modulator.measured(task):
+                raise RefusedError(
+                    f"a task's statistics are measured before use; task {task} has none; call calibrate(model, {task}, data)"
+                )
+
+
+def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> None:
+    """Refuse rows that are not those of a call of this model.
+
+    Args:
+        rows: by modulator, as they were passed.
+        names: of the model's modulators.
+        size: samples of the batch that they are to serve.
+
+    """
+    if set(rows) != set(names):
+        raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
+    wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
+    if wrong:
+        raise RefusedError(
+            f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
+        )
 
 
 def check_shapes(skeleton: Skeleton, modulators: Modulators) -> None:

@@ -2,25 +2,28 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from neuromod.batches import run, run_together, run_vmapped
+from neuromod.batches import run, run_vmapped
 from neuromod.composition import (
-    by_name,
+    Composition,
+    check_rows,
     check_shapes,
     gathers,
     refuse_batch_norm,
     refuse_clashes,
     refuse_cycles,
     refuse_twins,
+    refuse_unmeasured,
 )
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Row, Rows
-from neuromod.sources.context import Context, parse_condition, parse_inputs, parse_tasks
+from neuromod.sources.context import Context, parse, parse_inputs
 from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import Edits
 from neuromod.target.target import Target
@@ -28,17 +31,17 @@ from neuromod.target.target import Target
 DERIVED = ("_one_row", "_cached")
 
 
-class Modulated(nn.Module):
-    """A target played by modulators: an ordinary module whose parameters are the modulators' alone.
+class Modulated(Composition):
+    """A target and what modulates it: an ordinary module whose parameters are the modulators' alone.
 
     ``model(x, task=ids, condition=c)``: ``task`` is one id or B of them (int, list or integer tensor), ``condition`` is
-    what its source was made for (a vector, a label, a support set), for all samples or one a sample. Samples of one batch
+    what its source was made for (a vector, a label, a support set), for all samples or one for each. Samples of one batch
     may have different tasks, in training and in evaluation. Modulators apply in the order given.
 
     Args:
         target: the frozen network.
-        modulators: what plays it.
-        vmap: run a row a sample in one `torch.vmap` call instead of splitting the batch (weights are built per sample).
+        modulators: what modulates it, in this order.
+        vmap: run a row per sample in one `torch.vmap` call instead of splitting the batch (weights are built per sample).
 
     """
 
@@ -51,10 +54,9 @@ class Modulated(nn.Module):
     _cached: dict[int, Edits]
 
     def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
-        super().__init__()
+        super().__init__(modulators)
         self.__dict__["target"] = target
         self.vmap = vmap
-        self.modulators = nn.ModuleDict(by_name(modulators))
         self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         refuse_clashes(self.named_modulators())
@@ -85,16 +87,25 @@ class Modulated(nn.Module):
         draw: int | None = None,
         rows: Mapping[str, Rows] | None = None,
     ) -> Any:
-        """The modulated network's output.
+        """The network's output, each sample modulated as its task, condition or input says.
 
-        ``draw`` keys the noise of stochastic kinds: in training it defaults to a counter, in evaluation to no noise.
-        ``rows`` takes the place of the rest: what `rows` returned for these inputs, so that nothing is computed twice.
+        Refused: what nobody reads, and what is missing (an unknown task, 15 ids for 16 samples).
+
+        Args:
+            inputs: what the network takes, the batch on the target's axis.
+            task: one id for all samples, or B of them (a list or an integer tensor).
+            condition: what its source was made for (a vector, a label, a support set), for all samples or a leading axis of B.
+            draw: the number that keys the noise of stochastic kinds: in training a counter by default, in evaluation none.
+            rows: what `rows` returned for these very inputs, in the place of task, condition and draw: a source is then not
+                run twice where a penalty needs the raw numbers as well (``loss(model(x, rows=r)) + penalty(r)``).
+
         """
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
         if rows is not None:
             if task is not None or condition is not None or draw is not None:
                 raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
-            return self._run(self._checked(rows, inputs), inputs)
+            check_rows(rows, self.gathers, parse_inputs(inputs, len(self.target.example), axis))
+            return self._run(rows, inputs)
         context = self.context(inputs, task, condition)
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
@@ -109,7 +120,15 @@ class Modulated(nn.Module):
         condition: int | Tensor | None = None,
         draw: int | None = None,
     ) -> dict[str, Rows]:
-        """The raw numbers of such a call by modulator, for penalties and pictures; ``model(x, rows=rows)`` uses them."""
+        """The raw numbers of a call by modulator, for penalties and pictures; ``model(x, rows=rows)`` then uses them.
+
+        Args:
+            inputs: as of a call.
+            task: as of a call.
+            condition: as of a call.
+            draw: as of a call.
+
+        """
         return self._rows(self.context(inputs, task, condition), draw)
 
     def compile(self, *args: Any, **options: Any) -> None:
@@ -122,7 +141,7 @@ class Modulated(nn.Module):
         found = self._rows(self.context(example, task, condition), None)
         if any(rows.index is not None and rows.index.ndim for rows in found.values()):
             raise RefusedError(
-                "edits are those of one row; got a row a sample; pass one task and a condition of shape (D,)"
+                "edits are those of one row; got a row per sample; pass one task and a condition of shape (D,)"
             )
         return self.compose({name: rows.one() for name, rows in found.items()})
 
@@ -143,60 +162,25 @@ class Modulated(nn.Module):
         task: int | Sequence[int] | Tensor | None = None,
         condition: int | Tensor | None = None,
     ) -> Context:
-        """What such a call says, parsed, or refused in one line: what a source reads."""
-        axis = self.target.batch_axis
-        size, reads = parse_inputs(inputs, len(self.target.example), axis), self.reads
-        tasks, index, ids = parse_tasks(task, size, "task" in reads)
-        given = parse_condition(condition, "condition" in reads)
-        first = tuple(x.movedim(axis, 0) for x in inputs)
-        read: dict[str, Tensor] = {}
+        """What a source reads of such a call, parsed; an activation is computed when it is first asked for.
+
+        Args:
+            inputs: as of a call, in a tuple.
+            task: as of a call.
+            condition: as of a call.
+
+        """
+        count, axis = len(self.target.example), self.target.batch_axis
+        context = parse(inputs, task, condition, reads=self.reads, count=count, axis=axis)
+        outputs: dict[str, Tensor] = {}
 
         def activation(name: str) -> Tensor:
             # One forward serves all modulators that read the same module.
-            if name not in read:
-                read[name] = self.skeleton.activation(name, inputs)
-            return read[name]
+            if name not in outputs:
+                outputs[name] = self.skeleton.activation(name, inputs)
+            return outputs[name]
 
-        return Context(first, size, tasks, index, ids, given, activation)
-
-    def side_by_side(self, rows: Mapping[str, Row], inputs: tuple[Tensor, ...]) -> Any:
-        """Batches (T, B, ...) under rows (T, ...) of every modulator that learns, in one call (for `Together`)."""
-        return run_together(self.compose, self.skeleton, rows, inputs)
-
-    # ---- tasks -----------------------------------------------------------------------------------------------------
-
-    def named_modulators(self) -> dict[str, Modulator]:
-        """The modulators in order, by the name of their kind in lower case."""
-        return dict(self.modulators.items())  # type: ignore[arg-type]
-
-    def readers(self, what: str) -> dict[str, Modulator]:
-        """The modulators, by name, whose source reads ``what``: "task", "condition", "input", "activation:NAME"."""
-        return {name: m for name, m in self.named_modulators().items() if m.reads == what}
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the sources read: "task", "condition", "input", "activation:NAME"."""
-        return frozenset(m.reads for m in self.named_modulators().values())
-
-    def tasks(self) -> tuple[int, ...]:
-        """The tasks that every modulator which reads the task knows."""
-        known = [set(m.tasks()) for m in self.readers("task").values()]
-        return tuple(sorted(set.intersection(*known))) if known else ()
-
-    def add(self, task: int) -> list[nn.Parameter]:
-        """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
-        lacking = [m for m in self.readers("task").values() if task not in m.tasks()]
-        if not lacking:
-            raise RefusedError(
-                f"a task is added once, to modulators that read it; got task {task}; pick an id that is free"
-            )
-        return [p for m in lacking for p in m.add(task)]
-
-    def seal(self, task: int) -> None:
-        """Move a task from live parameters to rest (masks one bit a weight), in every modulator that reads the task."""
-        for modulator in self.readers("task").values():
-            if task in modulator.source.tasks():
-                modulator.seal(task)
+        return replace(context, activation=activation)
 
     @torch.no_grad()
     def cache(self, *tasks: int) -> int:
@@ -209,17 +193,6 @@ class Modulated(nn.Module):
             edits = self.skeleton.fold(self.edits(task=task))
             self._cached[task] = {name: value.detach() for name, value in edits.items()}
         return sum(v.numel() * v.element_size() for t in tasks for v in self._cached[t].values())
-
-    # ---- accounts --------------------------------------------------------------------------------------------------
-
-    def bytes_per_task(self, task: int) -> int:
-        """Bytes that must be kept for a task alone: masks at one bit a weight, the rest in its dtype.
-
-        A live task of a shared source needs its code only; the shared part is not counted.
-        """
-        with torch.no_grad():
-            rows = [modulator.stored(task) for modulator in self.readers("task").values()]
-        return sum(value.numel() * value.element_size() for row in rows for value in row.values())
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters learn, beside the frozen ones."""
@@ -281,17 +254,6 @@ class Modulated(nn.Module):
     def _composed(self, rows: list[Row]) -> Edits:
         return self.compose(dict(zip(self.gathers, rows, strict=True)))
 
-    def _checked(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Mapping[str, Rows]:
-        size = parse_inputs(inputs, len(self.target.example), self.target.batch_axis)
-        if set(rows) != set(self.gathers):
-            raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
-        wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
-        if wrong:
-            raise RefusedError(
-                f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
-            )
-        return rows
-
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
         axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
         parts = [(rows[name], gathers) for name, gathers in self.gathers.items()]
@@ -304,13 +266,8 @@ class Modulated(nn.Module):
         noisy = [m for m in modulators.values() if m.noisy]
         if draw is not None and not noisy:
             raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
-        measured_on_the_fly = self.training and self.target.norm == "batch"
-        for modulator in () if measured_on_the_fly else self.readers("task").values():
-            for t in context.tasks or ():
-                if not modulator.measured(t):
-                    raise RefusedError(
-                        f"a task's statistics are measured before use; task {t} has none; call calibrate(model, {t}, data)"
-                    )
+        if not (self.training and self.target.norm == "batch"):  # there the batch itself is measured
+            refuse_unmeasured(self.readers("task"), context)
         rows = {name: modulator(context) for name, modulator in modulators.items()}
         if noisy and (self.training or draw is not None):
             number = int(self.draws) if draw is None else draw

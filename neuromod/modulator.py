@@ -122,7 +122,7 @@ class Modulator(nn.Module):
 
     @torch.no_grad()
     def seal(self, task: int) -> None:
-        """Move a task from live parameters to rest: masks at one bit a weight, the rest in its dtype."""
+        """Move a task from live parameters to rest: masks at one bit per weight, the rest in its dtype."""
         self.sealed.seal(task, self.frozen(self._row(task)))
         self.source.forget(task)
 
@@ -131,6 +131,7 @@ class Modulator(nn.Module):
         if task in self.sealed.places:
             return self.sealed.row(task)
         own = self.source.own(task)
+        # The embedding of a shared source: "code" is its name in saved states.
         return own if "code" in own else self.frozen(own)
 
     def frozen(self, row: Row) -> Row:

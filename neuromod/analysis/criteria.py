@@ -1,6 +1,6 @@
 """Mask criteria: which weights of an untrained network would training have kept (Zhou et al. 2019, section 3).
 
-A criterion takes the initial and the final weights of a tensor, both of one shape, to a score a weight; a mask keeps the
+A criterion takes the initial and the final weights of a tensor, both of one shape, to a score per weight; a mask keeps the
 largest (`density_mask`). Masks of a good criterion over *initial* weights are far above chance without any training of them.
 """
 

@@ -20,11 +20,11 @@ BLOCK = 1 << 21  # masked weights that are unpacked at a time: they stay in a ca
 
 
 class Bank:
-    """The edits ``E_i`` of k tasks, masks at one bit a weight, and their arithmetic.
+    """The edits ``E_i`` of k tasks, masks at one bit per weight, and their arithmetic.
 
     ``E_i`` are the tensors that task i puts in the place of the target's: ``W * M_i``, the gain and bias of a tap, a head. A
     tensor that one mask alone writes, and whose tasks are sealed, is never unpacked for all tasks: how many tasks keep
-    each weight is counted (one integer a weight, whatever k is) and products are taken over the bits. The edits of other
+    each weight is counted (one integer per weight, whatever k is) and products are taken over the bits. The edits of other
     tensors are stacked.
 
     Args:
@@ -146,7 +146,7 @@ class Bank:
         return sum(map(self.model.bytes_per_task, self.tasks)) / len(self) + 8
 
     def entropy_bound(self) -> float:
-        """Mean bytes a task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
+        """Mean bytes per task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
         total = 0.0
         for name, (_, site) in self._masks.items():
             masks = [row.numpy().tobytes() for row in self.bits(name).cpu()]

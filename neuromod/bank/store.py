@@ -42,7 +42,7 @@ class Store:
         Args:
             folder: to make.
             model: says the target, the modulators and what serves all tasks.
-            coding: of masks: "smallest" (of what the standard library offers), "raw" (one bit a weight, read without any work) or
+            coding: of masks: "smallest" (of what the standard library offers), "raw" (one bit per weight, read without any work) or
                 "entropy" (a range coder as well; needs the package constriction).
 
         """

@@ -93,6 +93,6 @@ def choose(
     rule, accuracy, price, count = min((t for t in tried if t[1] >= best - error), key=lambda t: t[2])
     reason = (
         f"{rule.method} by {rule.objective}: {accuracy:.3f} of {count} queries over {len(tasks)} tasks, within a standard "
-        f"error ({error:.3f}) of the best ({best:.3f}), at {price:.0f} forwards a query, the fewest of those"
+        f"error ({error:.3f}) of the best ({best:.3f}), at {price:.0f} forwards per query, the fewest of those"
     )
     return Choice(rule, reason, tuple(t[:3] for t in tried))

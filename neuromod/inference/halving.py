@@ -12,6 +12,7 @@ from neuromod.inference.one_shot import bank_of, chunk_of, gradients, in_groups
 from neuromod.modulated import Modulated
 
 
+# reason: keywords alone behind the inputs, each a choice that a caller makes
 def halving(
     model: Modulated,
     x: Tensor,

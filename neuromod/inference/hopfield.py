@@ -29,7 +29,7 @@ class Hopfield:
     """``E(z) = -z' Psi z / 2``, low at the patterns ``z`` in {-1, 1}^d that were stored.
 
     Storkey's rule (1997): ``Psi += (z z' - I - z h' - h z') / d`` with ``h = Psi z``. One matrix holds all patterns, so it
-    does not grow with the tasks. The patterns themselves are kept too, one bit a unit, for `nearest`.
+    does not grow with the tasks. The patterns themselves are kept too, one bit per unit, for `nearest`.
 
     Args:
         size: d, the units of a pattern.
@@ -95,7 +95,7 @@ class Hopfield:
         return (self._some() == signs(z)).double().mean(1)
 
     def bytes(self) -> int:
-        """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit a unit."""
+        """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit per unit."""
         size = len(self.psi)
         return size * (size + 1) // 2 * self.psi.element_size() + len(self) * -(-size // 8)
 
@@ -105,6 +105,7 @@ class Hopfield:
         return self.patterns
 
 
+# reason: keywords alone behind the memory: the published settings, one for each
 def recall(
     model: Modulated,
     batches: Sequence[Tensor],

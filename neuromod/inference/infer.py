@@ -71,6 +71,7 @@ class Inference:
     known: Tensor
 
 
+# reason: keywords alone behind the rule, each a choice that a caller makes
 def infer(
     model: Modulated,
     x: Tensor,
@@ -127,6 +128,7 @@ def fit_calibration(model: Modulated, data: Mapping[int, Tensor], rule: Inferenc
     return Calibration.fit(own)
 
 
+# reason: what infer and fit_calibration ask alike, no one of it part of the rule
 def _scores(
     model: Modulated,
     x: Tensor,

@@ -13,6 +13,7 @@ from neuromod.modulated import Modulated
 from neuromod.target.substitute import Edits
 
 
+# reason: keywords alone behind the inputs, each a choice that a caller makes
 def one_shot(
     model: Modulated,
     x: Tensor,

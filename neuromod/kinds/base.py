@@ -40,7 +40,7 @@ class Kind:
 
     @property
     def is_mask(self) -> bool:
-        """Whether the kind is a binary mask on weights, packed to one bit a weight at rest."""
+        """Whether the kind is a binary mask on weights, packed to one bit per weight at rest."""
         return False
 
     @property

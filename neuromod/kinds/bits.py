@@ -1,4 +1,4 @@
-"""One bit a weight: masks packed eight to a byte, low bit first."""
+"""One bit per weight: masks packed eight to a byte, low bit first."""
 
 import math
 

@@ -74,7 +74,7 @@ class Rank1(Kind):
     """``W' = W * (g(s) g(r)^T)``: ``s`` (out,), ``r`` (in,), the same for every element of a kernel.
 
     ``"real"``: ``g(s) = s``, BatchEnsemble (Wen et al. 2020, eq. 1), which starts at random signs; the identity is all ones.
-    ``"hard"``: ``g(s) = 1[s >= 0]``, straight-through, a binary mask of rank one, which starts open. A row a sample scales
+    ``"hard"``: ``g(s) = 1[s >= 0]``, straight-through, a binary mask of rank one, which starts open. A row per sample scales
     inputs and outputs of the layer, ``(W * s r^T) x = s * (W (r * x))``, and no weights are built.
     """
 

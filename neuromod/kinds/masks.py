@@ -47,7 +47,7 @@ class Mask(Kind):
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
-        """One bit a weight."""
+        """One bit per weight."""
         if "bits" in raw:
             return {"bits": raw["bits"].clone()}
         with torch.no_grad():

@@ -25,6 +25,7 @@ Loss = Callable[[Tensors, Any], Tensor]
 Engine = Literal["autograd", "func"]
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def adapt(
     loss: Loss,
     fast: Tensors,
@@ -62,6 +63,7 @@ def adapt(
     return moved
 
 
+# reason: all that one step needs, so that the backward pass can run it again
 def _step(
     loss: Loss,
     fast: dict[str, Tensor],

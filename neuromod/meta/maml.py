@@ -28,6 +28,7 @@ class Episodes(NamedTuple):
     query: Any
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def maml(
     loss: Loss,
     fast: Tensors,
@@ -81,6 +82,7 @@ def maml(
     return found
 
 
+# reason: those of maml
 def cavia(
     loss: Loss,
     size: int,

@@ -16,7 +16,14 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from neuromod.errors import RefusedError
 
 
-class BatchNorm(nn.Module):
+class _ChannelNorm(nn.Module):
+    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
+        super().__init__()
+        self.channels, self.eps = channels, eps
+        self.weight, self.bias = _affine(channels, affine)
+
+
+class BatchNorm(_ChannelNorm):
     """Batch statistics over all axes but the channels, then gain and shift; no running statistics are kept or read.
 
     Args:
@@ -26,30 +33,13 @@ class BatchNorm(nn.Module):
 
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight, self.bias = _affine(channels, affine)
-
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (B, C, ...) to the same shape."""
         return _scaled(F.batch_norm(x, None, None, None, None, True, 0.0, self.eps), self.weight, self.bias)
 
 
-class InstanceNorm(nn.Module):
-    """Statistics of each channel of each sample, then gain and shift.
-
-    Args:
-        channels: of the second axis.
-        eps: added to the variance.
-        affine: whether gain and shift are learned; otherwise there are none.
-
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
-        super().__init__()
-        self.channels, self.eps = channels, eps
-        self.weight, self.bias = _affine(channels, affine)
+class InstanceNorm(_ChannelNorm):
+    """Statistics of each channel of each sample, then gain and shift; made as a `BatchNorm` is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (B, C, ...) to the same shape. RefusedError for one that is not a batch."""

@@ -21,6 +21,7 @@ from neuromod.meta.optimisers import SGD, InnerOptimiser, Tensors
 from neuromod.meta.shared_weight import SharedWeight
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def online(
     loss: Loss,
     fast: Tensors,
@@ -55,6 +56,7 @@ def online(
     return loss(adapted, outer)
 
 
+# reason: a trajectory is images, labels and a count; the rest is the head and its step
 def online_head(
     encode: Callable[[Tensor], Tensor],
     head: LinearHead,
@@ -87,6 +89,7 @@ def online_head(
     return criterion(outputs(features, learned, found, head, rate, order=order), labels)
 
 
+# reason: a trajectory is images, labels and a count; the rest is what moves and its step
 def online_dual(
     encode: Callable[[Tensors, Any], Tensor],
     fast: Tensors,

@@ -94,6 +94,7 @@ def _step_by_step(features: Tensor, labels: Tensor, logits: Tensor, rates: Tenso
     logits.sub_(wanted)
 
 
+# reason: those of sgd, and the constants of Adam
 @torch.no_grad()
 def adam(
     features: Tensor,
@@ -140,6 +141,7 @@ def adam(
             yield t + 1, LinearHead(weight[:, :, :-1].clone(), weight[:, :, -1].clone())
 
 
+# reason: one step in place: every tensor that it reads or writes
 def _adam(
     weight: Tensor,
     first: Tensor,

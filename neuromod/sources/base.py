@@ -13,7 +13,7 @@ from neuromod.sources.context import Context
 Row = dict[str, Tensor]
 """One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
 ALL = "all"
-"""The name of the one row (or code) of a source that reads nothing."""
+"""The name of the one row (or embedding) of a source that reads nothing."""
 
 
 @dataclass(frozen=True)

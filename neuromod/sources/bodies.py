@@ -81,13 +81,13 @@ def features_of(body: nn.Module, codes: Tensor) -> int:
             features = body(codes)
     except (RuntimeError, TypeError, IndexError) as error:
         raise RefusedError(
-            f"a body must take codes of shape {tuple(codes.shape)}, {codes.dtype}; it says: {str(error).splitlines()[0]}; "
+            f"a body must take embeddings of shape {tuple(codes.shape)}, {codes.dtype}; it says: {str(error).splitlines()[0]}; "
             "pass one that does"
         ) from error
     shown = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(codes):
         raise RefusedError(
-            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {shown}; "
+            f"a body must map embeddings (rows, ...) to (rows, features); got {tuple(codes.shape)} to {shown}; "
             "flatten or pool at its end"
         )
     return int(features.shape[1])

@@ -1,6 +1,6 @@
 """What a call says about inputs, tasks and conditions: parsed, or refused in one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +38,32 @@ class Context:
     def only(self, task: int) -> "Context":
         """The same call as if all samples had this one task."""
         return replace(self, tasks=(task,), index=None, ids=None)
+
+
+def parse(
+    inputs: tuple[Tensor, ...],
+    task: int | Sequence[int] | Tensor | None,
+    condition: int | Tensor | None,
+    *,
+    reads: Collection[str],
+    count: int,
+    axis: int,
+) -> Context:
+    """What a call says; refused in one line where that is nothing that the sources can use.
+
+    Args:
+        inputs: of the network.
+        task: one id, B of them, or None.
+        condition: for all samples, one for each, or None.
+        reads: what the sources read.
+        count: inputs that the network takes.
+        axis: their batch axis.
+
+    """
+    size = parse_inputs(inputs, count, axis)
+    tasks, index, ids = parse_tasks(task, size, "task" in reads)
+    first = tuple(x.movedim(axis, 0) for x in inputs)
+    return Context(first, size, tasks, index, ids, parse_condition(condition, "condition" in reads))
 
 
 def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
@@ -83,7 +109,7 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: b
             raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
         if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
             raise RefusedError(
-                f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch"
+                f"task is one id or one per sample ({size} here); got shape {tuple(task.shape)}; match the batch"
             )
         if torch.compiler.is_compiling():
             return None, None, task
@@ -95,7 +121,9 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: b
                 f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor"
             )
         if not isinstance(task, int) and len(listed) != size:
-            raise RefusedError(f"task is one id or one a sample ({size} here); got {len(listed)} ids; match the batch")
+            raise RefusedError(
+                f"task is one id or one per sample ({size} here); got {len(listed)} ids; match the batch"
+            )
     if any(t < 0 for t in listed):
         raise RefusedError(
             f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)"
@@ -113,7 +141,7 @@ def parse_condition(condition: int | Tensor | None, is_read: bool) -> Tensor | N
     """
     if condition is None:
         if is_read:
-            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one a sample")
+            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one per sample")
         return None
     if not is_read:
         raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")

@@ -179,7 +179,7 @@ class Embeddings(nn.Module):
         assert self.one_hot is not None
         if condition.is_floating_point() or condition.dtype == torch.bool or condition.shape not in ((), (size,)):
             raise RefusedError(
-                f"a label is one integer for all samples or one a sample ({size}); got {condition.dtype} of shape "
+                f"a label is one integer for all samples or one per sample ({size}); got {condition.dtype} of shape "
                 f"{tuple(condition.shape)}; pass class numbers"
             )
         if torch.compiler.is_compiling():

@@ -26,7 +26,7 @@ class Hypernet(Shared):
     Args:
         reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         tasks: tasks to start with, where it reads the task.
-        chunk: numbers of a chunk; None gives every raw number a row of the head.
+        chunk: numbers of a chunk; None gives every raw number a row of the head, of its own.
         chunk_code: width of a chunk's embedding (its name in configs and stored files).
         options: as of every shared source (`shared.Options`): ``body``, any module (rows, ...) to (rows, features) or a
             function that makes one (which a `Store` needs, to make it again); ``hidden=64``, the width or widths of the default

@@ -66,6 +66,6 @@ class LowRank(Shared):
 
 
 def _mixed(mix: Tensor, basis: Tensor, offset: Tensor) -> Tensor:
-    """``offset + mix basis`` in one pass over the rows: for a row a sample they are large."""
+    """``offset + mix basis`` in one pass over the rows: for a row per sample they are large."""
     flat = torch.addmm(offset.reshape(1, -1), mix, basis.flatten(1))
     return flat.reshape(len(mix), *offset.shape)

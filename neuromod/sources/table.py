@@ -1,4 +1,4 @@
-"""`Table`: raw numbers learned directly, one row of parameters a task."""
+"""`Table`: raw numbers learned directly, one row of parameters per task."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

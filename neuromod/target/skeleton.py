@@ -208,6 +208,6 @@ def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch
         handle.remove()
     if batch is None:
         raise RefusedError(
-            f"a code is read from an output whose batch axis is known; {name!r} folds the batch; pick another module"
+            f"an embedding is read from an output whose batch axis is known; {name!r} folds the batch; pick another module"
         )
     return found[0].movedim(batch, 0)

@@ -115,7 +115,7 @@ def broadcast(values: Tensor, ndim: int, channel: int, batch: int | None) -> Ten
     if values.ndim == 2:
         if batch is None:
             raise RefusedError(
-                "a row a sample needs an output whose batch axis is known; got a folded one; split the batch"
+                "a row per sample needs an output whose batch axis is known; got a folded one; split the batch"
             )
         shape[batch] = values.shape[0]
         if channel < batch:

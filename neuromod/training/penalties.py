@@ -32,7 +32,7 @@ def gates(model: Modulated, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
 def sparsity(factors: Mapping[str, Tensor], density: float) -> Tensor:
     """``mean over sites of (mean activity - density)^2``: pulls the share of open gates to ``density`` in [0, 1].
 
-    The target-rate loss of conditional networks (Veit & Belongie 2018, eq. 3), one rate a site.
+    The target-rate loss of conditional networks (Veit & Belongie 2018, eq. 3), one rate per site.
     """
     if not 0 <= density <= 1:
         raise RefusedError(f"density is the share of gates to keep open, in [0, 1]; got {density}; correct it")

@@ -33,7 +33,7 @@ from tests.bank.models import X, target
 
 @dataclass(frozen=True)
 class Shift(Kind):
-    """``W' = W + s``, one number a site; at rest in sixteen bits, under another name."""
+    """``W' = W + s``, one number per site; at rest in sixteen bits, under another name."""
 
     size: float = 0.5
 

@@ -53,11 +53,11 @@ def model(tasks: int = 3) -> Modulated:
         (-1, ("not negative", "-1")),
         (True, ("integers and not bools", "True")),
         (1.5, ()),
-        ([0, 1, 2], ("one a sample (6 here)", "3 ids")),
+        ([0, 1, 2], ("one per sample (6 here)", "3 ids")),
         (torch.tensor([0.0] * 6), ("integers", "torch.float32", "long()")),
         (torch.tensor([True] * 6), ("integers", "torch.bool")),
-        (torch.zeros(5, dtype=torch.long), ("one a sample (6 here)", "(5,)")),
-        (torch.zeros(6, 1, dtype=torch.long), ("one a sample", "(6, 1)")),
+        (torch.zeros(5, dtype=torch.long), ("one per sample (6 here)", "(5,)")),
+        (torch.zeros(6, 1, dtype=torch.long), ("one per sample", "(6, 1)")),
     ],
 )
 def test_a_wrong_task(task: object, parts: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from tests.house.source import files, name_of, tree
 INHERITED = {
     "neuromod/kinds": "neuromod/kinds/base.py",
     "neuromod/sources": "neuromod/sources/base.py",
+    "neuromod/inference/predictors": "neuromod/inference/predictors/base.py",
 }
 Found = dict[str, tuple[list[str], str]]
 
@@ -57,7 +58,9 @@ def fields(node: ast.ClassDef) -> list[str]:
 def described(docstring: str) -> set[str]:
     """Arguments that an ``Args:`` section has a line for."""
     _, _, section = docstring.partition("Args:\n")
-    return {name for names in re.findall(r"^ {4}([\w, *]+):", section, re.MULTILINE) for name in re.split(r"[, *]+", names)}
+    return {
+        name for names in re.findall(r"^ {4}([\w, *]+):", section, re.MULTILINE) for name in re.split(r"[, *]+", names)
+    }
 
 
 def missing(found: Found) -> dict[str, list[str]]:

@@ -73,7 +73,7 @@ def test_labels_that_share_weights_are_run_together() -> None:
     [
         (torch.tensor([0, 1, 2, 3, 4, 0]), r"in 0..3; got 4"),
         (torch.tensor(-1), r"in 0..3; got -1"),
-        (torch.tensor([0, 1]), r"one a sample \(6\)"),
+        (torch.tensor([0, 1]), r"one per sample \(6\)"),
         (torch.ones(6), "torch.float32"),
         (torch.ones(6, dtype=torch.bool), "torch.bool"),
         (True, "got bool"),

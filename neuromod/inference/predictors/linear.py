@@ -51,14 +51,7 @@ class Linear:
         self.counts: dict[tuple[int, int], int] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Add a task's inputs to the sums.
-
-        Args:
-            task: an id that was not taken in before.
-            x: inputs, float (N, ...), finite.
-            y: labels, int64 (N,).
-
-        """
+        """Add a task's inputs to the sums."""
         check(self, task, x, y)
         for label in y.unique().tolist():
             total = torch.zeros(self.features.units, dtype=torch.float64, device=x.device)

@@ -9,7 +9,7 @@ from neuromod.inference.predictors.base import check
 class Signature:
     """Naive Bayes on binary inputs: ``score_t = sum_j b_j log p_tj + (1 - b_j) log(1 - p_tj)``, ``b_j = 1[x_j > above]``.
 
-    ``p_tj`` is the share of task t's inputs that are high at j, rounded to a byte: n bytes a task for inputs of n numbers.
+    ``p_tj`` is the share of task t's inputs that are high at j, rounded to a byte: n bytes per task for inputs of n numbers.
     It knows no classes: what it tells apart is tasks that place their values elsewhere, permutations above all.
     """
 
@@ -18,14 +18,7 @@ class Signature:
         self.shares: dict[int, Tensor] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Count which inputs are high.
-
-        Args:
-            task: an id that was not taken in before.
-            x: inputs, float (N, ...), finite.
-            y: labels, which are not used.
-
-        """
+        """Count which inputs are high; labels are not used."""
         check(self, task, x, y)
         share = (x.flatten(1) > self.above).double().mean(0)
         # Shares of exactly 0 and 1 would rule a task out by one pixel.

@@ -1,4 +1,4 @@
-"""`Subspaces`: the mean and a few principal directions of every class, a byte a number."""
+"""`Subspaces`: the mean and a few principal directions of every class, a byte per number."""
 
 import math
 
@@ -25,14 +25,7 @@ class Subspaces:
         self.kept: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def learn(self, task: int, x: Tensor, y: Tensor) -> None:
-        """Take means and directions of every class of a task.
-
-        Args:
-            task: an id that was not taken in before.
-            x: inputs, float (N, ...), finite.
-            y: labels, int64 (N,).
-
-        """
+        """Take means and directions of every class of a task."""
         check(self, task, x, y)
         seen = self._seen(x).double()
         if self.rank >= seen.shape[1]:
