@@ -262,7 +262,7 @@ def test_nan_codes_of_a_task() -> None:
 
 
 def test_a_body_that_does_not_fit() -> None:
-    with pytest.raises(RefusedError, match=r"a body must map codes \(rows, ...\) to \(rows, features\)"):
+    with pytest.raises(RefusedError, match=r"a body must map embeddings \(rows, ...\) to \(rows, features\)"):
         film(Hypernet("input", body=nn.Unflatten(1, (3, 4))))
     with pytest.raises(RefusedError, match=r"must take codes of shape \(6, 12\), torch.float64; it says"):
         film(Hypernet("input", body=nn.Linear(11, 4).double()))
