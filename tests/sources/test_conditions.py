@@ -264,7 +264,7 @@ def test_nan_codes_of_a_task() -> None:
 def test_a_body_that_does_not_fit() -> None:
     with pytest.raises(RefusedError, match=r"a body must map embeddings \(rows, ...\) to \(rows, features\)"):
         film(Hypernet("input", body=nn.Unflatten(1, (3, 4))))
-    with pytest.raises(RefusedError, match=r"must take codes of shape \(6, 12\), torch.float64; it says"):
+    with pytest.raises(RefusedError, match=r"must take embeddings of shape \(6, 12\), torch.float64; it says"):
         film(Hypernet("input", body=nn.Linear(11, 4).double()))
     with pytest.raises(RefusedError, match="to tuple"):
         film(Hypernet("input", body=nn.LSTM(12, 4).double()))
