@@ -12,7 +12,7 @@ tags: [neuromod, modulators]
 
 # {count} tasks of one frozen network
 
-Small modulators of one frozen network (fingerprint `{short}`), one file per task in `tasks/`; the network itself is not
+Small modulators of one frozen network (fingerprint `{short}`), a file per task in `tasks/`; the network itself is not
 here. Written by neuromod.
 
 | modulator | kind | rows come from | sites |
