@@ -65,7 +65,7 @@ def superpose(bits: Tensor, alphas: Tensor, n: int, *, path: Path | None = None)
     check_numbers("alphas", alphas, bits)
     if alphas.dim() not in (1, 2) or alphas.shape[-1] != len(bits):
         raise RefusedError(
-            f"alphas have one entry a task, {(len(bits),)}; got {tuple(alphas.shape)}; pass one for each row"
+            f"alphas have one entry per task, {(len(bits),)}; got {tuple(alphas.shape)}; pass one for each row"
         )
     loops = kernels(path, bits, alphas.dtype)
     if alphas.dim() == 2 and path == "compiled":

@@ -25,7 +25,7 @@ class Calibration:
         short = [task for task, scores in own.items() if len(scores) < 2]
         if short or not own:
             said = f"task {short[0]} has {len(own[short[0]])}" if short else "none were given"
-            raise RefusedError(f"calibration needs two held-out inputs a task; {said}; pass more")
+            raise RefusedError(f"calibration needs two held-out inputs per task; {said}; pass more")
         mean = torch.stack([scores.mean() for scores in own.values()])
         std = torch.stack([scores.std() for scores in own.values()])
         return cls(mean, std.clamp(min=1e-6))

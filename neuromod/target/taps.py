@@ -4,7 +4,7 @@ The slots are filled for one call by ``torch.func.functional_call``, like any ot
 value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
 
 An *output tap* is ``h' = gain * h + bias`` on a module's output (its first element, if it is a tuple). A *weight tap* is
-what a row of weights a sample does to a linear layer or convolution, without building those weights:
+what a row of weights per sample does to a linear layer or convolution, without building those weights:
 ``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
 """
 

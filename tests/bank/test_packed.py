@@ -155,7 +155,7 @@ NAN = torch.tensor([0.0] * 5 + [float("nan")] + [0.0] * 10)
         (lambda: counts(ONES[0]), ("(k, bytes)", "(2,)", "neuromod.kinds.bits.pack")),
         (lambda: mean(ONES, 17), ("n=17", "2 bytes", "pass the n")),
         (lambda: mean(ONES[:0], 16), ("at least one task", "none", "add a task")),
-        (lambda: superpose(ONES, torch.ones(2), 16), ("one entry a task", "(2,)", "each row")),
+        (lambda: superpose(ONES, torch.ones(2), 16), ("one entry per task", "(2,)", "each row")),
         (lambda: superpose(ONES, torch.ones(3).long(), 16), ("alphas", "torch.int64", ".float()")),
         (lambda: superpose(ONES, NAN[3:6], 16), ("alphas", "nan at [2]")),
         (lambda: project(ONES, torch.ones(1, 1, 16)), ("(n,) or (B, n)", "(1, 1, 16)", "flatten")),

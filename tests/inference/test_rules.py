@@ -173,7 +173,7 @@ def test_calibration_brings_tasks_to_one_scale() -> None:
         raw = infer(model, X, rule, tasks=(3, 1)).scores
         found = infer(model, X, rule, tasks=(3, 1), calibration=fitted, group=2)
         close(found.scores, ((raw - fitted.mean) / fitted.std)[:6].view(3, 2, 2).sum(1))
-    with pytest.raises(RefusedError, match="two held-out inputs a task; task 3 has 1"):
+    with pytest.raises(RefusedError, match="two held-out inputs per task; task 3 has 1"):
         Calibration.fit({3: draw(1)})
     with pytest.raises(RefusedError, match="it has 2, got 4; fit it anew"):
         infer(model, X, InferenceRule("brute_force"), calibration=fitted)

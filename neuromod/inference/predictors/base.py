@@ -31,7 +31,7 @@ class Predictor(Protocol):
         ...
 
     def bytes(self) -> tuple[float, int]:
-        """Bytes a task (their mean), and bytes that all tasks share."""
+        """Bytes per task (their mean), and bytes that all tasks share."""
         ...
 
 

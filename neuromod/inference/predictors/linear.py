@@ -74,7 +74,7 @@ class Linear:
         return scores, owner, label
 
     def bytes(self) -> tuple[float, int]:
-        """Bytes a task, bytes shared, in float32."""
+        """Bytes per task, bytes shared, in float32."""
         d = self.features.units
         return 4 * d * len(self.sums) / max(len(self.tasks()), 1), 4 * d * (d + 1) // 2
 

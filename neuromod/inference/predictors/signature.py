@@ -29,7 +29,7 @@ class Signature:
         return tuple(self.shares)
 
     def class_scores(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One column a task, whose label is -1."""
+        """One column per task, whose label is -1."""
         p = torch.stack([share.float() / 255 for share in self.shares.values()])
         high = (x.flatten(1) > self.above).float()
         odds = torch.log(p) - torch.log1p(-p)
@@ -38,5 +38,5 @@ class Signature:
         return scores, owner, torch.full_like(owner, -1)
 
     def bytes(self) -> tuple[float, int]:
-        """Bytes a task, bytes shared."""
+        """Bytes per task, bytes shared."""
         return sum(share.numel() for share in self.shares.values()) / max(len(self.shares), 1), 0

@@ -45,7 +45,7 @@ class Subspaces:
         return scores, owner, label
 
     def bytes(self) -> tuple[float, int]:
-        """Bytes a task, bytes shared."""
+        """Bytes per task, bytes shared."""
         total = sum((self.rank + 1) * (basis.shape[1] + 4) + 4 * self.rank + 4 for _, basis, _ in self.kept.values())
         return total / max(len(self.tasks()), 1), 0
 
