@@ -90,7 +90,9 @@ class Bank:
     def superpose(self, alphas: Tensor) -> Edits:
         """``sum_i a_i E_i`` for weights (k,), or for B rows of them (B, k), each tensor then with a leading axis."""
         if alphas.shape[-1:] != (len(self),):
-            raise RefusedError(f"a superposition has a weight per task; got {tuple(alphas.shape)} for {len(self)} tasks")
+            raise RefusedError(
+                f"a superposition has a weight per task; got {tuple(alphas.shape)} for {len(self)} tasks"
+            )
         masked = {}
         for name, (_, site) in self._masks.items():
             mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape), path=self.path)
