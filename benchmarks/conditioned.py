@@ -105,7 +105,7 @@ def _steps(net: nn.Module, model: Modulated, x: Tensor) -> dict[str, Run]:
 
 def _backward(module: nn.Module, loss: Callable[[], Tensor]) -> None:
     module.zero_grad(set_to_none=True)
-    loss().backward()  # type: ignore[no-untyped-call]
+    loss().backward()
 
 
 # ---- rank-one masks a sample ---------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def _step(model: nn.Module, x: Tensor, y: Tensor) -> Run:
 def _from_built(model: Modulated, x: Tensor) -> float:
     """Largest relative difference of outputs from the same masks multiplied into a weight a sample."""
     for parameter in model.parameters():
-        parameter += torch.randn(parameter.shape, generator=generator(0, "moved", tuple(parameter.shape))) * 0.02
+        parameter.add_(torch.randn(parameter.shape, generator=generator(0, "moved", tuple(parameter.shape))) * 0.02)
     built = rank_one(model.target, vmap=True)
     built.load_state_dict(model.state_dict())
     folded, expected = model(x), built(x)
@@ -191,7 +191,7 @@ def low_rank(target: Target, tasks: int) -> Modulated:
     deltas = Modulator(LowRankDelta(RANK), Table(tasks), target.weights("blocks.*"), seed=1)
     model = Modulated(target, deltas).eval()
     for name, parameter in model.named_parameters():
-        parameter += torch.randn(parameter.shape, generator=generator(0, "moved", name)) * 0.01
+        parameter.add_(torch.randn(parameter.shape, generator=generator(0, "moved", name)) * 0.01)
     return model
 
 

@@ -64,7 +64,7 @@ def _queries(turns: int) -> list[Bar]:
 
     def passes() -> None:
         net.zero_grad(set_to_none=True)
-        entropy(net(x)).sum().backward()  # type: ignore[no-untyped-call]
+        entropy(net(x)).sum().backward()
 
     contenders: dict[str, Run] = {"pass": passes, "mat-vec": lambda: whole @ gradient}
     contenders |= {name: _query(model, x, bank) for name, bank in ways.items()}

@@ -93,8 +93,8 @@ def textbook(
 
 def head_loop(net: ANML, x: Tensor, y: Tensor, *, cached: Tensor | None = None, gate: Tensor | None = None) -> Tensor:
     """The head alone, unrolled at second order; features encoded once, or taken from ``cached`` and gated."""
-    features = net.encode(x) if cached is None else cached * gate
-    w, b = net.head.weight, net.head.bias
+    features = net.encode(x) if cached is None or gate is None else cached * gate
+    w, b = net.classifier()
     for i in range(STEPS):
         value = cross_entropy(torch.nn.functional.linear(features[i : i + 1], w, b), y[i : i + 1])
         dw, db = torch.autograd.grad(value, [w, b], create_graph=True)
@@ -104,7 +104,7 @@ def head_loop(net: ANML, x: Tensor, y: Tensor, *, cached: Tensor | None = None, 
 
 def frozen_textbook(net: ANML, x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     """The textbook loop over a frozen encoder: it is run for every image of every step."""
-    w, b = net.head.weight, net.head.bias
+    w, b = net.classifier()
     with torch.no_grad():
         outer = net.pn(x)
     for i in range(STEPS):
@@ -127,7 +127,7 @@ def frozen_ours(net: ANML, cached: Tensor, y: Tensor, gate: Tensor) -> Tensor:
 def _step(net: ANML, loss: Callable[[], Tensor]) -> Callable[[], None]:
     def once() -> None:
         net.zero_grad(set_to_none=True)
-        loss().backward()  # type: ignore[no-untyped-call]
+        loss().backward()
 
     return once
 
@@ -138,7 +138,7 @@ def _difference(order: int) -> float:
     found = []
     for form in (ours, textbook, lambda *a: textbook(*a, looped=True), lambda *a: textbook(*a, looped=True, cut=False)):
         net = network(torch.float64, 12, 8, 30)
-        form(net, x, y, order).backward()  # type: ignore[no-untyped-call]
+        form(net, x, y, order).backward()
         found.append([p.grad for p in net.parameters()])
     return max(_apart(one, found[0]) for one in found[1:])
 
@@ -208,7 +208,7 @@ def _steps(turns: int) -> list[Bar]:
     net = network()
     counts = {steps: batch(steps=steps) for steps in (0, 5, 20)}
     samples = interleave(
-        {str(k): _step(net, lambda k=k, b=b: ours(net, *b, 2, k)) for k, b in counts.items()},  # type: ignore[misc]
+        {str(k): _step(net, lambda k=k, x=x, y=y: ours(net, x, y, 2, k)) for k, (x, y) in counts.items()},  # type: ignore[misc]
         turns=turns,
     )
     none = samples.seconds["0"]
@@ -233,7 +233,7 @@ def _peers(turns: int) -> list[Bar]:
         pair = []
         for form in (ours, FORMS[name]):
             net = network(torch.float64, 12, 8, 30)
-            form(net, x, y, 2).backward()  # type: ignore[no-untyped-call]
+            form(net, x, y, 2).backward()
             pair.append([p.grad for p in net.parameters()])
         worst.append(Bar(f"{name}: largest relative difference of a gradient, float64", _apart(pair[1], pair[0]), 1e-9))
     net, (x, y) = network(), batch()

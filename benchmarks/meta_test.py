@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from benchmarks.machine import conditions
 from benchmarks.timing import Bar, Report, interleave
-from neuromod.meta import Head, sequential
+from neuromod.meta import LinearHead, streaming
 from neuromod.seeds import generator
 
 CLASSES, OUTPUTS, SIZE, SAMPLES, FEW = 600, 1000, 2304, 9000, 900
@@ -23,7 +23,7 @@ OPTIMISERS: dict[str, Build] = {
     "sgd": lambda p, rate: torch.optim.SGD(p, lr=rate),
     "adam": lambda p, rate: torch.optim.Adam(p, lr=rate),
 }
-OURS = {"sgd": sequential.sgd, "adam": sequential.adam}
+OURS: dict[str, Callable[..., Any]] = {"sgd": streaming.sgd, "adam": streaming.adam}
 
 
 def run(*, quick: bool = False) -> Report:
@@ -35,11 +35,11 @@ def run(*, quick: bool = False) -> Report:
     samples = interleave(
         {
             "loop": lambda: textbook(features, labels, head, 1e-3, "sgd"),
-            "dual": lambda: last(sequential.sgd(features, labels, head, one)),
-            "eight": lambda: last(sequential.sgd(features, labels, head, rates)),
+            "dual": lambda: last(streaming.sgd(features, labels, head, one)),
+            "eight": lambda: last(streaming.sgd(features, labels, head, rates)),
             "products": lambda: products(features, head),
             "adam loop": lambda: textbook(*few, 1e-3, "adam"),
-            "adam": lambda: last(sequential.adam(*few, one)),
+            "adam": lambda: last(streaming.adam(*few, one)),
             "moves": lambda: moves(head, FEW),
         },
         turns=turns,
@@ -65,34 +65,36 @@ def run(*, quick: bool = False) -> Report:
 
 def data(
     count: int, dtype: torch.dtype = torch.float32, outputs: int = OUTPUTS, size: int = SIZE
-) -> tuple[Tensor, Tensor, Head]:
+) -> tuple[Tensor, Tensor, LinearHead]:
     """Features (N, D) that are positive as those of a ReLU, classes in order, a fresh head."""
     rng = generator(0, "features")
     features = torch.randn(count, size, generator=rng, dtype=dtype).relu() * 0.1
     labels = torch.arange(count) // 15 % min(CLASSES, outputs)
-    head = Head(torch.randn(outputs, size, generator=rng, dtype=dtype) / size**0.5, torch.zeros(outputs, dtype=dtype))
+    head = LinearHead(
+        torch.randn(outputs, size, generator=rng, dtype=dtype) / size**0.5, torch.zeros(outputs, dtype=dtype)
+    )
     return features, labels, head
 
 
-def textbook(features: Tensor, labels: Tensor, head: Head, rate: float, name: str) -> Head:
+def textbook(features: Tensor, labels: Tensor, head: LinearHead, rate: float, name: str) -> LinearHead:
     """A step of autograd and of an optimiser for each sample."""
     w, b = (part.clone().requires_grad_() for part in head)
     optimiser = OPTIMISERS[name]([w, b], rate)
     for f, y in zip(features.split(1), labels.split(1), strict=True):
         optimiser.zero_grad()
-        cross_entropy(linear(f, w, b), y).backward()  # type: ignore[no-untyped-call]
+        cross_entropy(linear(f, w, b), y).backward()
         optimiser.step()
-    return Head(w.detach(), b.detach())
+    return LinearHead(w.detach(), b.detach())
 
 
-def products(features: Tensor, head: Head, block: int = 128) -> None:
+def products(features: Tensor, head: LinearHead, block: int = 128) -> None:
     """What any form with weights computes: logits of every sample, and an update of the weights by every sample."""
     weight = head.weight.clone()
     for f in features.split(block):
         weight.addmm_((f @ weight.T).T, f, alpha=-1e-9)
 
 
-def moves(head: Head, steps: int) -> None:
+def moves(head: LinearHead, steps: int) -> None:
     """The bytes of so many steps of Adam and nothing else: weight and both moments are read and written."""
     three = [torch.empty_like(head.weight) for _ in range(3)]
     for _ in range(steps):
@@ -100,10 +102,10 @@ def moves(head: Head, steps: int) -> None:
             part.copy_(head.weight)
 
 
-def last(heads: Any) -> Head:
+def last(heads: Any) -> LinearHead:
     """The head at the end of the trajectory, of the first rate."""
     *_, (_, head) = heads
-    return Head(head.weight[0], head.bias[0])
+    return LinearHead(head.weight[0], head.bias[0])
 
 
 def difference(name: str) -> float:

@@ -67,7 +67,7 @@ def _contenders(net: nn.Module, models: dict[str, Modulated], x: Tensor, sizes: 
     ids = [task for task, size in enumerate(sizes) for _ in range(size)]
     pieces = x.split(list(sizes))
     plain: dict[str, Run] = {"plain": lambda: [net(piece) for piece in pieces]}
-    return plain | {name: lambda m=model: m(x, task=ids) for name, model in models.items()}  # type: ignore[misc]
+    return plain | {name: lambda m=model: m(x, task=ids) for name, model in models.items()}
 
 
 def _cache(model: Modulated, net: nn.Module, x: Tensor) -> tuple[int, Bar]:
@@ -98,7 +98,8 @@ def network() -> nn.Module:
     """A random ResNet-18, the same every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return resnet18(weights=None).eval()
+        net: nn.Module = resnet18(weights=None)
+        return net.eval()
 
 
 def masked(net: nn.Module, x: Tensor, kind: Kind) -> Modulated:

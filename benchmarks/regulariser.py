@@ -44,7 +44,7 @@ def _held(old: int, x: Tensor, y: Tensor, *, stored: bool = True) -> Run:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
     target = Target(net, x[:2])
-    source = Hypernet("task", tasks=old + 1, hidden=[100, 75, 50], code=64, chunk=2000, chunk_code=12)
+    source = Hypernet("task", tasks=old + 1, hidden=[100, 75, 50], embedding=64, chunk=2000, chunk_code=12)
     model = Modulated(target, Modulator(Generated(), source, target.weights("*"), seed=1))
     regulariser = OutputRegulariser(model, beta=0.05, sample=SAMPLE, stored=stored, seed=0)
     for task in range(old):

@@ -22,7 +22,9 @@ class Block(nn.Module):
         q, k, v = (layer(h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)
         x = x + self.o(mixed.transpose(1, 2).flatten(2))
-        return x + self.f2(nn.functional.gelu(self.f1(self.norm2(x))))
+        h = self.f2(nn.functional.gelu(self.f1(self.norm2(x))))
+        out: Tensor = x + h
+        return out
 
 
 class Vit(nn.Module):
@@ -38,7 +40,8 @@ class Vit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 32, 32) to (B, classes)."""
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.position
-        return self.head(self.norm(self.blocks(tokens)).mean(1))
+        logits: Tensor = self.head(self.norm(self.blocks(tokens)).mean(1))
+        return logits
 
 
 def network() -> Vit:

@@ -3,6 +3,8 @@
 ``y = f(x ; W + kind(source(context)))``, and W never moves.
 """
 
+from importlib import metadata
+
 from neuromod.bake import bake
 from neuromod.bank import Bank, Store, from_pretrained, save_pretrained
 from neuromod.errors import RefusedError
@@ -29,6 +31,11 @@ from neuromod.target.target import Target
 from neuromod.training.calibrate import calibrate
 from neuromod.training.regularise import OutputRegulariser
 from neuromod.training.together import Together
+
+try:
+    __version__ = metadata.version("neuromod")  # pyproject.toml says it, once
+except metadata.PackageNotFoundError:  # run from a clone that is not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "Affine",

@@ -5,17 +5,23 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.target import skeleton
+from neuromod.target.skeleton import plain_copy
 from neuromod.target.substitute import LINEAR, NORMS, fold, foldable
 from neuromod.target.taps import BIAS, GAIN
 
 
 @torch.no_grad()
 def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor | None = None) -> nn.Module:
-    """A plain copy of the user's network, in eval mode, with one modulation written into its tensors.
+    """A plain copy of the user's network, in eval mode, with one modulation written into its tensors: to export or to share.
 
     Original keys, original module types, same outputs. Refused: modulations conditioned on the input, and taps behind
     modules without a weight and bias of their own to take them (an activation, say).
+
+    Args:
+        model: modulators that read the task, the condition, or nothing.
+        task: which task to write, where one is read.
+        condition: which condition, (D,) or a label, where one is read.
+
     """
     for name, modulator in model.named_modulators().items():
         if modulator.reads not in ("task", "condition", "nothing"):
@@ -31,8 +37,8 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
 
 def _plain(model: Modulated) -> nn.Module:
     """A fresh copy of the pristine network, with weights of its own."""
-    like = next(model._skeleton.parameters(), None)
-    net = skeleton.restored(model.target.pristine)
+    like = next(model.skeleton.net.parameters(), None)
+    net = plain_copy(model.target.pristine)
     return net if like is None else net.to(like.device, like.dtype)
 
 

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from neuromod.target.substitute import Anatomy, Edits, fold, put
+from neuromod.target.skeleton import Skeleton
+from neuromod.target.substitute import Edits
 
 
 def groups(indices: Sequence[Tensor]) -> list[Tensor] | None:
-    """Positions (on the CPU) of the samples that share a row in every index; None where all do, or without an index."""
+    """Positions (on the CPU) of the samples that share a row in every index, a tensor for each such set of samples.
+
+    None where all samples do, or without an index: nothing has to be split. ``indices`` are int64 (B,), one for each modulator
+    that splits.
+    """
     found: dict[tuple[int, ...], list[int]] = {}
     for position, key in enumerate(zip(*(index.tolist() for index in indices), strict=True)):
         found.setdefault(key, []).append(position)
@@ -28,11 +33,18 @@ def run(
     in_axis: int,
     out_axes: Sequence[int],
 ) -> Any:
-    """Run a batch whose samples may use different rows, in as few calls of ``one`` as are exact.
+    """Run a batch whose samples may use different rows, in as few calls as are exact: the one place that decides how many.
 
-    ``parts`` are (`Rows`, whether they gather): one row runs in one call; rows that can fill taps are gathered by index
-    and run in one call too; rows that write weights split the batch, one call a row, put back in order. Narrower outputs
-    (heads of other widths) are padded with -inf.
+    One row runs in one call; rows that can fill taps are gathered by index and run in one call too; rows that write weights split
+    the batch, one call for each row, put back in order. Narrower outputs (heads of other widths) are padded with -inf.
+
+    Args:
+        one: a call: a row of each modulator (a row per sample where they gather) and inputs, to outputs.
+        parts: of each modulator its `Rows`, and whether they gather (`composition.gathers`).
+        inputs: of the network.
+        in_axis: their batch axis.
+        out_axes: the batch axis of every tensor of the output.
+
     """
     split = [rows.index for rows, gathers in parts if not gathers and rows.index is not None and rows.index.ndim]
     pieces = groups(split)
@@ -77,24 +89,33 @@ def _padded(tensors: Sequence[Tensor], axis: int) -> list[Tensor]:
 
 def run_vmapped(
     edits_of: Callable[[list[Any]], Edits],
-    net: nn.Module,
-    known: Anatomy,
+    skeleton: Skeleton,
     parts: Sequence[tuple[Any, bool]],
     inputs: tuple[Tensor, ...],
     in_axis: int,
     out_axes: Sequence[int],
 ) -> Any:
-    """The same batch in one call with weights built for every sample (memory: batch times weights)."""
+    """The same batch in one call with weights built for every sample (memory: batch times weights); for ``Modulated(vmap=True)``.
+
+    Args:
+        edits_of: a row of each modulator to its edits.
+        skeleton: the network that runs.
+        parts: of each modulator its `Rows`; whether they gather plays no role here.
+        inputs: of the network.
+        in_axis: their batch axis.
+        out_axes: the batch axis of every tensor of the output.
+
+    """
     size = inputs[0].shape[in_axis]
     indices = [torch.zeros(size, dtype=torch.long) if r.index is None else r.index.expand(size).cpu() for r, _ in parts]
     keys, inverse = torch.stack(indices).unique(dim=1, return_inverse=True)
     distinct = [rows.gathered(key) for (rows, _), key in zip(parts, keys, strict=True)]
-    built = torch.vmap(lambda rows: fold(net, edits_of(rows), known.folds))(distinct)
+    built = torch.vmap(lambda rows: skeleton.fold(edits_of(rows)))(distinct)
     in_order = torch.equal(inverse, torch.arange(keys.shape[1]))
     edits = built if in_order else {name: v.index_select(0, inverse.to(v.device)) for name, v in built.items()}
 
     def sample(edits: Edits, *x: Tensor) -> Any:
-        output = put(net, edits, tuple(t.unsqueeze(in_axis) for t in x), known)
+        output = skeleton.put(edits, tuple(t.unsqueeze(in_axis) for t in x))
         leaves, structure = pytree.tree_flatten(output)
         return pytree.tree_unflatten([t.squeeze(a) for t, a in zip(leaves, out_axes, strict=True)], structure)
 
@@ -104,16 +125,19 @@ def run_vmapped(
 
 
 def run_together(
-    edits_of: Callable[[list[Any]], Edits],
-    net: nn.Module,
-    known: Anatomy,
-    rows: Sequence[Mapping[str, Tensor]],
+    edits_of: Callable[[Mapping[str, Any]], Edits],
+    skeleton: Skeleton,
+    rows: Mapping[str, Mapping[str, Tensor]],
     inputs: tuple[Tensor, ...],
 ) -> Any:
-    """Whole batches of several rows in one call: rows (T, ...) a modulator and inputs (T, B, ...), outputs (T, B, ...)."""
+    """Whole batches of several rows in one call, outputs (T, B, ...): what `Together` trains.
 
-    def one(edits: Edits, *x: Tensor) -> Any:
-        return put(net, edits, x, known)
+    Args:
+        edits_of: a row by modulator to its edits.
+        skeleton: the network that runs.
+        rows: by modulator, T rows stacked (T, ...).
+        inputs: (T, B, ...), the batch of row t at place t.
 
-    edits = torch.vmap(lambda part: fold(net, edits_of(part), known.folds))(list(rows))
-    return torch.vmap(one, randomness="different")(edits, *inputs)
+    """
+    edits = torch.vmap(lambda part: skeleton.fold(edits_of(part)))(dict(rows))
+    return torch.vmap(lambda edits, *x: skeleton.put(edits, x), randomness="different")(edits, *inputs)

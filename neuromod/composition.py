@@ -1,21 +1,24 @@
 """Which modulators go together on a target, and under which names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
+from neuromod.sources.base import Rows
+from neuromod.sources.context import Context
+from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check
 from neuromod.target.target import Target
 
-Named = Mapping[str, Modulator]
+Modulators = Mapping[str, Modulator]
 
 
-def named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
-    """Modulators by the name of their kind in lower case; a second one of the kind gets ``_2``."""
+def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
+    """Modulators by the name of their kind in lower case, in the order given; a second one of the kind gets ``_2``."""
     named: dict[str, Modulator] = {}
     for modulator in modulators:
         base = modulator.name.lower()
@@ -24,7 +27,63 @@ def named(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     return named
 
 
-def refuse_clashes(modulators: Named) -> None:
+class Composition(nn.Module):
+    """Modulators that act on one target in the order given, by name: what `Modulated` is beside a network.
+
+    Args:
+        modulators: in order; their names are `by_name`'s.
+
+    """
+
+    def __init__(self, modulators: Sequence[Modulator]) -> None:
+        super().__init__()
+        # Saved states have the modulators under this name; to read them there are `named_modulators` and `readers`.
+        self.modulators = nn.ModuleDict(by_name(modulators))
+
+    def named_modulators(self) -> dict[str, Modulator]:
+        """The modulators in order, by the name of their kind in lower case."""
+        return dict(self.modulators.items())  # type: ignore[arg-type]
+
+    def readers(self, what: str) -> dict[str, Modulator]:
+        """The modulators, by name, whose source reads ``what``: "task", "condition", "input", "activation:NAME"."""
+        return {name: m for name, m in self.named_modulators().items() if m.reads == what}
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the sources read: "task", "condition", "input", "activation:NAME"."""
+        return frozenset(m.reads for m in self.named_modulators().values())
+
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks that every modulator which reads the task knows."""
+        known = [set(m.tasks()) for m in self.readers("task").values()]
+        return tuple(sorted(set.intersection(*known))) if known else ()
+
+    def add(self, task: int) -> list[nn.Parameter]:
+        """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
+        lacking = [m for m in self.readers("task").values() if task not in m.tasks()]
+        if not lacking:
+            raise RefusedError(
+                f"a task is added once, to modulators that read it; got task {task}; pick an id that is free"
+            )
+        return [p for m in lacking for p in m.add(task)]
+
+    def seal(self, task: int) -> None:
+        """Move a task from live parameters to rest (masks one bit per weight), in every modulator that reads the task."""
+        for modulator in self.readers("task").values():
+            if task in modulator.source.tasks():
+                modulator.seal(task)
+
+    def bytes_per_task(self, task: int) -> int:
+        """Bytes that must be kept for a task alone: masks at one bit per weight, the rest in its dtype.
+
+        A live task of a shared source needs its embedding only; the shared part is not counted.
+        """
+        with torch.no_grad():
+            rows = [modulator.stored(task) for modulator in self.readers("task").values()]
+        return sum(value.numel() * value.element_size() for row in rows for value in row.values())
+
+
+def refuse_clashes(modulators: Modulators) -> None:
     """Refuse two modulators of one tensor where the second ignores the first, or the first changes its shape."""
     writers: dict[str, str] = {}
     for name, modulator in modulators.items():
@@ -40,10 +99,26 @@ def refuse_clashes(modulators: Named) -> None:
             writers[tensor] = name
 
 
-def gathering(modulators: Named) -> dict[str, bool]:
-    """Which modulators run a row a sample through taps: those whose sites allow it, if nobody after them writes there.
+def refuse_twins(modulators: Modulators) -> None:
+    """Refuse two modulators of one kind and one seed that share a site: every draw of the second would be the first's."""
+    names = list(modulators)
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            one, two = modulators[other], modulators[name]
+            common = [site.name for site in one.sites if site in two.sites]
+            if (one.name, one.seed) == (two.name, two.seed) and common:
+                raise RefusedError(
+                    f"two modulators of one kind at one site draw from seeds of their own; {other!r} and {name!r} both have "
+                    f"seed={one.seed} at {common[0]!r}; pass seed={one.seed + 1} to the second"
+                )
 
-    A tap acts on what the layer puts out, so a later change of the weight would come too early.
+
+def gathers(modulators: Modulators) -> dict[str, bool]:
+    """Of each modulator by name, whether one call of the network can give each sample of a batch a row of its own.
+
+    That needs kinds that act through taps at every site of the modulator (`Modulator.gathers`), and that no later modulator writes
+    the weight or bias of such a layer: a tap acts on what the layer puts out, so a later change of the weight would come too
+    early. Where it is False, a batch of several rows is split, one call for each.
     """
     found, later = {}, set[str]()
     for name, modulator in reversed(list(modulators.items())):
@@ -53,7 +128,7 @@ def gathering(modulators: Named) -> dict[str, bool]:
     return {name: found[name] for name in modulators}
 
 
-def refuse_cycles(target: Target, modulators: Named) -> None:
+def refuse_cycles(target: Target, modulators: Modulators) -> None:
     """Refuse a source that reads an activation behind a site that it modulates."""
     place = {name: position for position, name in enumerate(target.probe.order)}
     for name, modulator in modulators.items():
@@ -68,7 +143,7 @@ def refuse_cycles(target: Target, modulators: Named) -> None:
             )
 
 
-def refuse_batch_norm(target: Target, modulators: Named) -> None:
+def refuse_batch_norm(target: Target, modulators: Modulators) -> None:
     """Refuse ``norm="batch"`` without a place for each task's statistics, or with samples split one by one."""
     norms = [n for n, m in target.pristine.named_modules() if isinstance(m, _BatchNorm)]
     if target.norm != "batch" or not norms:
@@ -89,23 +164,51 @@ def refuse_batch_norm(target: Target, modulators: Named) -> None:
                 f"norm='batch' takes statistics over a task's samples; {name!r} reads {read!r} behind a norm, in one forward "
                 "for all samples; read a module in front of the norms, or use norm='frozen'"
             )
-    gathers = gathering(modulators)
+    in_one_call = gathers(modulators)
     for name, modulator in modulators.items():
-        if modulator.reads not in ("task", "nothing") and not gathers[name]:
+        if modulator.reads not in ("task", "nothing") and not in_one_call[name]:
             raise RefusedError(
                 f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
                 f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
             )
 
 
-def check_shapes(net: nn.Module, now: Mapping[str, Tensor], modulators: Named) -> None:
-    """Run every modulator once on meta tensors and check names and shapes of what it writes."""
-    now = {name: value.to("meta") for name, value in now.items()}
+def refuse_unmeasured(modulators: Modulators, context: Context) -> None:
+    """Refuse a call of a task whose statistics nobody has measured yet; ``modulators`` are those that read the task."""
+    for modulator in modulators.values():
+        for task in context.tasks or ():
+            if not modulator.measured(task):
+                raise RefusedError(
+                    f"a task's statistics are measured before use; task {task} has none; call calibrate(model, {task}, data)"
+                )
+
+
+def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> None:
+    """Refuse rows that are not those of a call of this model.
+
+    Args:
+        rows: by modulator, as they were passed.
+        names: of the model's modulators.
+        size: samples of the batch that they are to serve.
+
+    """
+    if set(rows) != set(names):
+        raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
+    wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
+    if wrong:
+        raise RefusedError(
+            f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
+        )
+
+
+def check_shapes(skeleton: Skeleton, modulators: Modulators) -> None:
+    """Run every modulator once on meta tensors; refuse names and shapes of what it writes that the network would not take."""
+    now = {name: value.to("meta") for name, value in skeleton.tensors.items()}
     channels = {s.module: s.shape[0] for m in modulators.values() for s in m.sites if s.role == "output"}
     for modulator in modulators.values():
         shapes = {f"{s.label}/{p}": shape for s in modulator.sites for p, shape in modulator.kind.shapes(s).items()}
         dtype = next((v.dtype for v in now.values() if v.is_floating_point()), torch.float32)
         edits = modulator.edits({k: torch.empty(s, dtype=dtype, device="meta") for k, s in shapes.items()}, now)
         resized = tuple(edits) if modulator.kind.per_task else ()
-        check(net, edits, channels, resized)
+        check(skeleton.net, edits, channels, resized)
         now |= {k: v for k, v in edits.items() if k not in resized}

@@ -9,6 +9,12 @@ def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
 
     >>> nearest("layer1.conv", ["layer1.conv1", "layer2.bn", "fc"])
     "'layer1.conv1', 'layer2.bn'"
+
+    Args:
+        name: what was given.
+        names: what exists; the first of these where none is alike.
+        count: how many to name at most.
+
     """
     pool = list(dict.fromkeys(str(n) for n in names))
     close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]

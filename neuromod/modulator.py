@@ -35,7 +35,9 @@ class Modulator(nn.Module):
     target: Target | None
     like: Tensor
 
-    def __init__(self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int, identity: bool = False) -> None:
+    def __init__(
+        self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int = 0, identity: bool = False
+    ) -> None:
         super().__init__()
         self.kind: Kind = kind
         self.source: Source = source
@@ -98,7 +100,11 @@ class Modulator(nn.Module):
         return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example)
 
     def add(self, task: int, **options: int) -> list[nn.Parameter]:
-        """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``)."""
+        """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``).
+
+        ``options`` are fields of the kind that may differ between tasks (`Kind.per_task`): ``width=5`` for a `Head`. Refused: others, a
+        task that is sealed, and one that is known.
+        """
         unknown = [o for o in options if o not in self.kind.per_task]
         if unknown:
             allowed = ", ".join(self.kind.per_task) or "no options"
@@ -116,15 +122,16 @@ class Modulator(nn.Module):
 
     @torch.no_grad()
     def seal(self, task: int) -> None:
-        """Move a task from live parameters to rest: masks at one bit a weight, the rest in its dtype."""
+        """Move a task from live parameters to rest: masks at one bit per weight, the rest in its dtype."""
         self.sealed.seal(task, self.frozen(self._row(task)))
         self.source.forget(task)
 
     def stored(self, task: int) -> Row:
-        """What must be kept for a task alone: its row at rest; of a live task of a shared source, its code."""
+        """What must be kept for a task alone: its row at rest; of a live task of a shared source, its embedding."""
         if task in self.sealed.places:
             return self.sealed.row(task)
         own = self.source.own(task)
+        # The embedding of a shared source: "code" is its name in saved states.
         return own if "code" in own else self.frozen(own)
 
     def frozen(self, row: Row) -> Row:
@@ -158,7 +165,14 @@ class Modulator(nn.Module):
         return edits
 
     def noise(self, rows: Rows, context: Context, draw: int) -> Rows:
-        """The same rows with uniform noise beside them, keyed by (seed, draw, what the row is of, site)."""
+        """The same rows with uniform noise beside them, keyed by (seed, draw, what the row is of, site).
+
+        Args:
+            rows: of a call.
+            context: of that call, which says what each row is of.
+            draw: number of the draw; the same number gives the same noise.
+
+        """
         if not isinstance(rows.values, tuple) and not any(key.endswith("/score") for key in rows.values):
             return rows
         names = self.source.names(context)

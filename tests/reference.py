@@ -77,7 +77,7 @@ def affine(h: Tensor, gain: Tensor | None, bias: Tensor | None, channel: int) ->
     for name, values in (("gain", gain), ("bias", bias)):
         if values is not None and values.shape != (h.shape[channel],):
             # A single number would broadcast in silence, and the truth must not be lenient.
-            raise ValueError(f"{name} must be ({h.shape[channel]},); got {tuple(values.shape)}; give one a channel")
+            raise ValueError(f"{name} must be ({h.shape[channel]},); got {tuple(values.shape)}; give one per channel")
     if gain is not None:
         h = along(gain, channel, h.dim()) * h
     if bias is not None:

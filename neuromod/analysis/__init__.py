@@ -1,11 +1,11 @@
 """Instruments: what masks, signs and gains a network ends with, and what is left when it is reduced to them."""
 
-from neuromod.analysis.criteria import CRITERIA, criterion, kept, masks
+from neuromod.analysis.criteria import CRITERIA, criterion, density_mask, masks
 from neuromod.analysis.weights import (
     chance_overlap,
     density,
     distance,
-    masked,
+    masked_weights,
     near_zero,
     overlap,
     pruned_gammas,
@@ -19,9 +19,9 @@ __all__ = [
     "chance_overlap",
     "criterion",
     "density",
+    "density_mask",
     "distance",
-    "kept",
-    "masked",
+    "masked_weights",
     "masks",
     "near_zero",
     "overlap",
@@ -30,3 +30,7 @@ __all__ = [
     "sign_agreement",
     "signed_constant",
 ]
+
+# Former names, for code that imports them.
+kept = density_mask
+masked = masked_weights

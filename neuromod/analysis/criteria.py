@@ -1,7 +1,7 @@
 """Mask criteria: which weights of an untrained network would training have kept (Zhou et al. 2019, section 3).
 
-A criterion takes the initial and the final weights of a tensor, both of one shape, to a score a weight; a mask keeps the
-largest (`kept`). Masks of a good criterion over *initial* weights are far above chance without any training of them.
+A criterion takes the initial and the final weights of a tensor, both of one shape, to a score per weight; a mask keeps the
+largest (`density_mask`). Masks of a good criterion over *initial* weights are far above chance without any training of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def criterion(name: str) -> Criterion:
     return lambda initial, final: scores(initial, final) * (initial.sign() == final.sign())
 
 
-def kept(scores: Tensor, density: float) -> Tensor:
+def density_mask(scores: Tensor, density: float) -> Tensor:
     """The mask, bool, of the ``round(density * n)`` largest scores of a tensor; of equals the first are kept."""
     if not 0 <= density <= 1:
         raise RefusedError(f"density is the share kept, in [0, 1]; got {density}; correct it")
@@ -90,10 +90,18 @@ def kept(scores: Tensor, density: float) -> Tensor:
 def masks(
     initial: Mapping[str, Tensor], final: Mapping[str, Tensor], name: str, density: float | Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """The mask of every tensor of ``initial`` by a criterion, the density one number or one a tensor."""
+    """The mask (bool) of every tensor of ``initial`` by a criterion.
+
+    Args:
+        initial: weights before training, by name.
+        final: weights after it, of the same names and shapes.
+        name: of the criterion, as in `criterion`.
+        density: the share to keep, in [0, 1]: one number, or one for each tensor by name.
+
+    """
     score = criterion(name)
     share = density if isinstance(density, Mapping) else dict.fromkeys(initial, density)
-    return {key: kept(score(w, final[key]), share[key]) for key, w in initial.items()}
+    return {key: density_mask(score(w, final[key]), share[key]) for key, w in initial.items()}
 
 
 def _balance(initial: Tensor, final: Tensor) -> Tensor:

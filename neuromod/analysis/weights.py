@@ -44,7 +44,7 @@ def chance_overlap(one: Weights, other: Weights) -> float:
     return sum(n * d * e for n, d, e in shares) / either if either else 1.0
 
 
-def masked(initial: Weights, masks: Weights) -> dict[str, Tensor]:
+def masked_weights(initial: Weights, masks: Weights) -> dict[str, Tensor]:
     """``w_i * M``: the initial weights that a mask keeps."""
     return {k: w * m.to(w.dtype) for k, w, m in _pairs(initial, masks)}
 
@@ -69,7 +69,14 @@ def pruned_gammas(gammas: Weights, below: float = 0.01) -> dict[str, Tensor]:
 
 
 def random_gammas(gammas: Weights, count: int, rng: torch.Generator) -> dict[str, Tensor]:
-    """The gains with ``count`` of them, drawn at random over all norms, set to 0: the control of `pruned_gammas`."""
+    """The gains with ``count`` of them, drawn at random over all norms, set to 0: the control of `pruned_gammas`.
+
+    Args:
+        gammas: gains by name of their norm.
+        count: how many to set to 0; refused outside 0..all.
+        rng: a CPU generator.
+
+    """
     total = sum(g.numel() for g in gammas.values())
     if not 0 <= count <= total:
         raise RefusedError(f"count must be in 0..{total}, the number of gains; got {count}; correct it")

@@ -30,7 +30,14 @@ def check_bits(bits: Tensor, n: int | None = None) -> None:
 
 
 def check_numbers(name: str, numbers: Tensor, bits: Tensor) -> None:
-    """Refuse numbers that are not floating, not finite, or not where the bank is."""
+    """Refuse numbers that are not floating, not finite, or not where the bank is.
+
+    Args:
+        name: what they are called, for the refusal.
+        numbers: a tensor of any shape.
+        bits: the packed masks that they will meet.
+
+    """
     if not numbers.is_floating_point():
         raise RefusedError(f"{name} must be floating; got {numbers.dtype}; convert it with .float()")
     if numbers.device != bits.device:
@@ -46,7 +53,16 @@ def check_numbers(name: str, numbers: Tensor, bits: Tensor) -> None:
 
 
 def kernels(path: Path | None, bits: Tensor, dtype: torch.dtype = torch.float32) -> ModuleType:
-    """The module whose loops run: `fast` where numba is installed, on the CPU, in float32 and float64, or else `plain`."""
+    """The module whose loops run: `fast` where numba is installed, on the CPU, in float32 and float64, or else `plain`.
+
+    Refused: the compiled path where it can't run.
+
+    Args:
+        path: "plain", "compiled", or None for the fastest that there is.
+        bits: the packed masks, whose device counts.
+        dtype: of the numbers that they will meet.
+
+    """
     if path not in (None, "plain", "compiled"):
         raise RefusedError(f"path must be 'plain', 'compiled' or None; got {path!r}; None takes the fastest there is")
     here = bits.device.type == "cpu" and dtype in (torch.float32, torch.float64)
@@ -67,9 +83,15 @@ def kernels(path: Path | None, bits: Tensor, dtype: torch.dtype = torch.float32)
 
 
 def rows(bits: Tensor, size: int, *, first: int = 0) -> Iterator[tuple[slice, Words]]:
-    """Masks from ``first`` on as words (rows, ceil(bytes / 8)), about ``size`` bytes at a time, and which they are.
+    """Masks as words, uint64 (rows, ceil(bytes / 8)), a block at a time, and which rows a block holds.
 
     A bank whose rows are whole words is not copied; others are, block by block, with zeros behind each row.
+
+    Args:
+        bits: packed masks, uint8 (k, bytes), on the CPU.
+        size: bytes of a block, about.
+        first: the row to begin with.
+
     """
     k, width = bits.shape
     step = max(1, size // max(1, width))

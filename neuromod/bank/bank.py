@@ -11,7 +11,6 @@ from neuromod.bank.access import Path
 from neuromod.bank.coding import entropy_bound
 from neuromod.errors import RefusedError
 from neuromod.kinds.bits import unpack
-from neuromod.kinds.masks import Mask
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.target.sites import Site
@@ -21,11 +20,11 @@ BLOCK = 1 << 21  # masked weights that are unpacked at a time: they stay in a ca
 
 
 class Bank:
-    """The edits ``E_i`` of k tasks, masks at one bit a weight, and their arithmetic.
+    """The edits ``E_i`` of k tasks, masks at one bit per weight, and their arithmetic.
 
     ``E_i`` are the tensors that task i puts in the place of the target's: ``W * M_i``, the gain and bias of a tap, a head. A
     tensor that one mask alone writes, and whose tasks are sealed, is never unpacked for all tasks: how many tasks keep
-    each weight is counted (one integer a weight, whatever k is) and products are taken over the bits. The edits of other
+    each weight is counted (one integer per weight, whatever k is) and products are taken over the bits. The edits of other
     tensors are stacked.
 
     Args:
@@ -91,7 +90,9 @@ class Bank:
     def superpose(self, alphas: Tensor) -> Edits:
         """``sum_i a_i E_i`` for weights (k,), or for B rows of them (B, k), each tensor then with a leading axis."""
         if alphas.shape[-1:] != (len(self),):
-            raise RefusedError(f"a superposition has a weight a task; got {tuple(alphas.shape)} for {len(self)} tasks")
+            raise RefusedError(
+                f"a superposition has a weight per task; got {tuple(alphas.shape)} for {len(self)} tasks"
+            )
         masked = {}
         for name, (_, site) in self._masks.items():
             mixed = packed.superpose(self.bits(name), alphas, math.prod(site.shape), path=self.path)
@@ -118,7 +119,7 @@ class Bank:
 
     def layers(self) -> dict[str, tuple[Site, nn.Module]]:
         """The site and the layer of every tensor that is masked and packed, in the network that runs."""
-        return {n: (site, self.model.layer(site.module)) for n, (_, site) in self._masks.items()}
+        return {n: (site, self.model.skeleton.layer(site.module)) for n, (_, site) in self._masks.items()}
 
     def project_factors(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         """``sum_names <W * M_i, d a^T>`` for every task, (B, k), of ``a`` (B, in) and ``d`` (B, out) by name.
@@ -147,7 +148,7 @@ class Bank:
         return sum(map(self.model.bytes_per_task, self.tasks)) / len(self) + 8
 
     def entropy_bound(self) -> float:
-        """Mean bytes a task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
+        """Mean bytes per task that any code for independent bits needs: ``sum n H(kept / n) / 8`` over masked tensors."""
         total = 0.0
         for name, (_, site) in self._masks.items():
             masks = [row.numpy().tobytes() for row in self.bits(name).cpu()]
@@ -157,7 +158,7 @@ class Bank:
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _weight(self, name: str) -> Tensor:
-        return self.model.tensors()[name]
+        return self.model.skeleton.tensors[name]
 
     def _dense(self) -> Edits:
         if not self._stacked and self._edits:
@@ -191,8 +192,8 @@ def _maskable(model: Modulated) -> dict[str, tuple[Modulator, Site]]:
     """Tensors that are written by one modulator alone, as ``W * M`` of the task's mask, by name."""
     modulators = list(model.named_modulators().values())
     found: dict[str, tuple[Modulator, Site]] = {}
-    for modulator in modulators:
-        if isinstance(modulator.kind, Mask) and modulator.kind.binary and modulator.reads == "task":
+    for modulator in model.readers("task").values():
+        if modulator.kind.is_mask and modulator.kind.binary:
             found |= {
                 s.name: (modulator, s) for s in modulator.sites if sum(s.name in m.writes() for m in modulators) == 1
             }

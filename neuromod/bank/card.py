@@ -12,7 +12,7 @@ tags: [neuromod, modulators]
 
 # {count} tasks of one frozen network
 
-Small modulators of one frozen network (fingerprint `{short}`), one file a task in `tasks/`; the network itself is not
+Small modulators of one frozen network (fingerprint `{short}`), a file per task in `tasks/`; the network itself is not
 here. Written by neuromod.
 
 | modulator | kind | rows come from | sites |
@@ -28,11 +28,21 @@ Tasks: {tasks}. Bytes when this card was written: {size:,}, {each:,} a task. Mas
 
 
 def text(config: Config, tasks: Sequence[int], size: int) -> str:
-    """The card as Markdown."""
+    """The card as Markdown.
+
+    Args:
+        config: of the store.
+        tasks: their ids, in order.
+        size: bytes of the store's files when the card is written.
+
+    """
     rows = "\n".join(f"| {m.name} | {m.kind} | {m.source}, {m.reads} | {len(m.sites)} |" for m in config.modulators)
     reads = {m.reads for m in config.modulators}
     recipe = config.target.recipe
     how = "target=Target(network, example))" if recipe is None else f"constructor=f)  # f is {recipe['constructor']}"
+    strange = sorted({name for m in config.modulators for name in m.strange})
+    if strange:
+        how = f"classes=[{', '.join(strange)}], {how}"
     call = (", task=t" if "task" in reads else "") + (", condition=c" if "condition" in reads else "")
     return TEXT.format(
         count=len(tasks),

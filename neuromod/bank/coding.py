@@ -41,10 +41,15 @@ def entropy_bound(mask_bits: bytes, n: int) -> float:
 def encode(
     mask_bits: bytes, n: int, start: bytes | None = None, coding: str = "smallest", width: int = 1
 ) -> tuple[str, bytes]:
-    """The code and the blob of a mask of ``n`` packed bits: the smallest of those that ``coding`` allows.
+    """The code and the blob of a mask: the smallest of those that ``coding`` allows.
 
-    ``start`` are the bits that the task started at, where they are known; ``width`` is the number of input units (the
-    columns of a weight (out, in)), each of which may have a density of its own in the range coder.
+    Args:
+        mask_bits: the packed mask.
+        n: its bits.
+        start: the packed bits that the task started at, where they are known: what differs from them may be smaller.
+        coding: one of `CODINGS`.
+        width: input units, the columns of a weight (out, in), each of which may have a density of its own in the range coder.
+
     """
     if coding not in CODINGS:
         raise RefusedError(f"coding must be one of {CODINGS}; got {coding!r}; try {nearest(coding, CODINGS, 1)}")
@@ -55,7 +60,16 @@ def encode(
 
 
 def decode(code: str, blob: bytes, n: int, start: bytes | None = None, width: int = 1) -> bytes:
-    """The packed bits of `encode` again. BlobError for a blob that is damaged, too long or too short."""
+    """The packed bits of `encode` again. BlobError for a blob that is damaged, too long or too short.
+
+    Args:
+        code: one of `CODES`, as `encode` returned it.
+        blob: as `encode` returned it.
+        n: bits of the mask.
+        start: as in `encode`; needed by codes that begin with "start+".
+        width: as in `encode`.
+
+    """
     prefix, _, plain = code.rpartition("+")
     if code not in CODES:
         raise BlobError(f"no code is called {code!r}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from neuromod.bank.classes import Classes
 from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
@@ -25,7 +26,17 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """The frozen network: which one it is, and for a random one how to draw it again."""
+    """The frozen network in a store: which one it is, and for a random one how to draw it again.
+
+    Args:
+        fingerprint: SHA-256 of its tensors, in hexadecimal.
+        norm: as of the `Target`.
+        batch_axis: as of the `Target`.
+        dropout: as of the `Target`.
+        example: shape and dtype of each input that the network was probed with.
+        recipe: the fields of its `Recipe`, the constructor by its path; None for a network that is not random.
+
+    """
 
     fingerprint: str
     norm: Literal["frozen", "batch"]
@@ -79,7 +90,15 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class Config:
-    """The content of ``config.json``; ``shared`` is the SHA-256 of what serves all tasks."""
+    """The content of ``config.json``.
+
+    Args:
+        coding: how masks are written, one of `coding.CODINGS`.
+        target: the frozen network.
+        modulators: in order.
+        shared: SHA-256 of what serves all tasks, in hexadecimal; None where there is nothing.
+
+    """
 
     coding: str
     target: TargetRecord
@@ -100,8 +119,15 @@ class Config:
             ) from error
 
     @classmethod
-    def loads(cls, text: bytes, where: str) -> "Config":
-        """The config of `dumps`; refuses what is not one, is of a newer format, or was damaged."""
+    def loads(cls, text: bytes, where: str, classes: Classes) -> "Config":
+        """The config of `dumps`; refuses what is not one, is of a newer format, was damaged, or names unknown classes.
+
+        Args:
+            text: the file, UTF-8.
+            where: its name, for the refusal.
+            classes: what the file may name.
+
+        """
         try:
             data = json.loads(text)
             number = data.pop("format")
@@ -112,7 +138,7 @@ class Config:
             if data.pop("sha256") != _digest(data):
                 raise ValueError("its SHA-256 is another one")
             target, modulators = TargetRecord(**data.pop("target")), data.pop("modulators")
-            return cls(target=target, modulators=tuple(map(Record.parse, modulators)), **data)
+            return cls(target=target, modulators=tuple(Record.parse(m, classes) for m in modulators), **data)
         except RefusedError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -26,10 +26,17 @@ Packed = tuple[Row, dict[str, str]]
 
 
 def pack(config: Config, model: Modulated, task: int) -> Packed:
-    """The tensors ``modulator/site/part`` and the metadata of a sealed task."""
+    """The tensors ``modulator/site/part`` and the metadata of a sealed task: the content of its file.
+
+    Args:
+        config: of the store.
+        model: in which the task is sealed.
+        task: its id.
+
+    """
     rows = {
         name: {key: value.cpu().contiguous() for key, value in modulator.sealed.row(task).items()}
-        for name, modulator in _reading(model).items()
+        for name, modulator in model.readers("task").items()
     }
     tensors: Row = {}
     codes: dict[str, str] = {}
@@ -57,6 +64,14 @@ def unpack(
     """The rows of a task by modulator; refuses a byte that is not as it was written.
 
     Masks that are not coded are the tensors themselves, without a copy.
+
+    Args:
+        config: of the store.
+        model: draws the start that a mask may be coded against; None where none is.
+        task: its id.
+        tensors: of its file.
+        metadata: of its file.
+
     """
     said = _said(config, task, metadata)
     rows: dict[str, Row] = {record.name: {} for record in _stored(config)}
@@ -79,7 +94,14 @@ def unpack(
 
 
 def digest(task: int, fingerprint: str, rows: Mapping[str, Row]) -> str:
-    """SHA-256 of the decoded rows, so that it holds for whatever code, and for the start that a mask is coded against."""
+    """SHA-256 of the decoded rows, so that it holds for whatever code, and for the start that a mask is coded against.
+
+    Args:
+        task: its id.
+        fingerprint: of the target.
+        rows: by modulator.
+
+    """
     sha = hashlib.sha256(f"{FORMAT}|{task}|{fingerprint}|".encode())
     for name, row in sorted(rows.items()):
         for key, value in sorted(row.items()):
@@ -139,10 +161,6 @@ def _starts(modulator: Modulator, task: int, row: Row, how: str) -> dict[str, by
         return {}
     with torch.no_grad():
         return {key: _bytes(value) for key, value in modulator.frozen(modulator.start(task)).items()}
-
-
-def _reading(model: Modulated) -> dict[str, Modulator]:
-    return {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
 
 
 def _stored(config: Config) -> list[Record]:

@@ -15,9 +15,15 @@ Numbers = NDArray[np.float32] | NDArray[np.float64]
 
 @njit(nogil=True)
 def plane_sums(words: Words, planes: Words, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``sum_p values[p] * |M_i & plane_p|`` in every group of `WORDS` words: (k, w), (P, >= w), (P,) to (k, groups).
+    """``sum_p values[p] * |M_i & plane_p|`` in every group of `WORDS` words, int64 (k, groups).
 
     A group of a mask is loaded from memory once, for all planes.
+
+    Args:
+        words: masks (k, w).
+        planes: bit planes (P, >= w).
+        values: what a bit of each plane is worth (P,).
+
     """
     k, w = words.shape
     sums = np.zeros((k, -(-w // WORDS)), np.int64)
@@ -36,7 +42,7 @@ def plane_sums(words: Words, planes: Words, values: NDArray[np.int64]) -> NDArra
 
 
 @njit(nogil=True)
-def shared(left: Words, right: Words) -> NDArray[np.int64]:
+def intersections(left: Words, right: Words) -> NDArray[np.int64]:
     """Bits that two rows share, ``|A_i & B_j|``: (r, w) and (q, w) to (r, q)."""
     out = np.zeros((len(left), len(right)), np.int64)
     for first in range(0, left.shape[1], WORDS):
@@ -65,7 +71,14 @@ def dots(halves: NDArray[np.uint16], vector: Numbers) -> Numbers:
 
 @njit(nogil=True)
 def superpose(halves: NDArray[np.uint16], alphas: Numbers, out: Numbers) -> None:
-    """``out += sum_i alpha_i M_i``: bits as (k, h) units of 16, (k,), (16 h,)."""
+    """``out += sum_i alpha_i M_i``.
+
+    Args:
+        halves: masks as (k, h) units of 16 bits.
+        alphas: (k,).
+        out: (16 h,), added to in place.
+
+    """
     k, h = halves.shape
     for first in range(0, h, HALVES):
         part = out[LANES * first : LANES * (first + HALVES)]

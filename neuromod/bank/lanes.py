@@ -20,7 +20,14 @@ def popcount(_: Any, word: Any) -> Made:
 
 @intrinsic
 def masked_sum(_: Any, halves: Any, vector: Any) -> Made:
-    """``sum_j M_j g_j``: bits as contiguous uint16 (m,), m a multiple of 4; contiguous numbers (>= 16 m,)."""
+    """``sum_j M_j g_j``.
+
+    Args:
+        _: numba's own, not passed by a caller.
+        halves: bits as contiguous uint16 (m,), m a multiple of 4.
+        vector: contiguous numbers (>= 16 m,).
+
+    """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits, numbers = _array(context, builder, signature, args, 0), _array(context, builder, signature, args, 1)
@@ -53,7 +60,15 @@ def masked_sum(_: Any, halves: Any, vector: Any) -> Made:
 
 @intrinsic
 def masked_add(_: Any, halves: Any, number: Any, out: Any) -> Made:
-    """``out_j += a M_j``: bits as contiguous uint16 (m,); a number; contiguous ones of its dtype (>= 16 m,)."""
+    """``out_j += a M_j``.
+
+    Args:
+        _: numba's own, not passed by a caller.
+        halves: bits as contiguous uint16 (m,).
+        number: a.
+        out: contiguous numbers of its dtype (>= 16 m,), added to in place.
+
+    """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits, numbers = _array(context, builder, signature, args, 0), _array(context, builder, signature, args, 2)

@@ -18,12 +18,12 @@ FEW = 16  # vectors: beyond, one matrix product with unpacked blocks is faster t
 
 
 @torch.no_grad()
-def kept(bits: Tensor) -> Tensor:
-    """Kept weights of every task, ``|M_i|``: (k, bytes) to (k,) int64."""
+def counts(bits: Tensor) -> Tensor:
+    """Kept weights of every task, ``|M_i|``: packed masks (k, bytes) to int64 (k,)."""
     check_bits(bits)
     if bits.device.type == "cpu":
-        counts = [np.bitwise_count(words).sum(-1, dtype=np.int64) for _, words in rows(bits, plain.BYTES)]
-        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *counts]))
+        ones = [np.bitwise_count(words).sum(-1, dtype=np.int64) for _, words in rows(bits, plain.BYTES)]
+        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *ones]))
     out = torch.zeros(len(bits), device=bits.device, dtype=torch.int64)
     for _, mask in plain.columns(bits, 8 * bits.shape[1], torch.float32):
         out += mask.sum(-1, dtype=torch.int64)
@@ -32,30 +32,46 @@ def kept(bits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean(bits: Tensor, n: int, dtype: torch.dtype = torch.float32, *, path: Path | None = None) -> Tensor:
-    """Share of tasks that keep each weight, ``1/k sum_i M_i``: (k, bytes) to (n,)."""
+    """Share of tasks that keep each weight, ``1/k sum_i M_i``, (n,).
+
+    Args:
+        bits: packed masks (k, bytes), one at least.
+        n: weights of a mask.
+        dtype: of the result; the counts behind it are exact up to 2^24 tasks.
+        path: as of `access.kernels`.
+
+    """
     check_bits(bits, n)
     if not len(bits):
         raise RefusedError("a mean is over at least one task; the bank has none; add a task first")
     # Counts of up to 2^24 tasks are exact in float32, and the quotient is rounded once.
     work = torch.float64 if dtype == torch.float64 else torch.float32
-    counts = superpose(bits, torch.ones(len(bits), dtype=work, device=bits.device), n, path=path)
-    return counts.div_(len(bits)).to(dtype)
+    sums = superpose(bits, torch.ones(len(bits), dtype=work, device=bits.device), n, path=path)
+    return sums.div_(len(bits)).to(dtype)
 
 
 @torch.no_grad()
 def superpose(bits: Tensor, alphas: Tensor, n: int, *, path: Path | None = None) -> Tensor:
-    """``sum_i alpha_i M_i`` in the dtype of ``alphas``: (k, bytes) and (k,) or (B, k) to (n,) or (B, n)."""
+    """``sum_i alpha_i M_i`` in the dtype of ``alphas``, (n,) or (B, n).
+
+    Args:
+        bits: packed masks (k, bytes).
+        alphas: (k,) or (B, k), finite.
+        n: weights of a mask.
+        path: as of `access.kernels`.
+
+    """
     check_bits(bits, n)
     check_numbers("alphas", alphas, bits)
     if alphas.dim() not in (1, 2) or alphas.shape[-1] != len(bits):
         raise RefusedError(
-            f"alphas have one entry a task, {(len(bits),)}; got {tuple(alphas.shape)}; pass one for each row"
+            f"alphas have one entry per task, {(len(bits),)}; got {tuple(alphas.shape)}; pass one for each row"
         )
     loops = kernels(path, bits, alphas.dtype)
     if alphas.dim() == 2 and path == "compiled":
         return torch.stack([superpose(bits, row, n, path=path) for row in alphas])
     if loops is plain or alphas.dim() == 2:
-        return plain.superposed(bits, alphas, n)
+        return plain.superpose(bits, alphas, n)
     out = alphas.new_zeros(-(-n // 64) * 64)
     for part, words in rows(bits, loops.BYTES):
         loops.superpose(words.view(np.uint16), alphas[part].contiguous().numpy(), out.numpy())
@@ -64,7 +80,7 @@ def superpose(bits: Tensor, alphas: Tensor, n: int, *, path: Path | None = None)
 
 @torch.no_grad()
 def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: Path | None = None) -> Tensor:
-    """``<M_i, g>`` for every task: (n,) or (B, n) to (k,) or (B, k), in the dtype of ``gradient``.
+    """``<M_i, g>`` for every task, (k,) or (B, k), in the dtype of ``gradient``.
 
     With ``g = dH/dW' * W``, minus this is the one-shot score of a task (Wortsman et al. 2020, section 3.3). Without
     ``planes`` the sum is that of the dtype. With ``planes=P`` in [2, 16] the gradient is rounded to integers of P bits, one
@@ -74,6 +90,13 @@ def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: 
 
     up to the rounding of the dtype. Both paths count the same integers, so they agree in every bit. Planes are for few
     gradients and the CPU: elsewhere the exact sum is returned.
+
+    Args:
+        bits: packed masks (k, bytes).
+        gradient: (n,) or (B, n), finite.
+        planes: bits of a gradient; None: exact.
+        path: as of `access.kernels`.
+
     """
     if gradient.dim() not in (1, 2):
         raise RefusedError(f"gradients are (n,) or (B, n); got {tuple(gradient.shape)}; flatten all other axes")
@@ -102,11 +125,11 @@ def overlap(bits: Tensor, *, path: Path | None = None) -> Tensor:
     loops = kernels(path, bits)
     if bits.device.type != "cpu":
         return plain.overlap(bits)
-    ones = kept(bits).numpy()
+    ones = counts(bits).numpy()
     out = np.empty((len(bits), len(bits)), np.float32)
     for a, left in rows(bits, loops.BYTES):
         for b, right in rows(bits, loops.BYTES, first=a.start):
-            both = loops.shared(left, right)
+            both = loops.intersections(left, right)
             either = ones[a, None] + ones[None, b] - both
             out[a, b] = np.where(either > 0, both / np.maximum(either, 1), 1)
             out[b, a] = out[a, b].T
@@ -125,8 +148,8 @@ def difference(a: Tensor, b: Tensor) -> int | Tensor:
     check_bits(right)
     if a.device != b.device:
         raise RefusedError(f"masks are compared on one device; got {a.device} and {b.device}; move one of them")
-    counts = kept(left ^ right)
-    return counts if a.dim() == 2 else int(counts)
+    differing = counts(left ^ right)
+    return differing if a.dim() == 2 else int(differing)
 
 
 def _exact(bits: Tensor, vectors: Tensor, path: Path | None) -> Tensor:

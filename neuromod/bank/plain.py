@@ -13,7 +13,14 @@ BYTES = 1 << 19  # bytes of mask that are counted together: they and their count
 
 
 def plane_sums(words: Words, planes: Words, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``sum_p values[p] * |M_i & plane_p|`` in every group of `WORDS` words: (k, w), (P, >= w), (P,) to (k, groups)."""
+    """``sum_p values[p] * |M_i & plane_p|`` in every group of `WORDS` words, int64 (k, groups).
+
+    Args:
+        words: masks (k, w).
+        planes: bit planes (P, >= w).
+        values: what a bit of each plane is worth (P,).
+
+    """
     k, w = words.shape
     groups = -(-w // WORDS)
     both = np.empty((k, w), np.uint64)
@@ -27,7 +34,7 @@ def plane_sums(words: Words, planes: Words, values: NDArray[np.int64]) -> NDArra
     return sums
 
 
-def shared(left: Words, right: Words) -> NDArray[np.int64]:
+def intersections(left: Words, right: Words) -> NDArray[np.int64]:
     """Bits that two rows share, ``|A_i & B_j|``: (r, w) and (q, w) to (r, q)."""
     out = np.empty((len(left), len(right)), np.int64)
     for i, row in enumerate(left):
@@ -36,7 +43,14 @@ def shared(left: Words, right: Words) -> NDArray[np.int64]:
 
 
 def columns(bits: Tensor, n: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of weights and their masks (k, weights) of 0 and 1 in ``dtype``, small enough to stay near the processor."""
+    """Blocks of weights and their masks (k, weights) of 0 and 1, small enough to stay near the processor.
+
+    Args:
+        bits: packed masks (k, bytes).
+        n: weights of a mask.
+        dtype: of the unpacked masks.
+
+    """
     here = bits.device.type == "cpu"
     # A million numbers fit a cache; a device with its own memory is better served by fewer and larger blocks.
     width = max(1, (1 << (20 if here else 27)) // (8 * max(1, len(bits))))
@@ -59,8 +73,15 @@ def dots(bits: Tensor, vectors: Tensor) -> Tensor:
     return out.T
 
 
-def superposed(bits: Tensor, alphas: Tensor, n: int) -> Tensor:
-    """``sum_i alpha_i M_i``: (k, bytes) and (k,) or (B, k) to (n,) or (B, n)."""
+def superpose(bits: Tensor, alphas: Tensor, n: int) -> Tensor:
+    """``sum_i alpha_i M_i``, (n,) or (B, n).
+
+    Args:
+        bits: packed masks (k, bytes).
+        alphas: (k,) or (B, k).
+        n: weights of a mask.
+
+    """
     out = alphas.new_empty(*alphas.shape[:-1], n)
     for part, mask in columns(bits, n, alphas.dtype):
         out[..., part] = alphas @ mask

@@ -1,43 +1,42 @@
-"""Modulators as data: what JSON must say to build one again, from a closed table of neuromod's own kinds and sources."""
+"""Modulators as data: what JSON must say to build one again, from a closed table of kinds, sources and bodies."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuromod import kinds
-from neuromod.errors import RefusedError, nearest
+from neuromod.bank.classes import KINDS, SOURCES, Classes
+from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
 from neuromod.kinds.bits import packed_size
+from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator, by_site
 from neuromod.sources.base import Row, Source
-from neuromod.sources.bodies import Body, SetEncoder
-from neuromod.sources.hypernet import Hypernet
-from neuromod.sources.lowrank import LowRank
-from neuromod.sources.mixture import Mixture
-from neuromod.sources.shared import Shared
-from neuromod.sources.table import Table
+from neuromod.sources.mixture import SEALED
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
-
-KINDS: dict[str, type[Kind]] = {name: getattr(kinds, name) for name in kinds.__all__ if name != "Kind"}
-SOURCES: dict[str, type[Source]] = {cls.__name__: cls for cls in (Hypernet, LowRank, Mixture, Table)}
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "Hypernet": ("chunk", "chunk_code"),
-    "LowRank": ("rank",),
-    "Mixture": ("form",),
-    "Table": (),
-}
-"""Arguments of a source that it keeps under their own name, beside those that all shared sources have."""
-SEALED_EXPERTS = "sealed"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One modulator as data; ``kind`` and ``source`` are names in `KINDS` and `SOURCES`, never paths."""
+    """One modulator as data; ``kind``, ``source`` and ``arguments["body"]`` are names in ``classes``, never paths.
+
+    Args:
+        name: of the modulator in its model.
+        kind: name of the kind's class.
+        fields: the kind's own, for JSON.
+        source: name of the source's class.
+        arguments: what that class is called with (`Source.arguments`).
+        sites: where it acts.
+        seed: of its draws.
+        identity: whether it starts at the target.
+        classes: what the names mean; no part of the file.
+
+    """
 
     name: str
     kind: str
@@ -47,50 +46,65 @@ class Record:
     sites: tuple[Site, ...]
     seed: int
     identity: bool
+    classes: Classes = field(default_factory=Classes, compare=False, repr=False)
 
     @classmethod
-    def of(cls, name: str, modulator: Modulator) -> "Record":
-        """The record of a modulator; refuses one that JSON can't say."""
+    def of(cls, name: str, modulator: Modulator, classes: Classes) -> "Record":
+        """The record of a modulator; refuses one that JSON can't say.
+
+        Args:
+            name: of the modulator in its model.
+            modulator: a bound one.
+            classes: of the model (`Classes.of_model`).
+
+        """
         kind, source = modulator.kind, modulator.source
-        for thing, table in ((kind, KINDS), (source, SOURCES)):
-            if table.get(type(thing).__name__) is not type(thing):
-                raise RefusedError(
-                    f"a store holds neuromod's own kinds and sources; {name!r} has {type(thing).__name__}, which no other "
-                    "program could build from its name; keep it with state_dict()"
-                )
         options = {f.name: getattr(kind, f.name) for f in fields(kind)}
-        kept = (type(kind).__name__, options, type(source).__name__, _arguments(name, source))
-        return cls(name, *kept, modulator.sites, modulator.seed, modulator.identity)
+        kept = (type(kind).__name__, options, type(source).__name__, source.arguments())
+        return cls(name, *kept, modulator.sites, modulator.seed, modulator.identity, classes)
 
     def data(self) -> dict[str, Any]:
         """The record for JSON."""
-        return asdict(self) | {"sites": [asdict(site) | {"shape": list(site.shape)} for site in self.sites]}
+        sites = [asdict(site) | {"shape": list(site.shape)} for site in self.sites]
+        said = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "classes"}
+        return said | {"sites": sites}
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> "Record":
-        """The record of `data`; TypeError, KeyError or ValueError where something is missing or strange."""
+    def parse(cls, data: Mapping[str, Any], classes: Classes) -> "Record":
+        """The record of `data`; TypeError, KeyError or ValueError where something is missing or strange.
+
+        Refused: a kind, a source or a body that is not in ``classes``.
+        """
         sites = tuple(Site(**site | {"shape": tuple(map(int, site["shape"]))}) for site in data["sites"])
-        record = cls(**{**data, "sites": sites})
-        for what, name, table in (("kind", record.kind, KINDS), ("source", record.source, SOURCES)):
-            if name not in table:
-                raise RefusedError(
-                    f"a store names neuromod's own {what}s; got {name!r}; known are {nearest(str(name), table, 4)}"
-                )
+        record = cls(**{**data, "sites": sites, "classes": classes})
+        classes.require("kind", record.kind)
+        classes.require("source", record.source)
+        if "body" in record.arguments:
+            classes.require("body", record.arguments["body"])
         return record
 
     @property
     def made(self) -> Kind:
         """The kind itself."""
-        if set(self.fields) != {f.name for f in fields(KINDS[self.kind])}:
+        kind = self.classes.kinds[self.kind]
+        if set(self.fields) != {f.name for f in fields(kind)}:
             raise ValueError(f"{self.kind} has other fields than {sorted(self.fields)}")
-        return KINDS[self.kind](**self.fields)
+        return kind(**self.fields)
 
     @property
+    def strange(self) -> list[str]:
+        """Names of its kind, source and body that are not neuromod's own."""
+        own = [n for n, table in ((self.kind, KINDS), (self.source, SOURCES)) if n not in table]
+        return [*own, *([self.arguments["body"]] if "body" in self.arguments else [])]
+
+    @cached_property
     def reads(self) -> str:
-        """What the source reads."""
+        """What the source reads; a user's own is asked itself."""
         if self.source == "Table":
             return "nothing" if self.arguments["tasks"] is None else "task"
-        return str(self.arguments["reads"])
+        if self.source in SOURCES:
+            return str(self.arguments["reads"])
+        return self._source({}).reads
 
     def build(self, target: Target, shared: Row) -> Modulator:
         """The modulator, without tasks; ``shared`` is the state of its source, or {}."""
@@ -101,16 +115,21 @@ class Record:
                 raise RefusedError(
                     f"a site is a place in the target; {site.role} {site.name!r} is not; config.json is odd"
                 )
-        source = SOURCES[self.source](**self._options(shared))
-        return Modulator(self.made, source, self.sites, seed=self.seed, identity=self.identity)
+        return Modulator(self.made, self._source(shared), self.sites, seed=self.seed, identity=self.identity)
+
+    def _source(self, shared: Row) -> Source:
+        # A body that the user's function makes is drawn: the global random state is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            return self.classes.sources[self.source](**self._options(shared))
 
     def _options(self, shared: Row) -> dict[str, Any]:
-        if self.arguments.get("experts") != SEALED_EXPERTS:
-            return self.arguments
-        head = "experts."
-        return self.arguments | {
-            "experts": {key.removeprefix(head): value for key, value in shared.items() if key.startswith(head)}
-        }
+        options = dict(self.arguments)
+        if "body" in options:
+            options["body"] = self.classes.bodies[options["body"]]
+        if options.get("experts") == SEALED:
+            head = "experts."
+            options["experts"] = {k.removeprefix(head): v for k, v in shared.items() if k.startswith(head)}
+        return options
 
     def check(self, row: Row, what: str) -> None:
         """Refuse a row at rest that is not one of this modulator: other sites, parts or shapes, or numbers that are not."""
@@ -127,58 +146,47 @@ class Record:
                         "train it again, or calibrate(model, task, data) where they are measured"
                     )
                 self._check_shape(site, part, value, what)
-            wanted = set(self.made.shapes(site))
+            wanted = set(self._at_rest(site))
             if set(raws[site.label]) not in ({"bits"}, wanted):
                 raise RefusedError(
                     f"a row has the parts {sorted(wanted)}; {what} has {sorted(raws[site.label])} at {site.name!r}; drop it"
                 )
 
+    def _at_rest(self, site: Site) -> dict[str, tuple[int, ...]]:
+        """Shapes of what the kind freezes to, where it is not bits: those of its raw numbers, or of a user's own form."""
+        shapes = self.made.shapes(site)
+        if self.kind in KINDS:
+            return shapes
+        frozen = self.made.freeze(site, {part: torch.zeros(shape) for part, shape in shapes.items()})
+        return {part: tuple(value.shape) for part, value in frozen.items()}
+
     def _check_shape(self, site: Site, part: str, value: Tensor, what: str) -> None:
-        wanted = (packed_size(math.prod(site.shape)),) if part == "bits" else self.made.shapes(site).get(part)
+        wanted = (packed_size(math.prod(site.shape)),) if part == "bits" else self._at_rest(site).get(part)
         shape = tuple(value.shape)
         fits = wanted == shape
         if wanted is not None and self.made.per_task:  # such a field is the length of the first axis, a head's width
             fits = len(shape) == len(wanted) and shape[1:] == wanted[1:]
-        if not fits or (value.dtype == torch.uint8) != (part == "bits"):
+        bytes_alone = self.kind in KINDS or part == "bits"
+        if not fits or (bytes_alone and (value.dtype == torch.uint8) != (part == "bits")):
             raise RefusedError(
                 f"{part!r} at {site.name!r} of {self.name!r} has the shape {wanted}; {what} has {shape}, {value.dtype}; "
                 "the file is damaged"
             )
 
 
-def live(modulators: Mapping[str, Modulator]) -> tuple[int, ...]:
+def live(model: Modulated) -> tuple[int, ...]:
     """The tasks that some modulator still learns."""
-    return tuple(sorted({t for m in modulators.values() if m.reads == "task" for t in m.source.tasks()}))
+    return tuple(sorted({task for m in model.readers("task").values() for task in m.source.tasks()}))
 
 
-def shared_state(modulators: Mapping[str, Modulator]) -> Row:
+def shared_state(model: Modulated) -> Row:
     """What serves all tasks, by ``modulator/key``: the state of sources that do not read the task.
 
     A source that reads the task has given every sealed task its row, and none of them needs it any more.
     """
     return {
         f"{name}/{key}": value.detach().cpu().contiguous().clone()
-        for name, modulator in modulators.items()
+        for name, modulator in model.named_modulators().items()
         if modulator.reads != "task"
         for key, value in modulator.source.state_dict().items()
     }
-
-
-def _arguments(name: str, source: Source) -> dict[str, Any]:
-    kept = {key: getattr(source, key) for key in OPTIONS[type(source).__name__]}
-    if not isinstance(source, Shared):
-        return kept | {"tasks": None if source.reads == "nothing" else []}
-    body = source.body.body if isinstance(source.body, SetEncoder) and source.codes.is_set else source.body
-    if body is not None and type(body) is not Body:
-        raise RefusedError(
-            f"a store builds bodies of hidden layers; {name!r} has a {type(body).__name__} of yours; keep it with state_dict()"
-        )
-    if isinstance(source, Mixture):
-        if source.blends and source.reads == "task":
-            raise RefusedError(
-                f"a store keeps sealed experts for sources that do not read the task; {name!r} does; keep it with state_dict()"
-            )
-        kept["experts"] = SEALED_EXPERTS if source.blends else source.count
-    hidden = source.hidden if isinstance(source.hidden, int) else list(source.hidden)
-    codes = {"reads": source.reads, "tasks": [], "code": list(source.codes.shape), "labels": source.codes.labels}
-    return kept | codes | {"hidden": hidden, "learn_body": source.learn_body}

@@ -6,11 +6,13 @@ import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from neuromod.bank import card, entry
+from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
 from neuromod.bank.config import Config, TargetRecord
 from neuromod.bank.schema import Record, shared_state
@@ -35,10 +37,14 @@ class Store:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], model: Modulated, *, coding: str = "smallest") -> "Store":
-        """A store without tasks for the tasks of ``model``.
+        """A store without tasks for the tasks of ``model``. Refused: a folder that holds a store, or a README already.
 
-        ``coding`` of masks is ``"smallest"`` (of what the standard library offers), ``"raw"`` (one bit a weight, read
-        without any work) or ``"entropy"`` (a range coder as well; needs the package constriction).
+        Args:
+            folder: to make.
+            model: says the target, the modulators and what serves all tasks.
+            coding: of masks: "smallest" (of what the standard library offers), "raw" (one bit per weight, read without any work) or
+                "entropy" (a range coder as well; needs the package constriction).
+
         """
         path = Path(folder)
         if coding not in CODINGS:
@@ -48,7 +54,7 @@ class Store:
         there = next((name for name in (CONFIG, CARD) if (path / name).exists()), None)
         if there is not None:
             raise _taken(path, there)
-        shared = save(shared_state(model.named_modulators()))
+        shared = save(shared_state(model))
         store = cls(path, _config(model, coding))
         text = store.config.dumps()
         (path / TASKS).mkdir(parents=True, exist_ok=True)
@@ -63,8 +69,11 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> "Store":
-        """The store in a folder; reads ``config.json`` alone."""
+    def open(cls, folder: str | os.PathLike[str], *, classes: Iterable[Any] | Classes = ()) -> "Store":
+        """The store in a folder; reads ``config.json`` alone.
+
+        ``classes`` are the kinds, sources and body functions of your own that the store names, as in `from_pretrained`.
+        """
         path = Path(folder)
         try:
             text = (path / CONFIG).read_bytes()
@@ -72,7 +81,7 @@ class Store:
             raise RefusedError(
                 f"a store is a folder with a {CONFIG}; {str(path)!r} is none; make one with save_pretrained(model, folder)"
             ) from error
-        return cls(path, Config.loads(text, str(path / CONFIG)))
+        return cls(path, Config.loads(text, str(path / CONFIG), Classes.of(classes)))
 
     @staticmethod
     def exists(folder: str | os.PathLike[str]) -> bool:
@@ -101,7 +110,7 @@ class Store:
     def append(self, model: Modulated, task: int) -> None:
         """Write a task that is sealed in ``model``: one new file."""
         self.check(model)
-        readers = {name: m for name, m in model.named_modulators().items() if m.reads == "task"}
+        readers = model.readers("task")
         if not readers:
             raise RefusedError(
                 f"a task is stored where a modulator reads it; got task {task} and none does; drop append()"
@@ -202,10 +211,9 @@ def _taken(path: Path, name: str) -> RefusedError:
 
 
 def _config(model: Modulated, coding: str) -> Config:
-    modulators = model.named_modulators()
-    state = shared_state(modulators)
+    state, classes = shared_state(model), Classes.of_model(model)
     digest = hashlib.sha256(save(state)).hexdigest() if state else None
-    records = tuple(Record.of(name, modulator) for name, modulator in modulators.items())
+    records = tuple(Record.of(name, modulator, classes) for name, modulator in model.named_modulators().items())
     return Config(coding, TargetRecord.of(model.target), records, digest)
 
 

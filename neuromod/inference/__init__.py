@@ -1,32 +1,33 @@
 """Which task is this input from? Functions of (modulated, batch) to scores of tasks; the largest is the answer."""
 
-from neuromod.inference.allocation import Standout, Verified
+from neuromod.inference.allocation import AllocationRule, Standout, Verified
 from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
-from neuromod.inference.choose import Choice, choose
+from neuromod.inference.choice import Choice, choose
 from neuromod.inference.halving import halving
-from neuromod.inference.hopfield import Hopfield, gated, pattern, recall
-from neuromod.inference.infer import Inference, Rule, calibrate_rule, infer
+from neuromod.inference.hopfield import Hopfield, gated_logits, pattern, recall
+from neuromod.inference.infer import Inference, InferenceRule, fit_calibration, infer
 from neuromod.inference.objectives import OBJECTIVES, energy, entropy, margin, max_logit, max_probability, surplus
 from neuromod.inference.one_shot import one_shot
 from neuromod.inference.predict import Prediction, predict
 
 __all__ = [
     "OBJECTIVES",
+    "AllocationRule",
     "Calibration",
     "Choice",
     "Hopfield",
     "Inference",
+    "InferenceRule",
     "Prediction",
-    "Rule",
     "Standout",
     "Verified",
     "brute_force",
-    "calibrate_rule",
     "choose",
     "energy",
     "entropy",
-    "gated",
+    "fit_calibration",
+    "gated_logits",
     "halving",
     "infer",
     "margin",
@@ -39,3 +40,8 @@ __all__ = [
     "surplus",
     "verify",
 ]
+
+# Former names, for code that imports them.
+Rule = InferenceRule
+calibrate_rule = fit_calibration
+gated = gated_logits

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,22 @@ from neuromod.inference.brute_force import brute_force
 from neuromod.inference.objectives import objective
 from neuromod.inference.one_shot import one_shot
 from neuromod.modulated import Modulated
+
+
+class AllocationRule(Protocol):
+    """Says of a batch whether its task was learned; `Standout` and `Verified` are two such rules."""
+
+    def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
+        """The learned task of a batch that has one unknown task; None for a new one.
+
+        Args:
+            model: the modulated network.
+            x: inputs (B, ...) of one unknown task.
+            tasks: ids of the tasks learned so far.
+            bank: their masks, if a bank holds exactly these.
+
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +45,15 @@ class Standout:
     reserve: int = 5
 
     def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
-        """The learned task of a batch that has one unknown task; None for a new one."""
+        """The learned task of a batch that has one unknown task; None for a new one.
+
+        Args:
+            model: with the learned tasks, sealed or live.
+            x: inputs (B, ...) of one unknown task.
+            tasks: ids of the tasks learned so far.
+            bank: of exactly these tasks, kept from an earlier call.
+
+        """
         first = max(model.tasks(), default=-1) + 1
         spare = range(first, first + max(self.reserve - len(tasks), 0))
         size = x.shape[model.target.batch_axis]
@@ -42,7 +67,7 @@ class Standout:
 @contextmanager
 def _beside(model: Modulated, tasks: Sequence[int]) -> Iterator[None]:
     """The model with more tasks, as they start, for the time of a question."""
-    readers = [m for m in model.named_modulators().values() if m.reads == "task"]
+    readers = model.readers("task").values()
     for task in tasks:
         model.add(task)
     try:
@@ -57,9 +82,14 @@ def _beside(model: Modulated, tasks: Sequence[int]) -> Iterator[None]:
 class Verified:
     """New where no task's mean margin on the batch reaches ``threshold``; else the task with the largest.
 
-    The ``best`` tasks by one shot, and those of ``always`` in `decide`, are tried: the margin is that of real against
-    surplus logits (`margin`), ``real`` outputs being real. A mask puts surplus outputs far below on its own task alone,
+    The margin is that of real against surplus logits (`margin`). A mask puts surplus outputs far below on its own task alone,
     however confident the wrong masks are.
+
+    Args:
+        real: outputs that stand for classes, the first ones; those behind are surplus.
+        threshold: of the margin, in nats.
+        best: how many tasks, the likeliest by one shot, are tried.
+
     """
 
     real: int
@@ -73,7 +103,16 @@ class Verified:
     def decide(
         self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None, always: Sequence[int] = ()
     ) -> int | None:
-        """The learned task of a batch that has one unknown task; None for a new one."""
+        """The learned task of a batch that has one unknown task; None for a new one.
+
+        Args:
+            model: with the learned tasks.
+            x: inputs (B, ...) of one unknown task.
+            tasks: ids of the tasks learned so far.
+            bank: of exactly these tasks, kept from an earlier call.
+            always: tasks that are tried whatever one shot says of them, the one in progress for example.
+
+        """
         likely = list(always)
         if tasks:
             size = x.shape[model.target.batch_axis]

@@ -12,9 +12,16 @@ from neuromod.modulated import Modulated
 
 @torch.no_grad()
 def brute_force(model: Modulated, x: Tensor, *, tasks: Sequence[int], objective: Objective = entropy) -> Tensor:
-    """Scores (B, k) of the learned ``tasks`` for every input: minus the objective of the task's own logits.
+    """Scores (B, k) of the learned ``tasks`` for every input: minus the objective of the task's own logits, one forward for each task.
 
-    One forward a task. For inputs that share an unknown task sum the scores over them: ``scores.sum(0).argmax()``.
+    For inputs that share an unknown task sum the scores over them: ``scores.sum(0).argmax()``.
+
+    Args:
+        model: what the tasks are tasks of.
+        x: inputs (B, ...).
+        tasks: learned tasks, one at least.
+        objective: of logits (B, C) to (B,), small where the modulation fits.
+
     """
     if not tasks:
         raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
@@ -27,8 +34,15 @@ def verify(
 ) -> Tensor:
     """Scores (B, k) as of `brute_force` for the likely tasks of each input, -inf for the others.
 
-    ``likely`` (B, m) are places in ``tasks``. Inputs are grouped by task: one forward for each task that anybody finds
-    likely, B * m forwards of one input in all.
+    Inputs are grouped by task: one forward for each task that anybody finds likely, B * m forwards of one input in all.
+
+    Args:
+        model: what the tasks are tasks of.
+        x: inputs (B, ...).
+        likely: int64 (B, m), places in ``tasks``.
+        tasks: learned tasks.
+        objective: as of `brute_force`.
+
     """
     axis = model.target.batch_axis
     scores: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Scores of different tasks on one scale: two numbers a task, from held-out training data."""
+"""Scores of different tasks on one scale: two numbers per task, from held-out training data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from neuromod.errors import RefusedError
 class Calibration:
     """``z_i = (score_i - mean_i) / std_i``: how far a score is from those of the task's own inputs.
 
-    ``mean`` and ``std`` (k,) are of task i's score on inputs of task i: 8 bytes a task.
+    ``mean`` and ``std`` (k,) are of task i's score on inputs of task i: 8 bytes per task.
     """
 
     mean: Tensor
@@ -25,7 +25,7 @@ class Calibration:
         short = [task for task, scores in own.items() if len(scores) < 2]
         if short or not own:
             said = f"task {short[0]} has {len(own[short[0]])}" if short else "none were given"
-            raise RefusedError(f"calibration needs two held-out inputs a task; {said}; pass more")
+            raise RefusedError(f"calibration needs two held-out inputs per task; {said}; pass more")
         mean = torch.stack([scores.mean() for scores in own.values()])
         std = torch.stack([scores.std() for scores in own.values()])
         return cls(mean, std.clamp(min=1e-6))

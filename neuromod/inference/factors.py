@@ -29,10 +29,19 @@ def factorable(bank: Bank, names: Sequence[str]) -> bool:
 
 
 def factors(bank: Bank, x: Tensor, edits: Edits, names: Sequence[str], objective: Objective) -> Factors:
-    """``a`` (B, in) and ``d = dH/dz`` (B, out) of every layer ``z = W a`` at these edits, in one backward for all inputs."""
+    """``a`` (B, in) and ``d = dH/dz`` (B, out) of every layer ``z = W a``, by name, in one backward for all inputs.
+
+    Args:
+        bank: of the tasks.
+        x: inputs (B, ...).
+        edits: where the gradient is taken, the superposition of all tasks for example.
+        names: of the weights, for which `factorable` holds.
+        objective: H of logits (B, C) to (B,).
+
+    """
     with torch.inference_mode(False), torch.enable_grad():
         with _watched(bank, names) as seen:
-            outputs = bank.model.substituted({name: value.clone() for name, value in edits.items()}, x.clone())
+            outputs = bank.model.skeleton({name: value.clone() for name, value in edits.items()}, (x.clone(),))
         found = torch.autograd.grad(objective(outputs).sum(), [seen[name][1] for name in names])
     return {name: (seen[name][0].detach(), d) for name, d in zip(names, found, strict=True)}
 

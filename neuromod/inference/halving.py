@@ -8,10 +8,11 @@ from torch import Tensor
 
 from neuromod.bank import Bank
 from neuromod.inference.objectives import Objective, entropy
-from neuromod.inference.one_shot import checked, chunk_of, gradients, grouped
+from neuromod.inference.one_shot import bank_of, chunk_of, gradients, in_groups
 from neuromod.modulated import Modulated
 
 
+# reason: keywords alone behind the inputs, each a choice that a caller makes
 def halving(
     model: Modulated,
     x: Tensor,
@@ -22,16 +23,25 @@ def halving(
     bank: Bank | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Scores (G, k) for groups of ``group`` inputs that share a task: the rounds that each task survived, 0 to ``ceil(log2 k)``.
+    """Scores (G, k) for groups of inputs that share a task: the rounds that each task survived, 0 to ``ceil(log2 k)``.
 
     All tasks begin with ``a_i = 1/k``. A round takes ``dH/da`` of the group at its own superposition, drops the half of the
     remaining tasks with the larger values (of equal ones, the later), and sets ``a`` to one over the number that is left.
-    Counting what was learned, and not what a table has room for, it ends for any k. ``chunk`` groups have superpositions of
-    their own in memory at a time, by default as many as fill 64 MB, or 4 GB on a GPU.
+    Counting what was learned, and not what a table has room for, it ends for any k.
+
+    Args:
+        model: what the tasks are tasks of.
+        x: inputs (B, ...).
+        tasks: learned tasks.
+        objective: H of logits (..., C) to (...), small where the modulation fits.
+        group: inputs in a row that share a task.
+        bank: of these tasks, kept from an earlier call.
+        chunk: groups with superpositions of their own in memory at a time; by default as many as fill 64 MB, or 4 GB on a GPU.
+
     """
-    held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
+    held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     size = chunk or chunk_of(sum(value.numel() for value in held.mean().values()), x.device)
-    return torch.cat([_halved(held, part, objective) for part in grouped(model, x, group).split(size)])
+    return torch.cat([_halved(held, part, objective) for part in in_groups(model, x, group).split(size)])
 
 
 def _halved(bank: Bank, x: Tensor, objective: Objective) -> Tensor:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.inference.objectives import Objective, entropy
-from neuromod.kinds.gates import Gate
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sources.table import Table
@@ -30,7 +29,7 @@ class Hopfield:
     """``E(z) = -z' Psi z / 2``, low at the patterns ``z`` in {-1, 1}^d that were stored.
 
     Storkey's rule (1997): ``Psi += (z z' - I - z h' - h z') / d`` with ``h = Psi z``. One matrix holds all patterns, so it
-    does not grow with the tasks. The patterns themselves are kept too, one bit a unit, for `nearest`.
+    does not grow with the tasks. The patterns themselves are kept too, one bit per unit, for `nearest`.
 
     Args:
         size: d, the units of a pattern.
@@ -96,7 +95,7 @@ class Hopfield:
         return (self._some() == signs(z)).double().mean(1)
 
     def bytes(self) -> int:
-        """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit a unit."""
+        """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit per unit."""
         size = len(self.psi)
         return size * (size + 1) // 2 * self.psi.element_size() + len(self) * -(-size // 8)
 
@@ -106,6 +105,7 @@ class Hopfield:
         return self.patterns
 
 
+# reason: keywords alone behind the memory: the published settings, one for each
 def recall(
     model: Modulated,
     batches: Sequence[Tensor],
@@ -116,11 +116,20 @@ def recall(
     start: Tensor | None = None,
     objective: Objective = entropy,
 ) -> Tensor:
-    """The state z (d,) that fits unlabelled ``batches`` of one task, by one step of SGD a batch.
+    """The state z (d,) that fits unlabelled batches of one task, by one step of SGD for each batch.
 
     ``z -= rate * dL/dz``, ``L = H(f(x ; 1[z >= 0])) (1 - t/T) + gamma (t/T) E(z)`` at step t of T: first what the network is
-    sure of, then what the memory knows. H is the mean entropy of a batch; the gate is hard and its gradient
-    straight-through. z starts at ``start``, by default the mean of the patterns.
+    sure of, then what the memory knows. H is the mean entropy of a batch; the gate is hard and its gradient straight-through.
+
+    Args:
+        model: hard gates of tasks and nothing else.
+        batches: inputs (B, ...), one batch at least.
+        memory: of the patterns of the tasks.
+        rate: of SGD; the default is published.
+        gamma: weight of the energy at the end; the default is published.
+        start: the first state (d,); by default the mean of the patterns.
+        objective: what the network is sure of is small in; H.
+
     """
     if not len(batches):
         raise RefusedError("recall takes a step a batch; got no batch; pass the inputs in batches")
@@ -129,20 +138,27 @@ def recall(
     with torch.inference_mode(False), torch.enable_grad():
         for step, x in enumerate(batches):
             state = z.clone().requires_grad_()
-            fit = objective(gated(model, state, x.clone())).mean()
+            fit = objective(gated_logits(model, state, x.clone())).mean()
             loss = fit * (1 - step / total) + gamma * (step / total) * memory.energy(state)
             z = z - rate * torch.autograd.grad(loss, state)[0]
     return z
 
 
-def gated(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
-    """Logits of inputs under the gates ``1[z >= 0]`` of a state (d,), whatever the task; differentiable in z."""
+def gated_logits(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
+    """Logits of inputs under the gates ``1[z >= 0]`` of a state, whatever the task; differentiable in z.
+
+    Args:
+        model: hard gates of tasks and nothing else.
+        z: (d,), a number for each gated unit, sites one after the other.
+        x: inputs (B, ...).
+
+    """
     gate = gate_of(model)
     widths = [site.shape[0] for site in gate.sites]
     if z.shape != (sum(widths),):
         raise RefusedError(f"a state has a number a gated unit, ({sum(widths)},); got {tuple(z.shape)}; correct it")
     row = {f"{site.label}/code": part for site, part in zip(gate.sites, z.split(widths), strict=True)}
-    logits: Tensor = model.substituted(gate.edits(row, model.tensors()), x)
+    logits: Tensor = model.skeleton(gate.edits(row, model.skeleton.tensors), (x,))
     return logits
 
 
@@ -162,8 +178,10 @@ def signs(z: Tensor) -> Tensor:
 def gate_of(model: Modulated) -> Modulator:
     """The hard gate of a model that has nothing else; refused otherwise."""
     found = list(model.named_modulators().values())
-    kind, source = (found[0].kind, found[0].source) if len(found) == 1 else (None, None)
-    if not isinstance(kind, Gate) or kind.form != "hard" or not isinstance(source, Table) or source.reads != "task":
+    gates = [
+        m for m in model.readers("task").values() if m.kind.is_gate and m.kind.hard and isinstance(m.source, Table)
+    ]
+    if len(found) != 1 or found != gates:
         raise RefusedError(
             f"recall reads hard gates of tasks and nothing beside them; the model has {list(model.named_modulators())}; "
             "use Modulated(target, Modulator(Gate('hard'), Table(...), ...))"

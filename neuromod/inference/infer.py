@@ -13,20 +13,25 @@ from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
 from neuromod.inference.halving import halving
 from neuromod.inference.objectives import objective
-from neuromod.inference.one_shot import checked, one_shot
+from neuromod.inference.one_shot import bank_of, one_shot
 from neuromod.modulated import Modulated
 
 METHODS = ("one_shot", "halving", "brute_force", "verified")
 
 
 @dataclass(frozen=True)
-class Rule:
+class InferenceRule:
     """How a task is inferred: a method, an objective, and the tensors whose gradients count.
 
-    ``method``: ``"one_shot"`` (one gradient), ``"halving"`` (log2 k of them), ``"brute_force"`` (k forwards), ``"verified"``
-    (the ``best`` tasks by one shot of the entropy, each then tried with the objective). ``objective`` is a name of
-    `objectives`. ``sites`` restricts the gradient. ``real`` is the number of outputs that stand for classes. ``planes``
-    rounds the gradient of a packed bank to so many bits.
+    Args:
+        method: "one_shot" (one gradient), "halving" (log2 k of them), "brute_force" (k forwards), or "verified" (the ``best``
+            tasks by one shot of the entropy, each then tried with the objective).
+        objective: a name of `objectives`.
+        sites: names of the tensors whose gradient counts; None: all that the tasks edit.
+        real: outputs that stand for classes; None: all.
+        best: how many tasks "verified" tries.
+        planes: rounds the gradient of a packed bank to so many bits, 2 to 16; None: exact.
+
     """
 
     method: str = "one_shot"
@@ -50,8 +55,13 @@ class Rule:
 class Inference:
     """What `infer` found for G groups of inputs.
 
-    ``scores`` (G, k) are larger where a task fits better; ``task`` (G,) is the best one's id; ``confidence`` (G,) in
-    [1 / k, 1] is the largest of their softmax; ``known`` (G,) is False where no task stands out.
+    Args:
+        tasks: ids of the k tasks that were compared.
+        scores: (G, k), larger where a task fits better.
+        task: int64 (G,), the id of the best one.
+        confidence: (G,) in [1 / k, 1], the largest of the scores' softmax.
+        known: bool (G,), False where no task stands out.
+
     """
 
     tasks: tuple[int, ...]
@@ -61,10 +71,11 @@ class Inference:
     known: Tensor
 
 
+# reason: keywords alone behind the rule, each a choice that a caller makes
 def infer(
     model: Modulated,
     x: Tensor,
-    rule: Rule = Rule(),
+    rule: InferenceRule = InferenceRule(),
     *,
     tasks: Sequence[int] | None = None,
     group: int = 1,
@@ -75,8 +86,19 @@ def infer(
     """Infer the task of every group of ``group`` inputs in a row, among the learned tasks only.
 
     A group is *known* where ``k max_i softmax(scores)_i >= 1 + eps``: the rule by which Wortsman et al. 2020 (section 3.4,
-    eps = 2^-3) allocate a new mask where it does not hold. With a ``calibration``, scores of single inputs are brought to
-    one scale before a group sums them; it is that of the same rule.
+    eps = 2^-3) allocate a new mask where it does not hold.
+
+    Args:
+        model: with the learned tasks.
+        x: inputs (B, ...).
+        rule: how.
+        tasks: ids to choose among; None: all learned ones.
+        group: inputs in a row that share a task; a rest that fills no group is left out.
+        bank: of these tasks, kept from an earlier call.
+        calibration: brings scores of single inputs to one scale before a group sums them; that of the same rule
+            (`fit_calibration`).
+        eps: how far a known task stands out.
+
     """
     chosen = tuple(model.tasks() if tasks is None else tasks)
     scores = _scores(model, x, rule, chosen, group, bank, calibration)
@@ -86,8 +108,15 @@ def infer(
     return Inference(chosen, scores, ids[place], confidence, known)
 
 
-def calibrate_rule(model: Modulated, data: Mapping[int, Tensor], rule: Rule) -> Calibration:
-    """The calibration of a rule from held-out inputs of each task, for the tasks in the order of ``data``."""
+def fit_calibration(model: Modulated, data: Mapping[int, Tensor], rule: InferenceRule) -> Calibration:
+    """The calibration of a rule, for the tasks in the order of ``data``.
+
+    Args:
+        model: with the learned tasks.
+        data: of each task, held-out inputs (N, ...) with N of 2 at least.
+        rule: whose scores are brought to one scale.
+
+    """
     tasks = tuple(data)
     own = {}
     for place, (task, x) in enumerate(data.items()):
@@ -99,10 +128,11 @@ def calibrate_rule(model: Modulated, data: Mapping[int, Tensor], rule: Rule) -> 
     return Calibration.fit(own)
 
 
+# reason: what infer and fit_calibration ask alike, no one of it part of the rule
 def _scores(
     model: Modulated,
     x: Tensor,
-    rule: Rule,
+    rule: InferenceRule,
     tasks: tuple[int, ...],
     group: int,
     bank: Bank | None,
@@ -117,7 +147,7 @@ def _scores(
     if rule.method == "one_shot" and calibration is None:
         return one_shot(model, x, sites=rule.sites, planes=rule.planes, group=group, bank=bank, **shared)
     if rule.method == "verified":
-        held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
+        held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
         coarse = one_shot(model, x, tasks=tasks, sites=rule.sites, planes=rule.planes, group=group, bank=held)
         likely = coarse.topk(min(rule.best, len(tasks)), 1).indices.repeat_interleave(group, 0)
         single = verify(model, x.narrow(model.target.batch_axis, 0, len(likely)), likely, **shared)

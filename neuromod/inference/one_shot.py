@@ -13,6 +13,7 @@ from neuromod.modulated import Modulated
 from neuromod.target.substitute import Edits
 
 
+# reason: keywords alone behind the inputs, each a choice that a caller makes
 def one_shot(
     model: Modulated,
     x: Tensor,
@@ -46,7 +47,7 @@ def one_shot(
         chunk: groups whose gradients are in memory at a time; by default as many as fill 64 MB, or 4 GB on a GPU.
 
     """
-    held = checked(bank, tasks) if bank is not None else Bank(model, tasks)
+    held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     mean = held.mean()
     watched = _watched(model, mean, sites)
     if group == 1 and planes is None and x.shape[model.target.batch_axis] > 1 and factorable(held, watched):
@@ -55,7 +56,7 @@ def one_shot(
     size = chunk or chunk_of(sum(mean[name].numel() for name in watched), x.device)
     pieces = [
         -held.project(gradients(model, part, mean, watched, objective), planes=planes)
-        for part in grouped(model, x, group).split(size)
+        for part in in_groups(model, x, group).split(size)
     ]
     return torch.cat(pieces)
 
@@ -65,8 +66,15 @@ def chunk_of(numbers: int, device: torch.device) -> int:
     return max(1, (1 << (24 if device.type == "cpu" else 30)) // max(numbers, 1))
 
 
-def grouped(model: Modulated, x: Tensor, group: int) -> Tensor:
-    """Inputs (B, ...) as groups (G, group, ...); a rest that fills none is left out."""
+def in_groups(model: Modulated, x: Tensor, group: int) -> Tensor:
+    """Inputs (B, ...) as groups (G, group, ...); a rest that fills none is left out.
+
+    Args:
+        model: says which axis is the batch.
+        x: inputs.
+        group: inputs of a group; refused outside 1..B.
+
+    """
     samples = x.movedim(model.target.batch_axis, 0)
     if not 1 <= group <= len(samples):
         raise RefusedError(f"a group has 1 to B={len(samples)} inputs; got group={group}; correct it")
@@ -75,21 +83,28 @@ def grouped(model: Modulated, x: Tensor, group: int) -> Tensor:
 
 
 def gradients(
-    model: Modulated, x: Tensor, edits: Edits, watched: Sequence[str], objective: Objective, *, each: bool = False
+    model: Modulated, x: Tensor, edits: Edits, names: Sequence[str], objective: Objective, *, each: bool = False
 ) -> Edits:
-    """``dH/dE`` (G, ...) of the watched edits for every group of inputs (G, g, ...), H summed over the group.
+    """``dH/dE`` (G, ...) of some edits, by name, for every group of inputs, H summed over the group.
 
-    With ``each``, the edits have a leading axis, those of each group.
+    Args:
+        model: whose network runs.
+        x: groups of inputs (G, g, ...).
+        edits: where the gradient is taken; with ``each`` they have a leading axis of G, those of each group.
+        names: of the edits to differentiate.
+        objective: H of logits (..., C) to (...).
+        each: whether every group has edits of its own.
+
     """
     axis = model.target.batch_axis
-    fixed = {name: value for name, value in edits.items() if name not in watched}
+    fixed = {name: value for name, value in edits.items() if name not in names}
 
     def loss(moving: Edits, still: Edits, sample: Tensor) -> Tensor:
-        return objective(model.substituted(still | moving, sample.movedim(0, axis))).sum()
+        return objective(model.skeleton(still | moving, (sample.movedim(0, axis),))).sum()
 
     # Inference needs gradients of its own, also where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
-        moving = {name: edits[name].clone() for name in watched}
+        moving = {name: edits[name].clone() for name in names}
         if len(x) > 1 or each:
             lead = 0 if each else None
             every = torch.func.vmap(torch.func.grad(loss), in_dims=(lead, lead, 0), randomness="different")
@@ -99,7 +114,7 @@ def gradients(
         return {name: gradient.unsqueeze(0) for name, gradient in zip(leaves, found, strict=True)}
 
 
-def checked(bank: Bank, tasks: Sequence[int]) -> Bank:
+def bank_of(bank: Bank, tasks: Sequence[int]) -> Bank:
     """A bank that was kept, if it holds exactly these tasks."""
     if bank.tasks != tuple(tasks):
         raise RefusedError(

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.inference.infer import Rule, infer
-from neuromod.inference.routers import Router, task_scores
+from neuromod.inference.infer import InferenceRule, infer
+from neuromod.inference.predictors import Predictor, task_scores
 from neuromod.modulated import Modulated
 
 
@@ -19,18 +19,23 @@ class Prediction:
     task: Tensor
 
 
-def predict(model: Modulated, x: Tensor, by: Rule | Router, **options: Any) -> Prediction:
-    """Route every input of a mixed batch (B, ...) by a rule or a router, and run each under its task in one forward.
+def predict(model: Modulated, x: Tensor, by: InferenceRule | Predictor, **options: Any) -> Prediction:
+    """Find the task of every input of a mixed batch by a rule or a predictor, and run each under its task in one forward.
 
-    ``options`` are those of `infer`, for a rule; a group of inputs that share a task then counts for all of them, and a
-    rest that fills no group is left out. A router takes none.
+    Args:
+        model: with the learned tasks.
+        x: inputs (B, ...), unlabelled.
+        by: a rule, or a predictor that has learned the same tasks.
+        options: those of `infer`, for a rule; a group of inputs that share a task then counts for all of them, and a rest that
+            fills no group is left out. A predictor takes none.
+
     """
-    if isinstance(by, Rule):
+    if isinstance(by, InferenceRule):
         size = options.get("group", 1)
         task = infer(model, x, by, **options).task.repeat_interleave(size)
     else:
         if options:
-            raise TypeError(f"a router takes no options; got {sorted(options)}; drop them")
+            raise TypeError(f"a predictor takes no options; got {sorted(options)}; drop them")
         ids = torch.tensor(by.tasks(), device=x.device)
         task = ids[task_scores(by, x).argmax(1)]
     asked = x.narrow(model.target.batch_axis, 0, len(task))

@@ -23,8 +23,10 @@ Edits = dict[str, Tensor]
 class Kind:
     """Pure functions from a site and raw numbers to tensors of the target; no parameters, no state.
 
-    A kind says the shapes of its raw numbers (trailing axes; an output site may get a leading row axis), where they
-    start, and which edits they make. ``now`` holds the current tensors, so that kinds compose by folding in order.
+    A kind says the shapes of its raw numbers (trailing axes; an output site may get a leading row axis), where they start, and
+    which edits they make. ``now`` maps names to the tensors that stand in the target after the modulators before this one, so that
+    kinds compose by folding in order. A kind of your own is a frozen dataclass with `shapes`, `start` and `edits` (CONTRIBUTING
+    has a whole one).
     """
 
     roles: ClassVar[tuple[str, ...]] = ("weight",)
@@ -36,12 +38,48 @@ class Kind:
     per_task: ClassVar[tuple[str, ...]] = ()
     """Fields that may differ from task to task, as options of `Modulator.add`."""
 
+    @property
+    def is_mask(self) -> bool:
+        """Whether the kind is a binary mask on weights, packed to one bit per weight at rest."""
+        return False
+
+    @property
+    def binary(self) -> bool:
+        """Whether its edit is exactly ``W * M`` with a mask of 0 and 1, so that a superposition may work on packed bits."""
+        return False
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the kind is one factor per channel (`factor`)."""
+        return False
+
+    @property
+    def hard(self) -> bool:
+        """Whether its factors are exactly 0 or 1."""
+        return False
+
+    @property
+    def own_width(self) -> bool:
+        """Whether each task may have a number of outputs of its own, ``modulator.add(task, width=n)``, and none is set."""
+        return "width" in self.per_task and getattr(self, "width", None) is None
+
+    def factor(self, raw: Raw) -> Tensor | None:
+        """The factors of a gate, (C,) of a row or (B, C) of a row per sample; None of any other kind."""
+        return None
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
-        """The parts of the raw numbers and their shapes."""
+        """The parts of the raw numbers at a site and their shapes, {"score": (64, 32)}."""
         raise NotImplementedError
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
-        """Where the paper of this kind starts. ``rng`` is a CPU generator of this site and row alone."""
+        """Raw numbers by part, where the paper of this kind starts.
+
+        Args:
+            site: where they will act.
+            now: the target's tensors.
+            rng: a CPU generator of this site and row alone; draw in float32 and convert, so that every device starts alike.
+
+        """
         raise NotImplementedError
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
@@ -49,17 +87,31 @@ class Kind:
         return None
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
-        """The tensors that these raw numbers put in the place of the target's."""
+        """The tensors, by name, that these raw numbers put in the place of the target's.
+
+        Args:
+            site: where they act.
+            raw: numbers by part: those of `shapes`, of `freeze` at rest, or of `blend`; `noise` beside them in training.
+            now: the tensors that stand there, those of modulators before this one included.
+
+        """
         raise NotImplementedError
 
     def gathers(self, site: Site) -> bool:
-        """Whether `edits` also takes raw numbers with a leading axis, a row a sample, and writes them into taps."""
+        """Whether `edits` also takes raw numbers with a leading axis, a row per sample, and writes them into taps."""
         return site.role == "output" and site.batch is not None
 
     def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
         """The same modulation in numbers whose weighted sum is the weighted sum of modulations; `edits` takes it too.
 
-        ``sum_e g_e E_e`` of the edits ``E_e`` of several rows is what CondConv (Yang et al. 2019, eq. 1) mixes.
+        ``sum_e g_e E_e`` of the edits ``E_e`` of several rows is what CondConv (Yang et al. 2019, eq. 1) mixes: a mask gives itself
+        instead of its scores, a low-rank delta the product instead of its factors.
+
+        Args:
+            site: where they act.
+            raw: numbers by part, live or at rest.
+            now: the target's tensors.
+
         """
         return dict(raw)
 
@@ -72,21 +124,42 @@ class Kind:
         return (f"{site.module}.{GAIN}", f"{site.module}.{BIAS}") if site.role == "output" else (site.name,)
 
     def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
-        """Parts of uniform noise, with shapes, that `edits` wants beside the raw numbers in training."""
+        """Parts of uniform noise in [0, 1), with shapes, that `edits` wants beside the raw numbers in training."""
         return {}
 
     def scale(self, site: Site) -> float:
-        """The scale of raw numbers that a hypernetwork generates without an offset; 0 means: start at an offset."""
+        """The standard deviation of raw numbers that a hypernetwork generates whole, with no start to add them to; 0 for most kinds.
+
+        A score or a gain is generated as an offset, the kind's start, plus a head that begins at zero, and needs no scale. A generated
+        *weight* has no such offset: its head is drawn, and numbers of the wrong size would blow activations up layer by layer (trap 20
+        of the design). So `Generated` gives ``sqrt(2 / fan_in)``, and `Hypernet` multiplies by it.
+        """
         return 0.0
 
 
 def uniform(shape: tuple[int, ...], bound: float, like: Tensor, rng: torch.Generator) -> Tensor:
-    """``U(-bound, bound)`` drawn on the CPU in float32, so that every device and dtype starts alike."""
+    """``U(-bound, bound)`` drawn on the CPU in float32, so that every device and dtype starts alike.
+
+    Args:
+        shape: of what is drawn.
+        bound: the largest magnitude.
+        like: a tensor of the dtype and on the device of the result.
+        rng: a CPU generator.
+
+    """
     return ((torch.rand(shape, generator=rng) * 2 - 1) * bound).to(like)
 
 
 def write_tap(site: Site, now: Now, gain: Tensor | None, bias: Tensor | None) -> Edits:
-    """Put ``h -> gain * h + bias`` behind what the tap of this site already does."""
+    """Edits that put ``h -> gain * h + bias`` behind what the tap of this site already does.
+
+    Args:
+        site: an output.
+        now: the tensors that stand there; a tap that was written before is in it.
+        gain: (C,), or (B, C), a row per sample; None leaves the scale.
+        bias: of the same shape; None adds nothing.
+
+    """
     before_gain, before_bias = now.get(f"{site.module}.{GAIN}"), now.get(f"{site.module}.{BIAS}")
     edits: Edits = {}
     if gain is not None:
@@ -100,7 +173,15 @@ def write_tap(site: Site, now: Now, gain: Tensor | None, bias: Tensor | None) ->
 
 
 def write_weight_tap(site: Site, now: Now, scale_in: Tensor, scale_out: Tensor) -> Edits:
-    """Put ``W -> W * s r^T`` a sample into the tap of a weight: ``r`` scales what goes in, ``s`` what comes out."""
+    """Edits that put ``W -> W * s r^T``, one for each sample, into the tap of a weight; the weights themselves are never built.
+
+    Args:
+        site: a weight whose batch axis is known.
+        now: the tensors that stand there, the layer's bias among them.
+        scale_in: ``r`` (B, in), which scales what goes into the layer.
+        scale_out: ``s`` (B, out), which scales what comes out, without the bias.
+
+    """
     edits = {f"{site.module}.{INPUT}": scale_in, f"{site.module}.{SCALE}": scale_out}
     if site.bias:
         # The bias is no part of the weight: it is added behind the scale.

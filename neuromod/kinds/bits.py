@@ -1,4 +1,4 @@
-"""One bit a weight: masks packed eight to a byte, low bit first."""
+"""One bit per weight: masks packed eight to a byte, low bit first."""
 
 import math
 
@@ -31,7 +31,14 @@ def pack(mask: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """The mask of `pack` again: (bytes,) uint8 to ``shape``, exactly 0 and 1 in ``dtype``."""
+    """The mask of `pack` again, exactly 0 and 1.
+
+    Args:
+        bits: uint8 (bytes,), low bit first.
+        shape: of the mask, of at most eight times as many entries.
+        dtype: of the mask.
+
+    """
     # The eight ones and zeros of every byte are one entry of a table, a word that is gathered and viewed as bytes: on a
     # CPU three times as fast as a shift for each bit.
     shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)

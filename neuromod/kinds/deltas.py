@@ -74,7 +74,7 @@ class Rank1(Kind):
     """``W' = W * (g(s) g(r)^T)``: ``s`` (out,), ``r`` (in,), the same for every element of a kernel.
 
     ``"real"``: ``g(s) = s``, BatchEnsemble (Wen et al. 2020, eq. 1), which starts at random signs; the identity is all ones.
-    ``"hard"``: ``g(s) = 1[s >= 0]``, straight-through, a binary mask of rank one, which starts open. A row a sample scales
+    ``"hard"``: ``g(s) = 1[s >= 0]``, straight-through, a binary mask of rank one, which starts open. A row per sample scales
     inputs and outputs of the layer, ``(W * s r^T) x = s * (W (r * x))``, and no weights are built.
     """
 
@@ -86,6 +86,10 @@ class Rank1(Kind):
                 f"a rank-one form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
             )
 
+    @property
+    def hard(self) -> bool:
+        return self.form == "hard"
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         require_matrix(self, site)
         return {"s": (site.shape[0],), "r": (site.shape[1],)}
@@ -94,7 +98,7 @@ class Rank1(Kind):
         def signs(size: tuple[int, ...]) -> Tensor:
             return (torch.randint(0, 2, size, generator=rng) * 2 - 1).to(now[site.name])
 
-        if self.form == "hard":
+        if self.hard:
             return self.identity(site, now)
         return {part: signs(shape) for part, shape in self.shapes(site).items()}
 
@@ -119,7 +123,7 @@ class Rank1(Kind):
 
     def gain(self, values: Tensor) -> Tensor:
         """The factors: ``values`` themselves, or {0, 1}."""
-        return threshold(values) if self.form == "hard" else values
+        return threshold(values) if self.hard else values
 
     def _outer(self, site: Site, s: Tensor, r: Tensor) -> Tensor:
         kernel = (1,) * (len(site.shape) - 2)

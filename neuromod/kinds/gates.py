@@ -18,11 +18,12 @@ FORMS = ("sigmoid", "doubled", "hard")
 
 @dataclass(frozen=True)
 class Gate(Kind):
-    """``h' = g(code) * h``, per channel. Raw part: ``code`` (C,).
+    """``h' = g(z) * h``, per channel, with a logit ``z`` (C,).
 
-    ``"sigmoid"``: ``g = sigmoid(code)``, starts at .5 (ANML, Beaulieu et al. 2020); it has no identity.
-    ``"doubled"``: ``g = 2 sigmoid(code)``, starts at 1. ``"hard"``: ``g = 1[code >= 0]``, straight-through, starts open.
-    ``spread`` > 0: codes start uniform in [-spread, spread] instead, drawn for each task, so that every task starts with
+    ``"sigmoid"``: ``g = sigmoid(z)``, starts at .5 (ANML, Beaulieu et al. 2020); it has no identity.
+    ``"doubled"``: ``g = 2 sigmoid(z)``, starts at 1. ``"hard"``: ``g = 1[z >= 0]``, straight-through, starts open.
+    The raw part of the logit is called ``code``, its name in saved states and stored files.
+    ``spread`` > 0: logits start uniform in [-spread, spread] instead, drawn for each task, so that every task starts with
     another half of the units (HopSupSup, Wortsman et al. 2020, section 3.5).
     """
 
@@ -37,6 +38,14 @@ class Gate(Kind):
             )
         if not self.spread >= 0:
             raise RefusedError(f"a gate's spread is 0 or more; got {self.spread}; pass 0 to start all units alike")
+
+    @property
+    def is_gate(self) -> bool:
+        return True
+
+    @property
+    def hard(self) -> bool:
+        return self.form == "hard"
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"code": site.shape}
@@ -63,7 +72,7 @@ class Gate(Kind):
         return {"gain": self.gain(raw["code"])}
 
     def gain(self, code: Tensor) -> Tensor:
-        """The factor, of the code's shape: in (0, 1), (0, 2) or {0, 1}."""
+        """The factors of logits, of their shape: in (0, 1), (0, 2) or {0, 1}."""
         if self.form == "hard":
             return threshold(code)
         return torch.sigmoid(code) * (2.0 if self.form == "doubled" else 1.0)

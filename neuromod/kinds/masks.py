@@ -18,8 +18,11 @@ class Mask(Kind):
     """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
 
     @property
+    def is_mask(self) -> bool:
+        return True
+
+    @property
     def binary(self) -> bool:
-        """Whether the edit is linear in the mask: exactly ``W * M``."""
         return True
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
@@ -44,7 +47,7 @@ class Mask(Kind):
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
-        """One bit a weight."""
+        """One bit per weight."""
         if "bits" in raw:
             return {"bits": raw["bits"].clone()}
         with torch.no_grad():
@@ -65,6 +68,7 @@ class TopK(Mask):
             raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share of weights to keep")
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
+        """The mask (of the weight's shape) of the largest scores."""
         return top_k(raw["score"], round(self.density * math.prod(site.shape)))
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
@@ -76,6 +80,12 @@ class Threshold(Mask):
     """``M = 1[s >= at]``, ``dL/ds = dL/dW' * W``. SupSup: ``at=0`` (Wortsman et al. 2020).
 
     Piggyback (Mallya et al. 2018): ``at=5e-3, strict=True, constant=1e-2``, so that training starts at the target.
+
+    Args:
+        at: the score from which on a weight is kept.
+        strict: a score of exactly ``at`` is not kept.
+        constant: where all scores start; None draws them as all masks do.
+
     """
 
     at: float = 0.0
@@ -88,6 +98,7 @@ class Threshold(Mask):
         return {"score": torch.full_like(now[site.name], self.constant)}
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
+        """The mask of the scores at or above ``at``."""
         return threshold(raw["score"], self.at, strict=self.strict)
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
@@ -117,6 +128,7 @@ class Bernoulli(Mask):
         return {"noise": site.shape}
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
+        """The mask drawn by ``raw["noise"]``; without noise, of the scores of 0 and above."""
         return bernoulli(raw["score"], raw.get("noise"))
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:

@@ -34,7 +34,7 @@ class Subset(Kind):
         """The places (n,) in the flat weight, each once, in their order."""
         total = math.prod(site.shape)
         count = min(max(1, round(self.per_output * site.shape[0])), total)
-        places: Tensor = drawn(self.seed, site.label, count, total)
+        places: Tensor = draw_places(self.seed, site.label, count, total)
         return places
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
@@ -53,8 +53,22 @@ class Subset(Kind):
         return {site.name: moved.view(site.shape)}
 
 
-# A generator can't be made inside a compiled graph; what it draws here is the same at every call.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def drawn(seed: int, label: str, count: int, total: int) -> Tensor:
-    """``count`` of ``total`` places, in their order."""
+# An operator of its own, for a generator can't be made inside a compiled graph; `torch.compiler.assume_constant_result`
+# would do too, but imports torch._dynamo, 980 modules.
+@torch.library.custom_op("neuromod::draw_places", mutates_args=())
+def draw_places(seed: int, label: str, count: int, total: int) -> Tensor:
+    """``count`` of ``total`` places, int64 (count,), each once, in their order.
+
+    Args:
+        seed: of the draw, an integer.
+        label: of the site, so that each has a draw of its own.
+        count: how many, at most ``total``.
+        total: numbers of the flat weight.
+
+    """
     return torch.randperm(total, generator=generator(seed, "subset", label))[:count].sort().values
+
+
+@draw_places.register_fake
+def _(seed: int, label: str, count: int, total: int) -> Tensor:
+    return torch.empty(count, dtype=torch.long)

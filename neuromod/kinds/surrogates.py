@@ -37,21 +37,31 @@ def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor
 
     >>> threshold(torch.tensor([-1.0, 0.0, 2.0])).tolist()
     [0.0, 1.0, 1.0]
+
+    Args:
+        score: of any shape; the mask has its shape and dtype.
+        at: the threshold.
+        strict: whether a score of exactly ``at`` is left out.
+
     """
     mask: Tensor = _Threshold.apply(score, at, strict)
     return mask
 
 
-class _TopK(torch.autograd.Function):
-    generate_vmap_rule = True
+class _OfScore(torch.autograd.Function):
+    """A mask whose gradient is a function of its score."""
 
-    @staticmethod
-    def forward(score: Tensor, k: int) -> Tensor:
-        return torch.ops.neuromod.largest(score, k)  # type: ignore[no-any-return]
+    generate_vmap_rule = True
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
+
+
+class _TopK(_OfScore):
+    @staticmethod
+    def forward(score: Tensor, k: int) -> Tensor:
+        return torch.ops.neuromod.largest(score, k)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -119,17 +129,11 @@ def _refuse_nan(values: Tensor) -> None:
         raise RefusedError("scores must be finite to be ranked; got NaN; lower the learning rate or check the loss")
 
 
-class _Bernoulli(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Bernoulli(_OfScore):
     @staticmethod
     def forward(score: Tensor, noise: Tensor | None) -> Tensor:
         kept = score >= 0 if noise is None else noise < torch.sigmoid(score)
         return kept.view(torch.uint8).to(score.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -1,15 +1,15 @@
 """Meta-learning: inner loops over dicts of tensors that are exact at second order, and the algorithms that stand on them."""
 
-from neuromod.meta import dual, sequential
-from neuromod.meta.closed import StreamingLDA, class_means, ridge
+from neuromod.meta import dual, streaming
+from neuromod.meta.closed_form import StreamingLDA, class_means, ridge
 from neuromod.meta.cnaps import cnaps, prototypes
-from neuromod.meta.dual import Head
+from neuromod.meta.dual import LinearHead
 from neuromod.meta.functional import Functional
 from neuromod.meta.inner import adapt, backward
 from neuromod.meta.maml import Episodes, cavia, maml, reptile
 from neuromod.meta.norms import BatchNorm, InstanceNorm, LayerNorm, check_exact, exact
 from neuromod.meta.online import online, online_dual, online_head, reset_row
-from neuromod.meta.rules import SGD, Adam
+from neuromod.meta.optimisers import SGD, Adam
 
 __all__ = [
     "SGD",
@@ -17,9 +17,9 @@ __all__ = [
     "BatchNorm",
     "Episodes",
     "Functional",
-    "Head",
     "InstanceNorm",
     "LayerNorm",
+    "LinearHead",
     "StreamingLDA",
     "adapt",
     "backward",
@@ -37,5 +37,9 @@ __all__ = [
     "reptile",
     "reset_row",
     "ridge",
-    "sequential",
+    "streaming",
 ]
+
+# Former names, for code that imports them.
+Head = LinearHead
+sequential = streaming

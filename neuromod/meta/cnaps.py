@@ -7,14 +7,21 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.meta.closed import class_means
+from neuromod.meta.closed_form import class_means
 from neuromod.meta.maml import Episodes, check_tasks
 
 
 def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) -> Tensor:
     """Logits (Q, C) by the squared distance to the mean of each class, ``-|f - mu_c|^2`` (Snell et al. 2017, eq. 2).
 
-    Features (S, D) with labels (S,), query features (Q, D). A class without samples is never answered.
+    A class without samples is never answered.
+
+    Args:
+        features: of the support set (S, D).
+        labels: int64 (S,).
+        query: features (Q, D).
+        classes: C.
+
     """
     # Distances from one point of all, or features far from zero would cancel in the squares.
     centre = features.mean(0)
@@ -25,10 +32,16 @@ def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) ->
 def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapted: bool = True) -> Tensor:
     """Logits (T, Q, C) of the query sets, the encoder adapted to each support set (Requeima et al. 2019).
 
-    ``encode(images, condition=support images)`` gives features (B, D): a `Modulated` whose source reads a support set
-    (``Hypernet("condition", code=(None, ...))``), for example FiLM over a frozen network. ``adapted=False`` calls it without a
-    condition. The head is `prototypes` in the place of the paper's generated one.
-    RefusedError for a support set without an image of one of the classes.
+    The head is `prototypes` in the place of the paper's generated one. RefusedError for a support set without an image of one of
+    the classes.
+
+    Args:
+        encode: ``encode(images, condition=support images)`` gives features (B, D): a `Modulated` whose source reads a support set
+            (``Hypernet("condition", embedding=(None, ...))``), for example FiLM over a frozen network.
+        episodes: support and query sets of images and labels, T tasks along the first axis.
+        classes: C, those of a task.
+        adapted: False calls the encoder without a condition.
+
     """
     (support, labels), (query, _) = episodes
     found, tasks = [], check_tasks(episodes)

@@ -19,22 +19,28 @@ from neuromod.errors import RefusedError
 from neuromod.meta.inner import check_order
 
 
-class Head(NamedTuple):
+class LinearHead(NamedTuple):
     """A linear classifier: ``weight`` (C, D), ``bias`` (C,)."""
 
     weight: Tensor
     bias: Tensor
 
 
-def errors(features: Tensor, labels: Tensor, head: Head, rate: float | Tensor, *, order: int = 2) -> Tensor:
-    """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps over features (K, D) in their order.
+def errors(features: Tensor, labels: Tensor, head: LinearHead, rate: float | Tensor, *, order: int = 2) -> Tensor:
+    """``D`` (K, C): the errors ``softmax(z_t) - onehot(y_t)`` of the K steps, as the head stands before each.
 
-    With ``order=1`` the steps count as constants, as in FOMAML: no gradient flows through the errors.
+    Args:
+        features: (K, D) of the samples that are learned, in their order.
+        labels: int64 (K,).
+        head: before the first step.
+        rate: of SGD, a number or a 0-d tensor that is learned.
+        order: 1: the steps count as constants, as in FOMAML, and no gradient flows through the errors; 2: exact.
+
     """
     check_order(order)
     _check(features, labels, head)
     if order == 1:
-        features, head = features.detach(), Head(head.weight.detach(), head.bias.detach())
+        features, head = features.detach(), LinearHead(head.weight.detach(), head.bias.detach())
         rate = rate.detach() if isinstance(rate, Tensor) else rate
     start = F.linear(features, head.weight, head.bias)
     gram = rate * (features @ features.T + 1)
@@ -46,28 +52,61 @@ def errors(features: Tensor, labels: Tensor, head: Head, rate: float | Tensor, *
     return torch.stack(made) if made else start
 
 
-def moved(features: Tensor, found: Tensor, head: Head, rate: float | Tensor) -> Head:
-    """The head after the steps whose ``errors`` were ``found``."""
-    return Head(head.weight - rate * found.T @ features, head.bias - rate * found.sum(0))
+def head_after(features: Tensor, deltas: Tensor, head: LinearHead, rate: float | Tensor) -> LinearHead:
+    """The head after its steps: ``W - rate D^T F`` and ``b - rate sum_t d_t``.
+
+    Args:
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        head: before the first step.
+        rate: of SGD.
+
+    """
+    return LinearHead(head.weight - rate * deltas.T @ features, head.bias - rate * deltas.sum(0))
 
 
 def outputs(
-    query: Tensor, features: Tensor, found: Tensor, head: Head, rate: float | Tensor, *, order: int = 2
+    query: Tensor, features: Tensor, deltas: Tensor, head: LinearHead, rate: float | Tensor, *, order: int = 2
 ) -> Tensor:
-    """Logits (Q, C) of query features (Q, D) by the head after its steps, without building that head."""
+    """Logits (Q, C) of query features by the head after its steps, without building that head.
+
+    Args:
+        query: features (Q, D).
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        head: before the first step.
+        rate: of SGD.
+        order: 1: no gradient flows through ``features``; 2: exact.
+
+    """
     check_order(order)
     if order == 1:
         features = features.detach()
-    return F.linear(query, head.weight, head.bias) - taken(query, features, found, rate)
+    return F.linear(query, head.weight, head.bias) - correction(query, features, deltas, rate)
 
 
-def taken(query: Tensor, features: Tensor, found: Tensor, rate: float | Tensor) -> Tensor:
-    """What the steps took from the logits of a query, ``rate (Q F^T + 1) D``."""
-    return rate * (query @ features.T + 1) @ found
+def correction(query: Tensor, features: Tensor, deltas: Tensor, rate: float | Tensor) -> Tensor:
+    """What the steps took from the logits of a query, ``rate (Q F^T + 1) D``, (Q, C).
+
+    Args:
+        query: features (Q, D).
+        features: F (K, D) of the samples that were learned.
+        deltas: D (K, C), what `errors` returned for them.
+        rate: of SGD.
+
+    """
+    return rate * (query @ features.T + 1) @ deltas
 
 
 def check_pairs(features: Tensor, labels: Tensor, classes: int) -> None:
-    """Refuse labels that do not go with features (..., N, D) one by one, or that are not in 0..classes-1."""
+    """Refuse labels that do not go with features one by one, or that are not in 0..classes-1.
+
+    Args:
+        features: (..., N, D).
+        labels: (..., N).
+        classes: outputs of the head.
+
+    """
     if labels.shape != features.shape[:-1]:
         got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
         raise RefusedError(f"every feature has a label; got {got}; correct them")
@@ -81,9 +120,13 @@ def check_labels(labels: Tensor, classes: int) -> None:
         raise RefusedError(f"labels must be outputs of the head; got {got}; widen the head, or correct the labels")
 
 
-def _check(features: Tensor, labels: Tensor, head: Head) -> None:
+def _check(features: Tensor, labels: Tensor, head: LinearHead) -> None:
     if features.ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
         )
     check_pairs(features, labels, len(head.bias))
+
+
+# Former names, for code that imports them.
+moved, taken = head_after, correction

@@ -18,8 +18,13 @@ class Functional:
     - *slow*: all other parameters; moved by the outer loop, which is an ordinary optimiser over ``net.parameters()``.
     - *plastic*: what learns when the network is deployed, at meta-test; by default what is fast.
 
-    Sets are given as names or patterns (``"head.*"``). RefusedError for a pattern that names nothing, and for norms that would
-    be wrong at second order.
+    RefusedError for a pattern that names nothing, and for norms that would be wrong at second order.
+
+    Args:
+        net: any module.
+        fast: names of parameters, or patterns (``"head.*"``).
+        plastic: likewise; None: what is fast.
+
     """
 
     def __init__(
@@ -42,7 +47,14 @@ class Functional:
         return {name: own[name] for name in self.fast}
 
     def __call__(self, fast: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
-        """The output with these in the place of the fast tensors. RefusedError for other names or shapes than those declared."""
+        """The output with these in the place of the fast tensors. RefusedError for other names or shapes than those declared.
+
+        Args:
+            fast: all fast tensors by name.
+            inputs: positional arguments of the network.
+            options: keyword arguments of the network.
+
+        """
         if fast.keys() != set(self.fast):
             wrong = next((n for n in fast if n not in self.fast), None)
             missing = next((n for n in self.fast if n not in fast), None)

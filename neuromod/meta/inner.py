@@ -18,45 +18,57 @@ from torch.func import grad_and_value
 from torch.utils.checkpoint import checkpoint
 
 from neuromod.errors import RefusedError
-from neuromod.meta.rules import Rule, Tensors
+from neuromod.meta.optimisers import InnerOptimiser, Tensors
 
 Loss = Callable[[Tensors, Any], Tensor]
 """Fast tensors and a batch to a scalar."""
 Engine = Literal["autograd", "func"]
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def adapt(
     loss: Loss,
     fast: Tensors,
     batches: Iterable[Any],
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     order: int,
     engine: Engine = "autograd",
     recompute: bool = False,
     history: list[Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """The fast tensors after one step of ``rule`` on each batch.
+    """The fast tensors after one step of ``optimiser`` on each batch.
 
-    ``recompute`` keeps of each step its tensors alone and computes the rest again in the backward pass. RefusedError for an
-    order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine ``autograd``, a loss that is not finite.
-    Inside `torch.vmap` no number can be looked at: the engine ``func`` adds its inner losses to ``history``, and `check_finite`
-    looks at them afterwards (`maml` does).
+    RefusedError for an order that is not 1 or 2, a second order inside `torch.compile`, and, by the engine "autograd", a loss that
+    is not finite. Inside `torch.vmap` no number can be looked at: the engine "func" adds its inner losses to ``history``, and
+    `check_finite` looks at them afterwards (`maml` does).
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name, as they are before the first step.
+        batches: one for each step.
+        optimiser: `SGD` or `Adam` of this package.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: "autograd", or "func", which can be mapped over tasks.
+        recompute: keep of each step its tensors alone and compute the rest again in the backward pass ("autograd" only).
+        history: a list that the engine "func" adds each inner loss to.
+
     """
     _check(fast, order, engine, recompute)
-    moved, memory = dict(fast), rule.start(fast)
+    moved, memory = dict(fast), optimiser.start(fast)
     if engine == "autograd":
         moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
     for number, batch in enumerate(batches):
-        moved, memory = _step(loss, moved, batch, rule, memory, number, order, engine, recompute, history)
+        moved, memory = _step(loss, moved, batch, optimiser, memory, number, order, engine, recompute, history)
     return moved
 
 
+# reason: all that one step needs, so that the backward pass can run it again
 def _step(
     loss: Loss,
     fast: dict[str, Tensor],
     batch: Any,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     memory: Any,
     number: int,
     order: int,
@@ -71,12 +83,12 @@ def _step(
                 history.append(value.detach())
         else:
             value = loss(fast, batch)
-            check_finite(value.detach()[None], rule, number)
+            check_finite(value.detach()[None], optimiser, number)
             taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, materialize_grads=True)
             gradients = dict(zip(fast, taken, strict=True))
         if order == 1:
             gradients = {name: g.detach() for name, g in gradients.items()}
-        return rule.step(fast, gradients, memory)
+        return optimiser.step(fast, gradients, memory)
 
     if recompute and order == 2:
         return checkpoint(step, fast, memory, use_reentrant=False)
@@ -129,14 +141,21 @@ def check_not_compiled(order: int) -> None:
         )
 
 
-def check_finite(losses: Tensor, rule: Rule, first: int = 0) -> None:
-    """Refuse inner losses (K,) of steps from number ``first``, or (T, K) of tasks side by side, that are not finite."""
+def check_finite(losses: Tensor, optimiser: InnerOptimiser, first: int = 0) -> None:
+    """Refuse inner losses that are not finite, and name the first of them.
+
+    Args:
+        losses: (K,) of steps, or (T, K) of tasks side by side.
+        optimiser: whose rate is named in the refusal.
+        first: the number of the first step.
+
+    """
     if bool(losses.isfinite().all()):
         return
     rows = torch.atleast_2d(losses)
     broken = ~rows.isfinite()
     column = int(broken.any(0).nonzero()[0])
-    value, rate = rows[broken[:, column], column][0], rule.rate
+    value, rate = rows[broken[:, column], column][0], optimiser.rate
     said = "learned rates" if isinstance(rate, Mapping) else float(rate)
     raise RefusedError(
         f"the inner loss must stay finite; got {float(value)} at step {first + column} with rate {said}; lower the rate"

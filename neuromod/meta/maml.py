@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite
-from neuromod.meta.rules import Rule, Tensors
+from neuromod.meta.optimisers import InnerOptimiser, Tensors
 
 
 class Episodes(NamedTuple):
@@ -28,11 +28,12 @@ class Episodes(NamedTuple):
     query: Any
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def maml(
     loss: Loss,
     fast: Tensors,
     episodes: Episodes,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     steps: int = 1,
     order: int,
@@ -40,17 +41,36 @@ def maml(
     recompute: bool = False,
     judge: Loss | None = None,
 ) -> Tensor:
-    """Query losses (T,) after ``steps`` steps on the support set of each task, every task from the same ``fast`` tensors.
+    """Query losses (T,) after some steps on the support set of each task, every task from the same ``fast`` tensors.
 
-    Their mean is the outer loss. With ``judge(fast, query)`` its outputs (T, ...) come in their place: logits, for accuracies.
-    By the engine ``func`` all tasks run in one call; by ``autograd`` one after the other. RefusedError where an inner loss is
-    not finite.
+    Their mean is the outer loss. RefusedError where an inner loss is not finite.
+
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> episodes = Episodes(torch.eye(2)[:, None], torch.eye(2)[:, None])
+    >>> loss = lambda fast, x: (x @ fast["w"] - 1).square().mean()
+    >>> from neuromod.meta import SGD
+    >>> maml(loss, {"w": w}, episodes, SGD(0.25), order=2).tolist()
+    [0.25, 0.25]
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        episodes: support and query sets, T tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: on each support set, 0 or more.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: "func" runs all tasks in one call, "autograd" one after the other.
+        recompute: as of `adapt`.
+        judge: ``judge(fast, query)``, whose outputs (T, ...) come in the place of the losses: logits, for accuracies.
+
     """
     _check(steps)
 
     def task(episode: Episodes) -> tuple[Tensor, Tensor]:
         batches, history = [episode.support] * steps, list[Tensor]()
-        adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute, history=history)
+        adapted = adapt(
+            loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute, history=history
+        )
         judged = (judge or loss)(adapted, episode.query)
         return judged, torch.stack(history) if history else judged.new_zeros(0)
 
@@ -58,15 +78,16 @@ def maml(
     if engine == "autograd":
         return torch.stack([task(episode)[0] for episode in _apart(episodes)])
     found, history = torch.vmap(task, randomness="different")(episodes)
-    check_finite(history, rule)
+    check_finite(history, optimiser)
     return found
 
 
+# reason: those of maml
 def cavia(
     loss: Loss,
     size: int,
     episodes: Episodes,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     steps: int = 1,
     order: int,
@@ -74,26 +95,47 @@ def cavia(
     engine: Engine = "func",
     judge: Loss | None = None,
 ) -> Tensor:
-    """Query losses (T,) where each task moves a context of ``size`` numbers from zero, ``loss({"context": c}, batch)``.
+    """Query losses (T,) where each task moves a context from zero (Zintgraf et al. 2019, eq. 2-3).
 
-    No weight is copied for a task, so all tasks share every product with the slow weights. ``like`` gives dtype and device.
+    No weight is copied for a task, so all tasks share every product with the slow weights.
+
+    Args:
+        loss: ``loss({"context": c}, batch)``, a scalar.
+        size: numbers of the context c.
+        episodes: support and query sets, T tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: on each support set, 0 or more.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        like: a tensor of the context's dtype and on its device.
+        engine: as of `maml`.
+        judge: as of `maml`.
+
     """
     start = {"context": like.new_zeros(size)}
-    return maml(loss, start, episodes, rule, steps=steps, order=order, engine=engine, judge=judge)
+    return maml(loss, start, episodes, optimiser, steps=steps, order=order, engine=engine, judge=judge)
 
 
-def reptile(loss: Loss, fast: Tensors, supports: Any, rule: Rule, *, steps: int) -> dict[str, Tensor]:
-    """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018): the direction in which the outer step moves ``fast``."""
+def reptile(loss: Loss, fast: Tensors, supports: Any, optimiser: InnerOptimiser, *, steps: int) -> dict[str, Tensor]:
+    """The mean over tasks of ``w_K - w_0`` (Nichol et al. 2018), by name: the direction in which the outer step moves ``fast``.
+
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        supports: support sets, tasks along the first axis.
+        optimiser: `SGD` or `Adam` of this package.
+        steps: K, on each support set.
+
+    """
     _check(steps)
     start = {name: w.detach() for name, w in fast.items()}
 
     def task(support: Any) -> tuple[dict[str, Tensor], Tensor]:
         history: list[Tensor] = []
-        ends = adapt(loss, start, [support] * steps, rule, order=1, engine="func", history=history)
+        ends = adapt(loss, start, [support] * steps, optimiser, order=1, engine="func", history=history)
         return ends, torch.stack(history) if history else next(iter(ends.values())).new_zeros(0)
 
     ends, history = torch.vmap(task, randomness="different")(supports)
-    check_finite(history, rule)
+    check_finite(history, optimiser)
     return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
 
 
@@ -101,8 +143,8 @@ def check_tasks(episodes: Episodes) -> int:
     """The number of tasks. RefusedError where parts of the episodes differ in it, or there is none."""
     counts = {len(leaf) for leaf in pytree.tree_leaves(episodes)}
     if len(counts) != 1 or counts == {0}:
-        rule = "support and query hold the same tasks, one at least, along their first axis"
-        raise RefusedError(f"{rule}; got {sorted(counts)}; correct them")
+        said = "support and query hold the same tasks, one at least, along their first axis"
+        raise RefusedError(f"{said}; got {sorted(counts)}; correct them")
     return counts.pop()
 
 

@@ -16,26 +16,30 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from neuromod.errors import RefusedError
 
 
-class BatchNorm(nn.Module):
-    """Batch statistics over all axes but the channels, then gain and shift; no running statistics are kept or read."""
-
+class _ChannelNorm(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.eps = eps
+        self.channels, self.eps = channels, eps
         self.weight, self.bias = _affine(channels, affine)
+
+
+class BatchNorm(_ChannelNorm):
+    """Batch statistics over all axes but the channels, then gain and shift; no running statistics are kept or read.
+
+    Args:
+        channels: of the second axis.
+        eps: added to the variance.
+        affine: whether gain and shift are learned; otherwise there are none.
+
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (B, C, ...) to the same shape."""
         return _scaled(F.batch_norm(x, None, None, None, None, True, 0.0, self.eps), self.weight, self.bias)
 
 
-class InstanceNorm(nn.Module):
-    """Statistics of each channel of each sample, then gain and shift."""
-
-    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
-        super().__init__()
-        self.channels, self.eps = channels, eps
-        self.weight, self.bias = _affine(channels, affine)
+class InstanceNorm(_ChannelNorm):
+    """Statistics of each channel of each sample, then gain and shift; made as a `BatchNorm` is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (B, C, ...) to the same shape. RefusedError for one that is not a batch."""
@@ -46,7 +50,14 @@ class InstanceNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Statistics over the last axes, of ``shape``, then gain and shift."""
+    """Statistics over the last axes, then gain and shift.
+
+    Args:
+        shape: of those axes.
+        eps: added to the variance.
+        affine: whether gain and shift are learned; otherwise there are none.
+
+    """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()

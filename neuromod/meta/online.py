@@ -15,18 +15,19 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils import _pytree as pytree
 
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import Head, check_labels, errors, outputs, taken
+from neuromod.meta.dual import LinearHead, check_labels, correction, errors, outputs
 from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
-from neuromod.meta.rules import SGD, Rule, Tensors
-from neuromod.meta.shared import SharedWeight
+from neuromod.meta.optimisers import SGD, InnerOptimiser, Tensors
+from neuromod.meta.shared_weight import SharedWeight
 
 
+# reason: keywords alone behind the optimiser, each a choice of the algorithm
 def online(
     loss: Loss,
     fast: Tensors,
     trajectory: Any,
     outer: Any,
-    rule: Rule,
+    optimiser: InnerOptimiser,
     *,
     order: int,
     engine: Engine = "autograd",
@@ -34,21 +35,31 @@ def online(
 ) -> Tensor:
     """The outer loss after one step on each sample of ``trajectory``; all ``outer`` samples in one batch.
 
-    Both are what the loss takes for a batch, trees of tensors whose first axis counts samples: images and labels, and beside them
-    whatever does not depend on the fast tensors, computed once for all (ANML's gates).
+    Args:
+        loss: of fast tensors and a batch, a scalar.
+        fast: tensors by name.
+        trajectory: what the loss takes for a batch, a tree of tensors whose first axis counts samples: images and labels, and
+            beside them whatever does not depend on the fast tensors, computed once for all (ANML's gates).
+        outer: such a tree as well.
+        optimiser: `SGD` or `Adam` of this package.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        engine: as of `adapt`.
+        recompute: as of `adapt`.
+
     """
     leaves, structure = pytree.tree_flatten(trajectory)
     batches = (
         pytree.tree_unflatten(list(parts), structure)
         for parts in zip(*(t.split(1) if len(t) else () for t in leaves), strict=True)
     )
-    adapted = adapt(loss, fast, batches, rule, order=order, engine=engine, recompute=recompute)
+    adapted = adapt(loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute)
     return loss(adapted, outer)
 
 
+# reason: a trajectory is images, labels and a count; the rest is the head and its step
 def online_head(
     encode: Callable[[Tensor], Tensor],
-    head: Head,
+    head: LinearHead,
     images: Tensor,
     labels: Tensor,
     steps: int,
@@ -57,10 +68,19 @@ def online_head(
     order: int,
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> Tensor:
-    """`online` where the head alone is fast and moved by SGD: the same number and the same gradients, without a loop of steps.
+    """`online` where the head alone is fast and moved by SGD: the same number and gradients, without a loop of steps.
 
-    ``images`` (K + M, ...) and ``labels``: the first ``steps`` = K are the trajectory, and all of them are asked for. They are
-    encoded in one batch; nothing in the encoder may depend on other images of it (norms of a sample, or frozen statistics).
+    Args:
+        encode: images to features (N, D), in one batch; nothing in it may depend on other images of the batch (norms of a sample,
+            or frozen statistics).
+        head: before the first step.
+        images: (K + M, ...): the first K are learned, and all of them are asked for.
+        labels: int64 (K + M,).
+        steps: K.
+        rate: of SGD.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+        criterion: of logits (K + M, C) and labels, a scalar.
+
     """
     _check(steps, labels, head)
     features = encode(images)
@@ -69,10 +89,11 @@ def online_head(
     return criterion(outputs(features, learned, found, head, rate, order=order), labels)
 
 
+# reason: a trajectory is images, labels and a count; the rest is what moves and its step
 def online_dual(
     encode: Callable[[Tensors, Any], Tensor],
     fast: Tensors,
-    head: Head,
+    head: LinearHead,
     images: Any,
     labels: Tensor,
     steps: int,
@@ -82,23 +103,36 @@ def online_dual(
 ) -> Tensor:
     """`online` by SGD where a linear head is fast and other tensors too: the same number and gradients, the head never copied.
 
-    ``encode(fast, images)`` gives features (N, D) of a tree of N samples; the first ``steps`` = K of the K + M are learned, all are
-    asked for. The head's part of each step stays in dual form: its weights are as large as all the rest and would else be
-    written, and kept for the backward pass, at every step.
+    The head's part of each step stays in dual form: its weights are as large as all the rest and would else be written, and
+    kept for the backward pass, at every step. Refused: no other fast tensor (`online_head` is for that).
+
+    Args:
+        encode: ``encode(fast, images)`` gives features (N, D) of a tree of N samples.
+        fast: tensors by name, beside the head.
+        head: before the first step.
+        images: a tree of K + M samples: the first K are learned, and all of them are asked for.
+        labels: int64 (K + M,).
+        steps: K.
+        rate: of SGD.
+        order: 1: inner gradients count as constants (FOMAML); 2: exact.
+
     """
     check_order(order)
     check_not_compiled(order)
     if not fast:
         raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
     _check(steps, labels, head)
-    moved, rule = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()}, SGD(rate)
+    moved, optimiser = (
+        {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()},
+        SGD(rate),
+    )
     shared = SharedWeight(head.weight)
     wanted = one_hot(labels[:steps], len(head.bias)).to(head.bias)
     learned, found = head.weight.new_zeros(0, head.weight.shape[1]), wanted[:0]
     for t in range(steps):
         feature = encode(moved, pytree.tree_map(lambda part, t=t: part[t : t + 1], images))
-        z = shared.rows(feature) + head.bias - taken(feature, learned, found, rate)
-        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], rule, t)
+        z = shared.rows(feature) + head.bias - correction(feature, learned, found, rate)
+        check_finite(cross_entropy(z.detach(), labels[t : t + 1])[None], optimiser, t)
         error = torch.softmax(z, 1) - wanted[t : t + 1]
         # The gradient of the loss at the feature, by the head as it is at this step.
         pulled = shared.columns(error) - rate * (error @ found.T) @ learned
@@ -106,23 +140,29 @@ def online_dual(
         pulls = torch.autograd.grad(feature, list(moved.values()), pulled, **told)
         if order == 1:
             feature, error, pulls = feature.detach(), error.detach(), tuple(g.detach() for g in pulls)
-        moved, _ = rule.step(moved, dict(zip(moved, pulls, strict=True)), None)
+        moved, _ = optimiser.step(moved, dict(zip(moved, pulls, strict=True)), None)
         learned, found = torch.cat([learned, feature]), torch.cat([found, error])
     return cross_entropy(outputs(encode(moved, images), learned, found, head, rate), labels)
 
 
 def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
-    """The head's weight (C, D) with one row drawn anew (D,); no gradient goes to the row that was there.
+    """The head's weight (C, D) with one row drawn anew; no gradient goes to the row that was there.
 
     Done before each trajectory, so that a head can't know its class beforehand (Beaulieu et al. 2020; "zapping" in Frati et
     al. 2024).
+
+    Args:
+        weight: (C, D).
+        row: which one.
+        fresh: the new row (D,).
+
     """
     index = torch.as_tensor(row, device=weight.device).reshape(1)
     return weight.index_copy(0, index, fresh.detach()[None])
 
 
-def _check(steps: int, labels: Tensor, head: Head) -> None:
+def _check(steps: int, labels: Tensor, head: LinearHead) -> None:
     if not 0 <= steps <= len(labels):
-        rule = "steps counts the images that are learned, the first of the batch"
-        raise RefusedError(f"{rule}; got {steps} of {len(labels)}; take fewer")
+        said = "steps counts the images that are learned, the first of the batch"
+        raise RefusedError(f"{said}; got {steps} of {len(labels)}; take fewer")
     check_labels(labels, len(head.bias))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,17 @@ from neuromod.sources.context import Context
 Row = dict[str, Tensor]
 """One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
 ALL = "all"
-"""The name of the one row (or code) of a source that reads nothing."""
+"""The name of the one row (or embedding) of a source that reads nothing."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """What a source returns: distinct rows, and which row each sample uses.
 
-    ``values`` is a tuple of rows (where stacking would cost a copy, or widths differ) or one row with a leading row axis.
-    ``index`` is None (row 0 serves all), a 0-d integer tensor (one row serves all, chosen inside a graph), or (B,).
+    Args:
+        values: a tuple of rows (where stacking would cost a copy, or widths differ), or one row whose tensors have a leading axis.
+        index: None (row 0 serves all), a 0-d integer tensor (one row serves all, chosen inside a graph), or (B,).
+
     """
 
     values: tuple[Row, ...] | Row
@@ -48,7 +51,7 @@ class Rows:
         return {k: v.index_select(0, position.to(v.device)).squeeze(0) for k, v in self.stacked().items()}
 
     def gathered(self, index: Tensor) -> Row:
-        """A row a sample: values with a leading axis of ``len(index)``."""
+        """A row per sample: tensors with a leading axis of ``len(index)``; ``index`` holds positions of distinct rows."""
         if torch.compiler.is_compiling():
             return {key: value.index_select(0, index) for key, value in self.stacked().items()}
         if isinstance(self.values, tuple):
@@ -80,10 +83,21 @@ def _in_order(index: Tensor, count: int) -> bool:
 
 @dataclass(frozen=True)
 class Starts:
-    """What a source is bound to: names and shapes of the raw numbers, where rows start, and random streams.
+    """What a source is told when it is bound (`Source.bind`, `add`): all that it needs to make rows, without seeing the target.
 
-    ``own`` says that the start is the target's own value (an identity), the same for every task, and so is never stored.
-    ``scales`` are the scales of rows generated without an offset (0: with one).
+    Args:
+        shapes: of every raw number by its key, ``"site/part"``.
+        scales: of every key `Kind.scale`: the standard deviation of numbers that are generated without an offset; 0: they start
+            at an offset.
+        row: ``row(task, **options)`` draws the start row of a task, the same each time; ``row("offset")`` is the one that a
+            shared source adds to.
+        own: whether that start is the target's own value (an identity): the same for every task, so it is never stored.
+        learned: False where numbers are measured, and kept as buffers.
+        dtype: of the numbers.
+        device: where they lie.
+        generator: ``generator("head", key)`` is a fresh CPU generator for the draw of that name.
+        example: a call like those to come, to size bodies with; None in `add`.
+
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -100,7 +114,9 @@ class Starts:
 class Source(nn.Module):
     """Turns a context into rows.
 
-    ``reads`` is ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one row for all).
+    ``reads`` is ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one row for all). A source of your
+    own has `bind` and `forward`; one that reads the task also `add`, `tasks`, `own` and `forget`; one that shall be stored
+    `arguments`.
     """
 
     reads: str = "task"
@@ -112,7 +128,14 @@ class Source(nn.Module):
         raise NotImplementedError
 
     def add(self, task: int, starts: Starts, options: Mapping[str, int]) -> list[nn.Parameter]:
-        """Learn of a new task; returns its new parameters. ``options`` are those of `Modulator.add`."""
+        """Learn of a new task; returns its new parameters, for ``optimizer.add_param_group``.
+
+        Args:
+            task: an id that is free.
+            starts: as in `bind`.
+            options: those of `Modulator.add`, {"width": 5} for a `Head`; a source that can't use one refuses it.
+
+        """
         raise NotImplementedError
 
     def tasks(self) -> tuple[int, ...]:
@@ -120,8 +143,19 @@ class Source(nn.Module):
         return ()
 
     def own(self, task: int) -> Row:
-        """The tensors that a live task has for itself: its whole row, or the code that a shared part turns into one."""
+        """The tensors that a live task has for itself: its whole row, or the embedding that a shared part turns into one."""
         return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """What its class is called with to make one like it, without tasks; in JSON, for a `Store`.
+
+        A source of your own that shall be stored says it here: ``{}`` where its class takes nothing. The body of a shared
+        source stands under "body" by its name, and is passed as a module.
+        """
+        raise RefusedError(
+            f"a stored source says how it is made; {type(self).__name__} does not; give it arguments(), or keep it with "
+            "state_dict()"
+        )
 
     def names(self, context: Context) -> Sequence[object]:
         """What each row of a call is of, so that its noise is the same in any batch; empty where only its place tells."""
@@ -155,6 +189,6 @@ def task_rows(rows: Mapping[int, object], context: Context) -> tuple[int, ...]:
 
 
 def lookup(tasks: Iterable[int], device: torch.device) -> Tensor:
-    """A table from task id to its position, -1 where there is none."""
+    """An int64 table from task id to its position among ``tasks``, -1 where there is none."""
     place = {task: position for position, task in enumerate(tasks)}
     return torch.tensor([place.get(task, -1) for task in range(max(place, default=0) + 1)], device=device)

@@ -1,4 +1,4 @@
-"""Bodies: the small networks between a code and the head of a shared source."""
+"""Bodies: the small networks between an embedding and the head of a shared source."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,11 +9,19 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.modes import evaluating
 from neuromod.sources.base import Starts
-from neuromod.sources.codes import Codes
+from neuromod.sources.embeddings import Embeddings
 
 
 class Body(nn.Sequential):
-    """The default body: ``relu(W code + b)`` once a width of ``hidden``, (rows, ...) flattened to (rows, n)."""
+    """The default body: ``relu(W x + b)`` once for each width of ``hidden``, (rows, ...) flattened to (rows, n).
+
+    Args:
+        n: numbers that go in.
+        hidden: widths of the layers; the last is the number of features.
+        dtype: of the weights.
+        rng: a CPU generator; weights are ``N(0, 2 / inputs)``, biases 0.
+
+    """
 
     def __init__(self, n: int, hidden: Sequence[int], dtype: torch.dtype, rng: torch.Generator) -> None:
         layers: list[nn.Module] = []
@@ -43,10 +51,19 @@ class SetEncoder(nn.Module):
         return pooled
 
 
-def fitted(
-    body: nn.Module | None, hidden: int | Sequence[int], codes: Codes, example: Tensor, starts: Starts
+def body_for(
+    body: nn.Module | None, hidden: int | Sequence[int], codes: Embeddings, example: Tensor, starts: Starts
 ) -> nn.Module:
-    """The given body, or the default one; each item of a support set goes through it and the features are averaged."""
+    """The given body, or the default one; each item of a support set goes through it and the features are averaged.
+
+    Args:
+        body: the user's, or None.
+        hidden: width or widths of the default one; a width below 1 is refused.
+        codes: the embeddings that it will read; says whether they are support sets.
+        example: embeddings (rows, ...) like those to come.
+        starts: gives dtype, device and the draws of the default one.
+
+    """
     if body is None:
         item = example.flatten(0, 1) if codes.is_set else example
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
@@ -64,13 +81,13 @@ def features_of(body: nn.Module, codes: Tensor) -> int:
             features = body(codes)
     except (RuntimeError, TypeError, IndexError) as error:
         raise RefusedError(
-            f"a body must take codes of shape {tuple(codes.shape)}, {codes.dtype}; it says: {str(error).splitlines()[0]}; "
+            f"a body must take embeddings of shape {tuple(codes.shape)}, {codes.dtype}; it says: {str(error).splitlines()[0]}; "
             "pass one that does"
         ) from error
     shown = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(codes):
         raise RefusedError(
-            f"a body must map codes (rows, ...) to (rows, features); got {tuple(codes.shape)} to {shown}; "
+            f"a body must map embeddings (rows, ...) to (rows, features); got {tuple(codes.shape)} to {shown}; "
             "flatten or pool at its end"
         )
     return int(features.shape[1])

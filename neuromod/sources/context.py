@@ -1,6 +1,6 @@
 """What a call says about inputs, tasks and conditions: parsed, or refused in one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,10 +14,17 @@ Parsed = tuple[tuple[int, ...] | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Context:
-    """What a call is about: the inputs, the tasks, the condition.
+    """What a call is about, parsed: all that a source may read.
 
-    ``tasks`` are the distinct ids in the batch and ``index`` (B,) says which one each sample has (None: the first, for
-    all). Inside a compiled graph, ids can't be read: then ``tasks`` is None and ``ids`` is the integer tensor itself.
+    Args:
+        inputs: of the network, the batch axis first.
+        size: B, samples in the batch.
+        tasks: the distinct ids in the batch; None where no task is given, or inside a compiled graph, where ids can't be read.
+        index: int64 (B,), which of them each sample has; None: the first, for all.
+        ids: inside a compiled graph, the integer tensor of ids itself.
+        condition: as it was passed, for all samples or a leading axis of B.
+        activation: from a module's name to its output (B, ...) in one unmodulated forward.
+
     """
 
     inputs: tuple[Tensor, ...]
@@ -33,8 +40,41 @@ class Context:
         return replace(self, tasks=(task,), index=None, ids=None)
 
 
+def parse(
+    inputs: tuple[Tensor, ...],
+    task: int | Sequence[int] | Tensor | None,
+    condition: int | Tensor | None,
+    *,
+    reads: Collection[str],
+    count: int,
+    axis: int,
+) -> Context:
+    """What a call says; refused in one line where that is nothing that the sources can use.
+
+    Args:
+        inputs: of the network.
+        task: one id, B of them, or None.
+        condition: for all samples, one for each, or None.
+        reads: what the sources read.
+        count: inputs that the network takes.
+        axis: their batch axis.
+
+    """
+    size = parse_inputs(inputs, count, axis)
+    tasks, index, ids = parse_tasks(task, size, "task" in reads)
+    first = tuple(x.movedim(axis, 0) for x in inputs)
+    return Context(first, size, tasks, index, ids, parse_condition(condition, "condition" in reads))
+
+
 def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
-    """The batch size of ``count`` inputs, which they must share."""
+    """The batch size that the inputs share. Refused: another number of inputs, an empty batch, sizes that differ.
+
+    Args:
+        inputs: of a call.
+        count: how many the network takes.
+        axis: of the batch.
+
+    """
     if len(inputs) != count:
         raise RefusedError(f"the network takes {count} inputs; got {len(inputs)}; pass them in order")
     odd = next((x for x in inputs if not isinstance(x, Tensor) or x.ndim <= axis), None)
@@ -47,23 +87,29 @@ def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
     return sizes[0]
 
 
-def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool) -> Parsed:
+def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: bool) -> Parsed:
     """Task ids as (distinct ids, index (B,) or None, None), or (None, None, ids) inside a compiled graph.
 
     Refuses ids that nobody reads, missing ids, bools, floats, negative ids and a wrong number of them.
+
+    Args:
+        task: one id, B of them in a list or an integer tensor, or None.
+        size: B.
+        is_read: whether some modulator reads the task.
+
     """
     if task is None:
-        if read:
+        if is_read:
             raise RefusedError("a modulator reads the task; got none; pass task=id, or one id a sample")
         return None, None, None
-    if not read:
+    if not is_read:
         raise RefusedError("task= is given and no modulator reads it; drop it, or add a source that reads the task")
     if isinstance(task, Tensor):
         if task.dtype not in INTEGERS:
             raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
         if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
             raise RefusedError(
-                f"task is one id or one a sample ({size} here); got shape {tuple(task.shape)}; match the batch"
+                f"task is one id or one per sample ({size} here); got shape {tuple(task.shape)}; match the batch"
             )
         if torch.compiler.is_compiling():
             return None, None, task
@@ -75,7 +121,9 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool
                 f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor"
             )
         if not isinstance(task, int) and len(listed) != size:
-            raise RefusedError(f"task is one id or one a sample ({size} here); got {len(listed)} ids; match the batch")
+            raise RefusedError(
+                f"task is one id or one per sample ({size} here); got {len(listed)} ids; match the batch"
+            )
     if any(t < 0 for t in listed):
         raise RefusedError(
             f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)"
@@ -86,13 +134,16 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, read: bool
     return tuple(place), torch.tensor([place[t] for t in listed]), None
 
 
-def parse_condition(condition: int | Tensor | None, read: bool) -> Tensor | None:
-    """A condition as a tensor; its shape is the business of the source that reads it."""
+def parse_condition(condition: int | Tensor | None, is_read: bool) -> Tensor | None:
+    """A condition as a tensor; its shape is the business of the source that reads it.
+
+    Refused: one that nobody reads (``is_read`` False), a missing one, and what is neither a tensor nor one integer label.
+    """
     if condition is None:
-        if read:
-            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one a sample")
+        if is_read:
+            raise RefusedError("a modulator reads the condition; got none; pass condition=c, one row or one per sample")
         return None
-    if not read:
+    if not is_read:
         raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
     if isinstance(condition, int) and not isinstance(condition, bool):
         return torch.tensor(condition)

@@ -1,38 +1,39 @@
-"""`Hypernet`: raw numbers computed by a small network from a code."""
+"""`Hypernet`: raw numbers computed by a small network from an embedding."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings, spread_of
 
 
 class Hypernet(Shared):
-    """``row = offset + spread * head(body(code))``; or, where a kind generates whole tensors, ``row = scale * head(...)``.
+    """``row = offset + spread * head(body(e))``; or, where a kind generates whole tensors, ``row = scale * head(...)``.
 
-    The offset is the kind's start, or the target's own value under ``identity=True``; the head then starts at zero, and
+    ``e`` is the embedding of the task, or the condition, the input or the activation that is read. The offset is the kind's
+    start, or the target's own value under ``identity=True``; the head then starts at zero, and
     ``spread`` is the standard deviation of the offset (1 where it is constant), so that one learning rate serves scores of
     .04 and gains of 1. Rows without an offset start at the fan-in scale of their layer (Chang et al. 2020). Chunked (von
-    Oswald et al. 2020, section 3): the body reads (code, chunk embedding) and one head gives ``chunk`` numbers at a time, so
+    Oswald et al. 2020, section 3): the body reads (e, chunk embedding) and one head gives ``chunk`` numbers at a time, so
     that the hypernetwork can be smaller than what it generates.
 
     Args:
-        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
-        hidden: width of the default body's layer, or the widths of several.
-        code: width of a task's code, or of a condition; or a condition's shape, with None in front for the axis of a
-            support set, whose items go through the body one by one and are averaged (`SetEncoder`).
-        labels: the condition is an integer in [0, labels), a class or a question or a previous task, and one-hot.
-        chunk: numbers a chunk; None gives every raw number a row of the head.
-        chunk_code: width of a chunk's embedding.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        chunk: numbers of a chunk; None gives every raw number a row of the head, of its own.
+        chunk_code: width of a chunk's embedding (its name in configs and stored files).
+        options: as of every shared source (`shared.Options`): ``body``, any module (rows, ...) to (rows, features) or a
+            function that makes one (which a `Store` needs, to make it again); ``hidden=64``, the width or widths of the default
+            body; ``embedding=16``, the width of a task's embedding, or the width or shape of a condition, with None in front for the
+            axis of a support set, whose items go through the body one by one and are averaged (`SetEncoder`); ``labels=n``,
+            where the condition is an integer in [0, n) (a class, a question, a previous task), one-hot; ``learn_body=False``
+            keeps the body as it was drawn or given.
 
     """
 
@@ -41,15 +42,11 @@ class Hypernet(Shared):
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
         *,
-        body: nn.Module | None = None,
-        hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
         chunk: int | None = None,
         chunk_code: int = 8,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
+        super().__init__(embeddings(reads, tasks, options), options)
         if chunk is not None and (chunk < 1 or chunk_code < 1):
             raise RefusedError(
                 f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"
@@ -58,6 +55,9 @@ class Hypernet(Shared):
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scales: dict[str, float] = {}
+
+    def arguments(self) -> dict[str, Any]:
+        return {"chunk": self.chunk, "chunk_code": self.chunk_code} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)
@@ -109,7 +109,7 @@ class Hypernet(Shared):
     def _with_chunks(self, codes: Tensor, starts: Starts) -> Tensor:
         if codes.ndim != 2:
             raise RefusedError(
-                f"a chunked hypernetwork reads a vector (task or condition); got codes of shape {tuple(codes.shape)}"
+                f"a chunked hypernetwork reads a vector (task or condition); got embeddings of shape {tuple(codes.shape)}"
             )
         assert self.chunk is not None
         for key, shape in self.shapes.items():

@@ -1,16 +1,16 @@
 """`LowRank`: rows are mixtures of a basis that all tasks share."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset, spread_of
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings, spread_of
 
 
 class LowRank(Shared):
@@ -21,13 +21,10 @@ class LowRank(Shared):
 
     Args:
         rank: number of basis vectors.
-        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
-        hidden: width of the default body's layer, or the widths of several.
-        code: width or shape of a condition, as for a `Hypernet`.
-        labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        options: what a `Hypernet` takes beside its own, ``body``, ``hidden``, ``embedding``, ``labels`` and ``learn_body``,
+            with the same meaning.
 
     """
 
@@ -36,20 +33,18 @@ class LowRank(Shared):
         rank: int = 4,
         reads: str = "task",
         tasks: int | Iterable[int] = 1,
-        *,
-        body: nn.Module | None = None,
-        hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
+        **options: Unpack[Options],
     ) -> None:
         if not isinstance(rank, int) or rank < 1:
             raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
-        mixed = rank if reads in ("task", "nothing") else code
-        super().__init__(Codes(reads, tasks, mixed, labels=labels, zero=True), body, hidden, learn_body)
+        width = rank if reads in ("task", "nothing") else None
+        super().__init__(embeddings(reads, tasks, options, width=width, zero=True), options)
         self.rank = rank
         self.mix: nn.Parameter | None = None
         self.basis = nn.ParameterDict()
+
+    def arguments(self) -> dict[str, Any]:
+        return {"rank": self.rank} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)
@@ -71,6 +66,6 @@ class LowRank(Shared):
 
 
 def _mixed(mix: Tensor, basis: Tensor, offset: Tensor) -> Tensor:
-    """``offset + mix basis`` in one pass over the rows: for a row a sample they are large."""
+    """``offset + mix basis`` in one pass over the rows: for a row per sample they are large."""
     flat = torch.addmm(offset.reshape(1, -1), mix, basis.flatten(1))
     return flat.reshape(len(mix), *offset.shape)

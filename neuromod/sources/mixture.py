@@ -1,23 +1,24 @@
 """`Mixture`: rows are mixtures of a few whole rows, the experts, weighed by a router."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Rows, Starts
-from neuromod.sources.codes import Codes, Shape
 from neuromod.sources.context import Context
-from neuromod.sources.shared import Shared, bind_offset
+from neuromod.sources.shared import Options, Shared, bind_offset, embeddings
 
 FORMS = ("softmax", "sigmoid", "hard")
+SEALED = "sealed"
+"""What `Mixture.arguments` says of experts that are sealed tasks: they are part of its state."""
 
 
 class Mixture(Shared):
-    """``row = sum_e g_e(code) expert_e`` with routing weights ``g``; CondConv (Yang et al. 2019, eq. 1).
+    """``row = sum_e g_e(e) expert_e`` with routing weights ``g``; CondConv (Yang et al. 2019, eq. 1).
 
     ``"softmax"``: ``g`` sums to 1 (dynamic convolution, Chen et al. 2020, eq. 1); ``"sigmoid"``: each in (0, 1), as in
     CondConv; ``"hard"``: the largest softmax weight counts as 1 and the rest as 0, straight-through, so that in evaluation
@@ -27,14 +28,11 @@ class Mixture(Shared):
 
     Args:
         experts: how many rows to learn, or the rows (experts, ...) of `Modulator.blended`.
-        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one code for all).
+        reads: ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one embedding for all).
         form: of the routing weights.
         tasks: tasks to start with, where it reads the task.
-        body: any module (rows, ...) to (rows, features); by default hidden layers of ``hidden`` ReLUs.
-        hidden: width of the default body's layer, or the widths of several.
-        code: width or shape of a code, as for a `Hypernet`.
-        labels: the condition is an integer in [0, labels), as for a `Hypernet`.
-        learn_body: False keeps the body as it was drawn (or given): codes pass through a fixed network.
+        options: what a `Hypernet` takes beside its own, ``body``, ``hidden``, ``embedding``, ``labels`` and ``learn_body``,
+            with the same meaning.
 
     """
 
@@ -45,13 +43,9 @@ class Mixture(Shared):
         *,
         form: Literal["softmax", "sigmoid", "hard"] = "softmax",
         tasks: int | Iterable[int] = 1,
-        body: nn.Module | None = None,
-        hidden: int | Sequence[int] = 64,
-        code: int | Shape = 16,
-        labels: int | None = None,
-        learn_body: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(Codes(reads, tasks, code, labels=labels), body, hidden, learn_body)
+        super().__init__(embeddings(reads, tasks, options), options)
         if form not in FORMS:
             raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
         self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))
@@ -65,6 +59,13 @@ class Mixture(Shared):
             self.experts = nn.Module()
             for key, value in experts.items():
                 self.experts.register_buffer(key, value.detach().clone())
+
+    def arguments(self) -> dict[str, Any]:
+        if self.blends and self.reads == "task":
+            raise RefusedError(
+                "a store keeps sealed experts for sources that do not read the task; this Mixture does; keep it with state_dict()"
+            )
+        return {"form": self.form, "experts": SEALED if self.blends else self.count} | super().arguments()
 
     def bind(self, starts: Starts) -> None:
         self.codes.bind(starts)

@@ -12,7 +12,7 @@ from neuromod.sources.context import Context
 
 
 class Sealed(Source):
-    """Rows at rest: one tensor a site for all sealed tasks, indexed by an integer task tensor.
+    """Rows at rest: one tensor per site for all sealed tasks, indexed by an integer task tensor.
 
     Tasks whose rows have the same shapes share a stack; capacity doubles, so that sealing costs amortised constant time
     and a compiled graph sees few sizes.

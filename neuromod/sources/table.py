@@ -1,4 +1,4 @@
-"""`Table`: raw numbers learned directly, one row of parameters a task."""
+"""`Table`: raw numbers learned directly, one row of parameters per task."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -57,6 +57,9 @@ class Table(Source):
         """The live row of a task: parameters, or buffers where numbers are measured."""
         held = self.rows[str(task)]
         return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
+
+    def arguments(self) -> dict[str, Any]:
+        return {"tasks": None if self.reads == "nothing" else []}
 
     def forward(self, context: Context) -> Rows:
         if self.reads == "nothing":

@@ -15,7 +15,13 @@ from neuromod.errors import RefusedError
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: the shape of its (first) output at two batch sizes."""
+    """One call of a module, as it was seen at the example's batch size and at one more.
+
+    Args:
+        shape: of the (first) output at the example's size.
+        other: of the same output at a batch of one more.
+
+    """
 
     shape: tuple[int, ...]
     other: tuple[int, ...]
@@ -29,10 +35,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Probe:
-    """``used``: tensors that the forward reads; ``calls``: module name to its calls; ``output_axes``: batch axis of
-    every tensor of the network's output; ``order``: modules in the order of their first output; ``flow``: pairs of
-    modules without children of which the second reads what the first put out; ``reads``: how often each tensor is read;
-    ``odd``: modules that are not always called with one tensor alone.
+    """What the network does with the example: what `Target` refuses sites by, and reads axes off.
+
+    Args:
+        used: names of the tensors that the forward reads.
+        calls: of every module that is called, by name, its calls in order.
+        output_axes: the batch axis of every tensor of the network's output.
+        order: names of the modules in the order of their first output.
+        flow: pairs of modules without children of which the second reads what the first put out.
+        reads: how often each tensor is read, by name.
+        odd: names of modules that are not always called with one tensor alone.
+
     """
 
     used: frozenset[str]
@@ -87,12 +100,21 @@ class _Log:
 
 
 def resize(inputs: tuple[Tensor, ...], axis: int) -> tuple[Tensor, ...]:
-    """The same inputs with the first sample once more at the end."""
+    """The same inputs with the first sample once more at the end of their batch ``axis``."""
     return tuple(torch.cat([x, x.narrow(axis, 0, 1)], axis) for x in inputs)
 
 
 def probe(net: nn.Module, inputs: tuple[Tensor, ...], axis: int) -> Probe:
-    """Run ``net`` at the example's batch size and at one more; refuse a network that cannot follow the batch."""
+    """Run ``net`` at the example's batch size and at one more, without gradients, and note what it does.
+
+    Refused: a network that can't follow the batch, calls its modules differently then, or has an output without a batch axis.
+
+    Args:
+        net: the pristine network.
+        inputs: the example.
+        axis: the batch axis of the inputs.
+
+    """
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     watched: dict[int, list[str]] = {}
     for name, tensor in tensors:

@@ -14,7 +14,7 @@ from neuromod.seeds import derive, generator
 
 
 def fan_in(weight: Tensor) -> int:
-    """Inputs of one unit of a weight ``(out, in, *kernel)``."""
+    """Inputs of one unit of a weight ``(out, in, *kernel)``: ``in * prod(kernel)``."""
     return math.prod(weight.shape[1:])
 
 
@@ -59,12 +59,19 @@ INITIALISATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] =
 
 @dataclass(frozen=True)
 class Recipe:
-    """A random network as data.
+    """A random network as data: what `Target.from_recipe` draws, and what a `Store` says of it.
 
-    ``constructor`` is a callable or its dotted path ``"package.module:name"``, called with ``kwargs``. ``init`` is
-    ``"pytorch"`` (the layers' own) or one of `INITIALISATIONS`, which draw every weight of two axes or more and set the
-    biases of those layers to zero. ``density`` in (0, 1] scales them by
-    ``sqrt(1 / density)`` for masks that keep that share (Ramanujan et al. 2020, section 4.3, "scaled").
+    Refused: an unknown ``init``, a density outside (0, 1], and a density with the layers' own initialisation.
+
+    Args:
+        constructor: a callable, or its dotted path ``"package.module:name"``, that returns an `nn.Module`.
+        kwargs: what it is called with.
+        init: "pytorch" (the layers' own), or one of `INITIALISATIONS`, which draws every weight of two axes or more and sets
+            the biases of those layers to zero.
+        seed: of every draw; each weight has a generator of its own.
+        density: the share in (0, 1] that masks will keep: weights are scaled by ``sqrt(1 / density)`` (Ramanujan et al. 2020,
+            section 4.3, "scaled"). None: unscaled.
+
     """
 
     constructor: str | Callable[..., nn.Module]

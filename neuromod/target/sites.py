@@ -17,13 +17,18 @@ Pattern = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool]
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a target where a modulation acts.
+    """A place in a target where a modulation acts. `Target.weights`, `outputs`, `norms`, `statistics` and `head` make them.
 
-    ``name`` is the tensor's name (``weight`` and ``buffer`` sites) or the module's (``output`` sites); ``shape`` is the
-    tensor's shape, or ``(channels,)`` at an output. ``channel`` and ``batch`` are axes of the output (of a weight: of what
-    goes into its layer and comes out of it); ``batch`` is ``None`` where no axis follows the batch (rows are folded or
-    windowed), or where a weight is used in a way that is not known, so that samples can only be told apart by splitting
-    the batch.
+    Args:
+        name: of the tensor (``weight`` and ``buffer`` sites) or of the module (``output`` sites).
+        role: "weight", "output" or "buffer".
+        shape: of the tensor, or ``(channels,)`` at an output.
+        module: name of the module that owns the tensor or puts the output out; "" is the network itself.
+        channel: axis of the channels in that output (of a weight: in what goes into its layer and comes out of it).
+        batch: axis of the batch there; None where no axis follows the batch (rows are folded or windowed), or where a weight is
+            used in a way that is not known. Samples can then be told apart only by splitting the batch.
+        bias: whether the layer of a weight has a bias.
+
     """
 
     name: str
@@ -46,7 +51,14 @@ class Site:
 
 
 def matches(pattern: Pattern, names: Sequence[str], module: nn.Module) -> bool:
-    """Whether a pattern picks the candidate known under ``names`` (first the tensor's or module's own)."""
+    """Whether a pattern picks a candidate.
+
+    Args:
+        pattern: a glob, a compiled regular expression (searched), a module type, or ``f(name, module) -> bool``.
+        names: those that the candidate answers to, first the tensor's or module's own.
+        module: the module itself, or the one that owns the tensor.
+
+    """
     if isinstance(pattern, str):
         return any(fnmatch.fnmatchcase(name, pattern) for name in names)
     if isinstance(pattern, re.Pattern):
@@ -62,10 +74,16 @@ def choose(
     exclude: Pattern | Sequence[Pattern],
     what: str,
 ) -> list[str]:
-    """The candidates that any pattern picks and no exclusion does, in the order of the network.
+    """Names of the candidates that any pattern picks and no exclusion does, in the order of the network.
 
-    ``candidates`` maps a name to (names it answers to, its module). Refuses a pattern or an exclusion that matches
-    nothing, even beside others that match, with the nearest names that exist.
+    Refused: a pattern or an exclusion that matches nothing, even beside others that match, with the nearest names that exist.
+
+    Args:
+        candidates: of every name (the names it answers to, its module).
+        patterns: what to take.
+        exclude: one pattern or several to leave out.
+        what: a candidate is, for the refusal: "weight", "module", "norm".
+
     """
     excluded: list[Pattern] = list(exclude) if isinstance(exclude, list | tuple) else [exclude]  # type: ignore[list-item]
     for pattern in (*patterns, *excluded):

@@ -26,38 +26,75 @@ Edits = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is read off a skeleton once: modules whose taps fold, and whether any of its tensors are tied."""
+    """What is read off a skeleton once and asked at every call, because looking it up walks over all modules or tensors.
+
+    Args:
+        folds: names of the modules whose one-row taps `fold` may move into their own weight and bias.
+        tied: whether two names mean one tensor, so that `functional_call` must look for ties.
+
+    """
 
     folds: frozenset[str]
     tied: bool
 
 
-def anatomy(net: nn.Module) -> Anatomy:
-    """The anatomy of a skeleton."""
+def anatomy_of(net: nn.Module) -> Anatomy:
+    """The anatomy of a skeleton, read again whenever its tensors are exchanged (`Skeleton.apply`)."""
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     return Anatomy(foldable(net, NORMS), len({id(tensor) for _, tensor in tensors}) < len(tensors))
 
 
-def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], known: Anatomy) -> Any:
-    """One forward with ``edits`` in the place of the target's tensors; taps are folded first where that is exact."""
-    return put(net, fold(net, edits, known.folds), inputs, known)
+def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], anatomy: Anatomy) -> Any:
+    """One forward with ``edits`` in the place of the target's tensors; taps are folded first where that is exact.
+
+    Args:
+        net: the skeleton's network.
+        edits: tensors by name; a tap's may have a row per sample, (B, channels).
+        inputs: what the network takes.
+        anatomy: of that network.
+
+    """
+    return put(net, fold(net, edits, anatomy.folds), inputs, anatomy)
 
 
-def put(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], known: Anatomy) -> Any:
-    """One forward with ``edits``, whose taps are folded already, in the place of the target's tensors."""
+def put(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], anatomy: Anatomy) -> Any:
+    """One forward with ``edits``, whose taps are folded already, in the place of the target's tensors.
+
+    Args:
+        net: the skeleton's network.
+        edits: tensors by name, as `fold` returned them.
+        inputs: what the network takes.
+        anatomy: of that network.
+
+    """
     # Looking for ties costs functional_call a walk over all tensors, each time.
-    return functional_call(net, dict(edits), inputs, tie_weights=known.tied)
+    return functional_call(net, dict(edits), inputs, tie_weights=anatomy.tied)
 
 
 def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
-    """The output of a module with other parameters, by name, in the place of its own (a source at weights that were kept)."""
+    """The output of any module with other parameters in the place of its own: a source at weights that were kept, a meta-learned net.
+
+    Args:
+        module: the module; its own tensors stay as they are.
+        parameters: tensors by name, of the shapes of those that they stand for.
+        inputs: positional arguments of its forward.
+        options: keyword arguments of its forward.
+
+    """
     return functional_call(module, dict(parameters), inputs, options)
 
 
 def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
     """Move every one-row tap on a module of ``folds`` into its weight and bias, which is exact.
 
-    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row a sample stays a tap.
+    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row per sample stays a tap, and
+    inside a transformation of `torch.func` so does a tap of a norm whose kernel is wrong at second order.
+
+    Args:
+        net: the network that the edits are of; its own weight and bias are read where no edit replaces them.
+        edits: tensors by name; not changed.
+        folds: names of modules that fold (`foldable`).
+
     """
     folded, transformed = dict(edits), _transformed()
     for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
@@ -79,7 +116,7 @@ def _transformed() -> bool:
 
 
 def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
-    """Modules of ``types`` behind which a tap equals a change of their own weight and bias.
+    """Names of the modules of ``types`` behind which a tap equals a change of their own weight and bias.
 
     Left out: modules with hooks of their own, tied to another, of a subclass that may do more, or whose weight is computed
     (parametrized).
@@ -119,7 +156,15 @@ def _absorbed(module: nn.Module, prefix: str, edits: Edits, gain: Tensor | None,
 
 
 def check(net: nn.Module, edits: Mapping[str, Tensor], channels: Mapping[str, int], resized: Sequence[str]) -> None:
-    """Refuse names and shapes that `functional_call` would take without a word (meta tensors will do)."""
+    """Refuse names and shapes that `functional_call` would take without a word.
+
+    Args:
+        net: the skeleton's network.
+        edits: what a modulator writes; tensors on the device "meta" will do.
+        channels: of every tapped module by name, its channels.
+        resized: names of tensors whose shape may change (a `Head` of another width).
+
+    """
     known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
     for name, value in edits.items():
         prefix, _, leaf = name.rpartition(".")

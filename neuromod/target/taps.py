@@ -4,7 +4,7 @@ The slots are filled for one call by ``torch.func.functional_call``, like any ot
 value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
 
 An *output tap* is ``h' = gain * h + bias`` on a module's output (its first element, if it is a tuple). A *weight tap* is
-what a row of weights a sample does to a linear layer or convolution, without building those weights:
+what a row of weights per sample does to a linear layer or convolution, without building those weights:
 ``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
 """
 
@@ -23,7 +23,18 @@ OUTPUT_TAP, WEIGHT_TAP = (GAIN, BIAS), (INPUT, SCALE, SHIFT, DOWN, UP)
 
 
 def add_tap(module: nn.Module, site: Site) -> None:
-    """Give a module the tap of a site, once."""
+    """Make a module of the skeleton ready to be modulated: give it empty slots, and a hook that applies what fills them.
+
+    At a site that is an output the slots are ``tap_gain`` and ``tap_bias``, and the hook turns what the module puts out, h, into
+    ``gain * h + bias``. At a weight they are those of a row of weights per sample (see the head of this file). A slot that
+    nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of the same sort
+    is not added.
+
+    Args:
+        module: the skeleton's own; it gets buffers without a value, which no state_dict holds, and hooks.
+        site: says whether an output or a weight is tapped, and which axes of the output are the channels and the batch.
+
+    """
     slots = OUTPUT_TAP if site.role == "output" else WEIGHT_TAP
     if hasattr(module, slots[0]):
         return
@@ -49,11 +60,11 @@ def _through_output(module: nn.Module, args: object, output: Any, *, channel: in
 def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
     gain, bias = getattr(module, GAIN), getattr(module, BIAS)
     if gain is not None:
-        gain = spread(gain, h.ndim, channel, batch)
+        gain = broadcast(gain, h.ndim, channel, batch)
         if bias is not None:
-            return torch.addcmul(spread(bias, h.ndim, channel, batch), gain, h)
+            return torch.addcmul(broadcast(bias, h.ndim, channel, batch), gain, h)
         return gain * h
-    return h if bias is None else h + spread(bias, h.ndim, channel, batch)
+    return h if bias is None else h + broadcast(bias, h.ndim, channel, batch)
 
 
 def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, batch: int) -> Any:
@@ -61,15 +72,19 @@ def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, b
     if scale is None:
         return None
     (x,) = args
-    return (x * spread(scale.to(x.dtype), x.ndim, channel, batch),)
+    return (x * broadcast(scale.to(x.dtype), x.ndim, channel, batch),)
 
 
 def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, channel: int, batch: int) -> Tensor:
     scale, shift, down = getattr(module, SCALE), getattr(module, SHIFT), getattr(module, DOWN)
     if scale is not None:
         # Under autocast the layer puts out a lower precision than its modulation has.
-        scale = spread(scale.to(h.dtype), h.ndim, channel, batch)
-        h = scale * h if shift is None else torch.addcmul(spread(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
+        scale = broadcast(scale.to(h.dtype), h.ndim, channel, batch)
+        h = (
+            scale * h
+            if shift is None
+            else torch.addcmul(broadcast(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
+        )
     return h if down is None else _plus_low_rank(args[0], h, down, getattr(module, UP), batch)
 
 
@@ -82,15 +97,25 @@ def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -
     return torch.baddbmm(flat, inner.mT, up.mT).reshape(h.shape).movedim(0, batch)
 
 
-def spread(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
-    """View ``values`` (C,) or (B, C) so that they broadcast over a tensor of ``ndim`` axes."""
+def broadcast(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
+    """View ``values`` so that they broadcast over a tensor of ``ndim`` axes.
+
+    Refused: a row per sample where the batch axis is not known.
+
+    Args:
+        values: (C,) for all samples, or (B, C), a row per sample.
+        ndim: axes of the tensor.
+        channel: its axis of C, from the front or (negative) from the back.
+        batch: its axis of B; None where none follows the batch.
+
+    """
     channel %= ndim
     shape = [1] * ndim
     shape[channel] = values.shape[-1]
     if values.ndim == 2:
         if batch is None:
             raise RefusedError(
-                "a row a sample needs an output whose batch axis is known; got a folded one; split the batch"
+                "a row per sample needs an output whose batch axis is known; got a folded one; split the batch"
             )
         shape[batch] = values.shape[0]
         if channel < batch:

@@ -1,8 +1,7 @@
 """`Target`: the frozen network. It says what can be modulated and proves that nothing of it moved."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,18 +11,14 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from neuromod.errors import RefusedError, nearest
-from neuromod.target import skeleton
-from neuromod.target.probe import Call, probe
+from neuromod.target.axes import batch_axis, channel_axis, neighbour
+from neuromod.target.probe import probe
 from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Pattern, Site, choose
+from neuromod.target.skeleton import Skeleton, build
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CHANNEL_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
-PLACEMENTS = ("before", "after", "activation")
-ACTIVATIONS = nn.ReLU.__module__
-CHANNEL_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
 
 
 class Target:
@@ -55,14 +50,21 @@ class Target:
             raise RefusedError(f"norm must be 'frozen' or 'batch'; got {norm!r}; {nearest(norm, ('frozen', 'batch'))}?")
         self.norm, self.batch_axis, self.dropout, self.recipe = norm, batch_axis, dropout, recipe
         self.example = (example,) if isinstance(example, Tensor) else tuple(example)
-        self.pristine = skeleton.build(net, norm="frozen")
+        self.pristine = build(net, norm="frozen")
         self._refuse_untracked_norms()
         self._hash = _digest(self.pristine)
         self.probe = probe(self.pristine, self.example, batch_axis)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, example: Tensor | Sequence[Tensor], **options: Any) -> "Target":
-        """The target of a random network; ``options`` are those of `Target`."""
+        """The target of a random network, drawn by its recipe.
+
+        Args:
+            recipe: constructor, initialisation and seed.
+            example: a tensor, or several, that the network takes.
+            options: those of `Target`: norm, batch_axis, dropout.
+
+        """
         return cls(recipe.build(), example, recipe=recipe, **options)
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -96,13 +98,22 @@ class Target:
         found = next((v for v in self.tensors().values() if v.is_floating_point()), torch.empty(0))
         return found.new_empty(0)
 
+    def skeleton(self, taps: Iterable[Site] = ()) -> Skeleton:
+        """The network that runs for one `Modulated`: a copy that shares the parameters, with taps at these sites."""
+        return Skeleton(self.pristine, taps, calls=self.probe.calls, norm=self.norm, dropout=self.dropout)
+
     # ---- sites -----------------------------------------------------------------------------------------------------
 
     def weights(self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = ()) -> tuple[Site, ...]:
         """Weights with two axes or more of Linear, Conv, RNN, attention and Embedding layers; all if no pattern.
 
-        Patterns are matched against the tensor's name and its module's. Any other parameter (a bias, a class token)
-        is chosen by its exact name alone. Tied weights are one site.
+        Patterns (as of `outputs`) are matched against the tensor's name and its module's; ``exclude`` is one or several to leave out.
+        Any other parameter (a bias, a class token) is chosen by its exact name alone. Tied weights are one site. Refused: a pattern
+        that matches nothing, a weight that no forward reads, and one that a parametrization computes.
+
+        >>> target = Target(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(2, 3))
+        >>> [site.name for site in target.weights(exclude="2")]
+        ['0.weight']
         """
         own = dict(self.pristine.named_parameters())
         first = {id(p): name for name, p in own.items()}
@@ -125,10 +136,26 @@ class Target:
     def outputs(
         self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = (), channel: int | None = None
     ) -> tuple[Site, ...]:
-        """Outputs of modules (the first element of a tuple), modulated per channel.
+        """Outputs of modules (the first element of a tuple), modulated per channel. At least one pattern is needed.
 
-        ``channel`` names the channel axis where the module's type does not (activations of 3-D tensors, own layers).
+        Refused: no pattern (a container puts out what its last layer does, so "all" would modulate it twice), a module that the
+        forward does not call, and one called several times with other channels or axes.
+
+        >>> target = Target(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.ones(2, 3))
+        >>> [site.name for site in target.outputs(nn.ReLU)]
+        ['1']
+
+        Args:
+            patterns: globs over names, regular expressions, types, or ``f(name, module) -> bool``.
+            exclude: one such pattern or several, left out.
+            channel: axis of the channels, where the module's type does not say it (activations of 3-D tensors, own layers).
+
         """
+        if not patterns:
+            raise RefusedError(
+                "outputs() takes at least one pattern, for a container puts out what its last layer does; got none; pass "
+                "outputs(nn.ReLU) or outputs('layer*'), or take norms(), which without a pattern means all norms"
+            )
         candidates = {name: ((name,), module) for name, module in self.pristine.named_modules() if name}
         names = choose(candidates, patterns, exclude, "module")
         remedy = "attention does not call its out_proj: choose weights('...out_proj.weight') instead"
@@ -140,8 +167,14 @@ class Target:
     ) -> tuple[Site, ...]:
         """Outputs of normalisation layers (Batch-, Layer-, Group-, Instance- and RMSNorm); all if no pattern.
 
-        ``placement`` as in FiLM (Perez et al. 2018, section 4.3): ``"before"`` the norm (the output of the module that feeds
-        it), ``"after"`` it, or after the ``"activation"`` that reads it.
+        Refused: a placement that finds no module of its own beside each norm.
+
+        Args:
+            patterns: as of `outputs`, over norms alone.
+            exclude: one pattern or several, left out.
+            placement: as in FiLM (Perez et al. 2018, section 4.3): "before" the norm (the output of the module that feeds it),
+                "after" it, or after the "activation" that reads it.
+
         """
         found = {n: ((n,), m) for n, m in self.pristine.named_modules() if isinstance(m, NORMS)}
         names = choose(found, patterns or ("*",), exclude, "norm")
@@ -149,7 +182,7 @@ class Target:
         sites = tuple(self._output(name, found[name][1], None) for name in names)
         if placement == "after":
             return sites
-        beside = {s.name: self._beside(s.name, placement) for s in sites}
+        beside = {s.name: neighbour(self.pristine, self.probe, s.name, placement) for s in sites}
         shared = [n for n, m in beside.items() if list(beside.values()).count(m) > 1]
         if shared:
             raise RefusedError(
@@ -178,31 +211,13 @@ class Target:
         owner, _, leaf = name.rpartition(".")
         module = self.pristine.get_submodule(owner)
         biased = isinstance(getattr(module, "bias", None), Tensor)
-        batch = self._batch_of_layer(owner, module) if leaf == "weight" else None
+        batch = batch_axis(self.pristine, self.probe, owner) if leaf == "weight" else None
         channel = 1 if isinstance(module, _ConvNd) else -1
         return Site(name, "weight", tuple(weight.shape), owner, channel, batch, biased)
 
-    def _batch_of_layer(self, name: str, module: nn.Module) -> int | None:
-        """The batch axis in front of and behind a layer that is linear in its weight; None where that is not sure.
-
-        Not sure: other types, groups, hooks, tensors that are tied or read outside the layer's own calls, keyword calls.
-        """
-        calls = self.probe.calls.get(name, ())
-        hooked = module._forward_hooks or module._forward_pre_hooks
-        if not name or type(module) not in LAYERS or hooked or name in self.probe.odd:
-            return None
-        if isinstance(module, _ConvNd) and (module.groups > 1 or len(calls[0].shape) != module.weight.ndim):
-            return None
-        own = [f"{name}.{leaf}" for leaf, p in module.named_parameters(recurse=False)]
-        tied = Counter(id(p) for _, p in self.pristine.named_parameters(remove_duplicate=False))
-        if any(tied[id(self.pristine.get_parameter(n))] > 1 or self.probe.reads.get(n) != len(calls) for n in own):
-            return None
-        axes = {call.batch for call in calls}
-        return axes.pop() if len(axes) == 1 else None
-
     def _output(self, name: str, module: nn.Module, channel: int | None) -> Site:
         calls = self.probe.calls[name]
-        axes = {_channel(name, module, call, channel) for call in calls}
+        axes = {channel_axis(name, module, call, channel) for call in calls}
         found = {(call.shape[axis], axis, call.batch) for call in calls for axis in axes}
         if len(found) > 1:
             shapes = ", ".join(str(call.shape) for call in calls)
@@ -212,30 +227,6 @@ class Target:
             )
         size, axis, batch = next(iter(found))
         return Site(name, "output", (size,), name, channel=axis, batch=batch)
-
-    def _beside(self, norm: str, placement: str) -> str:
-        """The module that feeds a norm, or the activation that reads it."""
-        if placement not in PLACEMENTS:
-            raise RefusedError(
-                f"placement must be one of {PLACEMENTS}; got {placement!r}; try {nearest(str(placement), PLACEMENTS, 1)}"
-            )
-        if placement == "before":
-            found = [a for a, b in self.probe.flow if b == norm]
-        else:
-            read = [b for a, b in self.probe.flow if a == norm]
-            found = [n for n in read if type(self.pristine.get_submodule(n)).__module__ == ACTIVATIONS]
-        if len(found) > 1:
-            raise RefusedError(
-                f"placement={placement!r} needs one module beside each norm; {norm!r} has {', '.join(found)}; choose with "
-                "outputs(...)"
-            )
-        if not found:
-            missing = "module puts out what it reads" if placement == "before" else "activation module reads it"
-            raise RefusedError(
-                f"placement={placement!r} needs a module beside each norm; of {norm!r} no {missing}; exclude it, or choose "
-                "with outputs(...)"
-            )
-        return found[0]
 
     def _refuse_unused(self, names: Sequence[str], used: Any, what: str, remedy: str) -> None:
         unused = [n for n in names if n not in used]
@@ -263,31 +254,6 @@ class Target:
                     f"a BatchNorm must keep running statistics; {name!r} has track_running_stats=False; switch it on and "
                     "pass norm='batch' to train on batch statistics"
                 )
-
-
-def _channel(name: str, module: nn.Module, call: Call, channel: int | None) -> int:
-    """The channel axis of an output, counted from the front for convolutions and from the back for linear layers."""
-    if channel is not None:
-        return channel
-    ndim = len(call.shape)
-    if type(module).__module__.startswith("torch.nn."):
-        if isinstance(module, CHANNEL_FIRST) or (ndim >= 4 and not isinstance(module, CHANNEL_LAST)):
-            return 1
-        if isinstance(module, CHANNEL_LAST) or ndim == 2:
-            return -1
-    elif isinstance(module, _ConvNd | _NormBase | nn.GroupNorm):
-        return 1
-    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        size = module.normalized_shape[-1]
-        fits = [axis for axis in {1, ndim - 1} if call.shape[axis] == size]
-        if len(fits) == 1:
-            return 1 if fits[0] == 1 and ndim > 2 else -1
-    elif ndim == 2 or isinstance(module, nn.Linear | nn.RNNBase | nn.Embedding):
-        return -1
-    raise RefusedError(
-        f"the channel axis of {name!r} ({type(module).__name__}, output {call.shape}) is not known from its type; "
-        "pass outputs(..., channel=axis)"
-    )
 
 
 @torch.no_grad()

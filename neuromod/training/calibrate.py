@@ -11,7 +11,6 @@ from neuromod.batches import run
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
-from neuromod.target.substitute import call
 
 
 @torch.no_grad()
@@ -22,15 +21,22 @@ def calibrate(
     *,
     condition: int | Tensor | None = None,
 ) -> None:
-    """Fill the `Statistics` of a task: cumulative mean and unbiased variance over the batches of ``data``.
+    """Measure the statistics of norms of a task: cumulative mean and unbiased variance over the batches of ``data``.
 
-    ``data`` is one batch of inputs, or an iterable of batches (of tuples too; what follows the inputs is ignored). Each
-    batch is modulated as the task is, with the statistics of that batch, like PyTorch's ``momentum=None``.
+    It fills the task's `Statistics`, without which ``norm="batch"`` refuses to evaluate the task. Each batch is modulated as the
+    task is, with the statistics of that batch, like PyTorch's ``momentum=None``. Refused: a model without `Statistics`, and no batch.
+
+    Args:
+        model: with a modulator of the kind `Statistics`.
+        task: a live task.
+        data: one batch of inputs, or an iterable of batches (of tuples too; what follows the inputs is ignored).
+        condition: as of a call, where one is read.
+
     """
     keepers = [m for m in model.named_modulators().values() if not m.kind.learned]
     if not keepers:
         raise RefusedError("calibrate fills Statistics; the model has none; add Modulator(Statistics(), ...)")
-    norms = {n: m for n, m in model._skeleton.named_modules() if isinstance(m, _BatchNorm)}
+    norms = {n: m for n, m in model.skeleton.net.named_modules() if isinstance(m, _BatchNorm)}
     fresh: dict[str, Tensor] = {}
     for name, norm in norms.items():
         fresh |= {f"{name}.{leaf}": torch.zeros_like(value) for leaf, value in norm.named_buffers(recurse=False)}
@@ -61,12 +67,11 @@ def _forward(
 ) -> None:
     """One forward of a task that updates ``buffers`` in place as its norms do in training."""
     learned = {n: m for n, m in model.named_modulators().items() if m.kind.learned}
-    modulators = list(learned.values())
     context = model.context(inputs, task, condition)
-    parts = [(modulator(context), model._gathers[name]) for name, modulator in learned.items()]
+    parts = [(modulator(context), model.gathers[name]) for name, modulator in learned.items()]
 
     def one(rows: list[Row], x: tuple[Tensor, ...]) -> Any:
-        edits = {**model._edits_of(rows, modulators), **buffers}
-        return call(model._skeleton, edits, x, model._anatomy)
+        edits = model.compose(dict(zip(learned, rows, strict=True)))
+        return model.skeleton({**edits, **buffers}, x)
 
     run(one, parts, inputs, model.target.batch_axis, model.target.probe.output_axes)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
-from neuromod.kinds import Gate
 from neuromod.modulated import Modulated
 from neuromod.modulator import by_site
 from neuromod.sources import Rows
@@ -19,11 +18,12 @@ def gates(model: Modulated, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
     """The factors of every gate of a call, by site: (samples, channels), or (1, channels) where one row serves all."""
     found: dict[str, Tensor] = {}
     for name, modulator in model.named_modulators().items():
-        if isinstance(modulator.kind, Gate):
+        if modulator.kind.is_gate:
             used = rows[name]
             row = used.stacked() if used.index is None else used.gathered(used.index.reshape(-1))
             raws = by_site(row)
-            found |= {f"{name}/{s.label}": modulator.kind.factor(raws[s.label]) for s in modulator.sites}
+            factors = {f"{name}/{s.label}": modulator.kind.factor(raws[s.label]) for s in modulator.sites}
+            found |= {site: factor for site, factor in factors.items() if factor is not None}
     if not found:
         raise RefusedError("penalties of gates need a modulator of the kind Gate; got none; add one")
     return found
@@ -32,7 +32,7 @@ def gates(model: Modulated, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
 def sparsity(factors: Mapping[str, Tensor], density: float) -> Tensor:
     """``mean over sites of (mean activity - density)^2``: pulls the share of open gates to ``density`` in [0, 1].
 
-    The target-rate loss of conditional networks (Veit & Belongie 2018, eq. 3), one rate a site.
+    The target-rate loss of conditional networks (Veit & Belongie 2018, eq. 3), one rate per site.
     """
     if not 0 <= density <= 1:
         raise RefusedError(f"density is the share of gates to keep open, in [0, 1]; got {density}; correct it")

@@ -25,7 +25,7 @@ class OutputRegulariser(nn.Module):
     Von Oswald et al. 2020, eq. 2. ``h(e_t, Theta)`` is the row that a shared source (`Hypernet`, `LowRank`, `Mixture`)
     gives to task t: the raw numbers at all sites of all modulators, whatever their kinds make of them. ``Theta*`` are the
     shared parameters at the last `hold`; ``dTheta`` is the step that the optimiser would take on the loss of the new task
-    alone, a constant. The codes ``e_t`` of held tasks are fixed. A step is ``loss.backward()``,
+    alone, a constant. The embeddings ``e_t`` of held tasks are fixed. A step is ``loss.backward()``,
     ``regulariser.backward(optimizer)``, ``optimizer.step()``; `hold` follows once the task is learned.
 
     Args:
@@ -71,7 +71,7 @@ class OutputRegulariser(nn.Module):
 
     @torch.no_grad()
     def hold(self, task: int) -> None:
-        """From here on the rows of this task and of those held before stay what they now are, and its code is fixed."""
+        """From here on the rows of this task and of those held before stay what they now are, and its embedding is fixed."""
         before = self._live()
         known = set.intersection(*(set(source.tasks()) for source in self.sources.values()))
         if task not in known or task in before:
@@ -231,7 +231,7 @@ def shared_parameters(source: Source) -> list[str]:
 
 
 def _rows(source: Source, tasks: list[int], weights: Mapping[str, Tensor] | None = None) -> Row:
-    """One row a task, stacked, of a source at its own parameters or at ``weights``."""
+    """One row per task, stacked, of a source at its own parameters or at ``weights``."""
     index = torch.arange(len(tasks))
     context = Context((), len(tasks), tasks=tuple(tasks), index=index)
     body = getattr(source, "body", None)

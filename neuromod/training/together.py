@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from neuromod.batches import run_together
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
@@ -47,7 +48,9 @@ class Together(nn.Module):
         wrong = [x for x in inputs if len(x) != len(self.tasks)]
         if wrong:
             raise RefusedError(f"inputs have a leading axis of {len(self.tasks)} tasks; got {tuple(wrong[0].shape)}")
-        output: Tensor = self.model.side_by_side({name: held.row() for name, held in self._held().items()}, inputs)
+        output: Tensor = run_together(
+            self.model.compose, self.model.skeleton, {name: held.row() for name, held in self._held().items()}, inputs
+        )
         return output
 
     @torch.no_grad()

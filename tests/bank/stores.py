@@ -1,20 +1,17 @@
 """Stores to damage: how they are made, opened and refused."""
 
 import json
-import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
 from neuromod import (
     Modulated,
     Modulator,
-    RefusedError,
     Table,
     Target,
     TopK,
@@ -32,10 +29,6 @@ def lenet_masks(tasks: int) -> Modulated:
     for task in range(tasks):
         made.seal(task)
     return made
-
-
-def refuses(*parts: str) -> "pytest.RaisesExc[RefusedError]":
-    return pytest.raises(RefusedError, match=r"\A[^\n]*" + r"[^\n]*".join(map(re.escape, parts)) + r"[^\n]*\Z")
 
 
 def same(a: Modulated, b: Modulated, task: int) -> bool:

@@ -143,7 +143,7 @@ def test_factors_of_linear_layers_give_the_scores_of_whole_gradients() -> None:
     for name, (a, d) in factors(bank, x, mean, names, entropy).items():
         close(d.unsqueeze(2) * a.unsqueeze(1), whole[name])
     close(one_shot(model, x, tasks=TASKS, bank=bank), -bank.project(whole))
-    assert not model.layer("0")._forward_hooks
+    assert not model.skeleton.layer("0")._forward_hooks
     assert not factorable(Bank(sealed("mask under a delta"), TASKS), ["0.weight"])
 
 
@@ -185,7 +185,7 @@ def test_what_a_bank_refuses() -> None:
     bank = Bank(model, [1, 2])
     with pytest.raises(RefusedError, match=r"holds a task once; got \[2\] beside 2 others"):
         bank.grow([2])
-    with pytest.raises(RefusedError, match=r"a weight a task; got \(3,\) for 2 tasks"):
+    with pytest.raises(RefusedError, match=r"a weight per task; got \(3,\) for 2 tasks"):
         bank.superpose(draw(3))
     with pytest.raises(RefusedError, match="holds 2, asked were 3, or in another order"):
         one_shot(model, draw(2, 6), tasks=[1, 2, 3], bank=bank)

@@ -26,7 +26,8 @@ from neuromod import (
 from neuromod.bank import entry
 from tasks.networks import conv
 from tests.bank.models import model, target
-from tests.bank.stores import edited, refuses, task_file
+from tests.bank.stores import edited, task_file
+from tests.refusals import refuses
 
 
 @pytest.mark.parametrize("coding", ["raw", "smallest"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuromod import RefusedError
 from neuromod.bank import access, plain
-from neuromod.bank.packed import difference, kept, mean, overlap, project, superpose
+from neuromod.bank.packed import counts, difference, mean, overlap, project, superpose
 from neuromod.bank.planes import GROUP
 from neuromod.kinds.bits import pack
 from tests.bank.slow import PATHS, SIZES, bank, draw, heavy, slow_product
@@ -27,8 +27,8 @@ def test_kept_and_difference_count_bits() -> None:
     for n in SIZES:
         masks, bits = bank(4, n)
         others, packed = bank(4, n, seed=9)
-        assert kept(bits).tolist() == [sum(mask.tolist()) for mask in masks]
-        assert kept(bits).dtype == torch.int64
+        assert counts(bits).tolist() == [sum(mask.tolist()) for mask in masks]
+        assert counts(bits).dtype == torch.int64
         apart = [
             sum(a != b for a, b in zip(x.tolist(), y.tolist(), strict=True)) for x, y in zip(masks, others, strict=True)
         ]
@@ -104,7 +104,7 @@ def test_overlap_is_intersection_over_union(n: int, path: access.Path, monkeypat
         monkeypatch.setattr(module, "BYTES", 2 * bits.shape[1])
     # In another order: memory that is not written may still hold the answer from above.
     assert torch.equal(overlap(bits.flip(0), path=path), slow_overlap(masks.flip(0)))
-    assert torch.equal(kept(bits), masks.sum(-1).long())
+    assert torch.equal(counts(bits), masks.sum(-1).long())
     torch.testing.assert_close(project(bits, draw(n), path=path), masks @ draw(n))
     torch.testing.assert_close(superpose(bits, draw(7), n, path=path), draw(7) @ masks)
     torch.testing.assert_close(project(bits, draw(n), planes=16, path=path), masks @ draw(n), atol=n * 1e-4, rtol=0)
@@ -125,7 +125,7 @@ def test_strided_views_are_read_as_they_are(path: access.Path) -> None:
         alphas = draw(len(own), 2)[:, 1]
         torch.testing.assert_close(superpose(view, alphas, n, path=path), alphas @ own)
         assert torch.equal(overlap(view, path=path), slow_overlap(own))
-        assert torch.equal(kept(view), own.sum(-1).long())
+        assert torch.equal(counts(view), own.sum(-1).long())
 
 
 def test_no_bank_is_unpacked_as_a_whole() -> None:
@@ -141,7 +141,7 @@ def test_an_empty_bank() -> None:
         assert project(bits, torch.ones(16), planes=4, path=path).shape == (0,)  # type: ignore[arg-type]
         assert torch.equal(superpose(bits, torch.ones(0), 16, path=path), torch.zeros(16))  # type: ignore[arg-type]
         assert overlap(bits, path=path).shape == (0, 0)  # type: ignore[arg-type]
-    assert kept(bits).shape == (0,)
+    assert counts(bits).shape == (0,)
 
 
 ONES = torch.zeros(3, 2, dtype=torch.uint8)
@@ -151,11 +151,11 @@ NAN = torch.tensor([0.0] * 5 + [float("nan")] + [0.0] * 10)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: kept(ONES.int()), ("uint8", "torch.int32", "neuromod.kinds.bits.pack")),
-        (lambda: kept(ONES[0]), ("(k, bytes)", "(2,)", "neuromod.kinds.bits.pack")),
+        (lambda: counts(ONES.int()), ("uint8", "torch.int32", "neuromod.kinds.bits.pack")),
+        (lambda: counts(ONES[0]), ("(k, bytes)", "(2,)", "neuromod.kinds.bits.pack")),
         (lambda: mean(ONES, 17), ("n=17", "2 bytes", "pass the n")),
         (lambda: mean(ONES[:0], 16), ("at least one task", "none", "add a task")),
-        (lambda: superpose(ONES, torch.ones(2), 16), ("one entry a task", "(2,)", "each row")),
+        (lambda: superpose(ONES, torch.ones(2), 16), ("one entry per task", "(2,)", "each row")),
         (lambda: superpose(ONES, torch.ones(3).long(), 16), ("alphas", "torch.int64", ".float()")),
         (lambda: superpose(ONES, NAN[3:6], 16), ("alphas", "nan at [2]")),
         (lambda: project(ONES, torch.ones(1, 1, 16)), ("(n,) or (B, n)", "(1, 1, 16)", "flatten")),

@@ -34,8 +34,9 @@ from neuromod import (
 from neuromod.seeds import generator
 from tasks.networks import mlp
 from tests.bank.models import RECIPE, X, model, target
-from tests.bank.stores import LENET, edited, lenet_masks, refuses, same, task_file
+from tests.bank.stores import LENET, edited, lenet_masks, same, task_file
 from tests.contract.cells import CONFIGS, TASKS, cell, fits
+from tests.refusals import refuses
 
 # ---- what is written is read ---------------------------------------------------------------------------------------
 
@@ -94,9 +95,9 @@ def test_every_kind_and_source(tmp_path: Path, name: str) -> None:
     "source",
     [
         lambda: Table(None),
-        lambda: Hypernet("condition", hidden=[6, 4], code=4),
+        lambda: Hypernet("condition", hidden=[6, 4], embedding=4),
         lambda: Hypernet("condition", labels=3),
-        lambda: Hypernet("condition", code=(None, 4)),
+        lambda: Hypernet("condition", embedding=(None, 4)),
         lambda: Hypernet("nothing", chunk=5, chunk_code=3),
         lambda: Hypernet("activation:0", learn_body=False),
         lambda: LowRank(3, "input"),
@@ -268,14 +269,9 @@ def test_another_model(folder: Path) -> None:
 
 
 def test_what_can_not_be_said(tmp_path: Path) -> None:
-    class Own(Threshold):
-        pass
-
     t = target()
-    with refuses("neuromod's own kinds and sources", "Own"):
-        save_pretrained(Modulated(t, Modulator(Own(), Table([]), t.weights("*"), seed=0)), tmp_path)
     body = Hypernet("input", body=nn.Linear(12, 3))
-    with refuses("bodies of hidden layers", "Linear"):
+    with refuses("made again by a function or class of yours", "'Linear'", "body=my_body"):
         save_pretrained(Modulated(t, Modulator(Gate("doubled"), body, t.norms(), seed=0)), tmp_path)
     odd = Recipe(lambda **kwargs: mlp((12,), 5, (10,)), {"device": torch.device("cpu")})
     with refuses("in JSON", "without recipe="):

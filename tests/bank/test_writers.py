@@ -15,7 +15,8 @@ from neuromod import (
 )
 from tasks.networks import mlp
 from tests.bank.models import model
-from tests.bank.stores import refuses, same
+from tests.bank.stores import same
+from tests.refusals import refuses
 
 WRITER = """
 import sys

@@ -37,7 +37,7 @@ def weight(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | 
         case LowRankDelta():
             return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
         case Subset():
-            # Its places are a hash of site and seed; which they are is checked in tests/test_analysis.py.
+            # Its places are a hash of site and seed; which they are is checked in tests/analysis/test_weights.py.
             return reference.subset(w, raw["values"], kind.places(site))
         case Rank1():
             return reference.rank1(

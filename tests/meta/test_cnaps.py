@@ -38,7 +38,7 @@ def film(*, moved: bool) -> Modulated:
     body = filled(nn.Sequential(nn.Linear(4, 5), nn.Tanh()))
     target = Target(net, draw(2, 4))
     model = Modulated(
-        target, Modulator(Affine(), Hypernet("condition", code=(None, 4), body=body), target.norms(), seed=0)
+        target, Modulator(Affine(), Hypernet("condition", embedding=(None, 4), body=body), target.norms(), seed=0)
     )
     return filled(model, 0.3) if moved else model.double()  # type: ignore[return-value]
 

@@ -13,7 +13,7 @@ from neuromod import RefusedError
 from neuromod.meta import (
     SGD,
     Functional,
-    Head,
+    LinearHead,
     StreamingLDA,
     class_means,
     dual,
@@ -22,19 +22,19 @@ from neuromod.meta import (
     online_head,
     reset_row,
     ridge,
-    sequential,
+    streaming,
 )
-from neuromod.meta.shared import SharedWeight
+from neuromod.meta.shared_weight import SharedWeight
 from tests.meta import slow
 from tests.meta.nets import conv, draw, filled, forward_of, gradients, same, tensors_of
 
 N, D, C = 37, 6, 5
 FEATURES = draw(N, D, seed=1)
 LABELS = torch.randint(C - 1, (N,), generator=torch.Generator().manual_seed(2))  # one class is never seen
-START = Head(draw(C, D, seed=3), draw(C, seed=4))
+START = LinearHead(draw(C, D, seed=3), draw(C, seed=4))
 
 
-def close(found: Head | tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], rtol: float = 1e-9) -> None:
+def close(found: LinearHead | tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], rtol: float = 1e-9) -> None:
     for a, b in zip(found, expected, strict=True):
         finite = torch.isfinite(b)
         assert torch.equal(torch.isfinite(a), finite)
@@ -44,12 +44,12 @@ def close(found: Head | tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], 
 def test_the_dual_form_ends_at_the_weights_of_the_loop() -> None:
     found = dual.errors(FEATURES, LABELS, START, 0.2)
     expected = slow.head_sgd(FEATURES, LABELS, *START, 0.2)
-    close(dual.moved(FEATURES, found, START, 0.2), expected)
+    close(dual.head_after(FEATURES, found, START, 0.2), expected)
     query = draw(4, D, seed=5)
     logits = dual.outputs(query, FEATURES, found, START, 0.2)
     assert torch.allclose(logits, query @ expected[0].T + expected[1], rtol=1e-10)
     none = dual.errors(FEATURES[:0], LABELS[:0], START, 0.2)
-    close(dual.moved(FEATURES[:0], none, START, 0.2), START)
+    close(dual.head_after(FEATURES[:0], none, START, 0.2), START)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -58,7 +58,7 @@ def test_a_head_alone_is_learned_without_a_loop_and_with_the_same_gradients(orde
     net, images = conv(), draw(9, 1, 6, 6, seed=6)
     labels = torch.tensor([2, 2, 2, 2, 2, 0, 3, 1, 2])
     encode, head = net[:-1], net[-1]
-    loss = online_head(encode, Head(head.weight, head.bias), images, labels, 5, 0.3, order=order)
+    loss = online_head(encode, LinearHead(head.weight, head.bias), images, labels, 5, 0.3, order=order)
     loss.backward()
     named = "7.weight", "7.bias"
     episode = [([(images[i : i + 1], labels[i : i + 1]) for i in range(5)], (images, labels))]
@@ -99,7 +99,7 @@ def test_anml_and_oml_are_their_equations(order: int, fast: str | list[str], for
     start["head.weight"] = reset_row(net.head.weight, 3, fresh)
     seen, labels = torch.cat([x, rest[0]]), torch.cat([y, rest[1]])
     if form == "dual":
-        head = Head(start.pop("head.weight"), start.pop("head.bias"))
+        head = LinearHead(start.pop("head.weight"), start.pop("head.bias"))
         still = {n: p for n, p in net.named_parameters() if not n.startswith("head")}
         loss = online_dual(
             lambda fast, x: functional_call(net, {**still, **fast, "head.weight": EYE, "head.bias": EYE[0] * 0}, (x,)),
@@ -134,7 +134,7 @@ def test_no_step_is_the_plain_loss() -> None:
         order=2,
     )
     assert torch.equal(loss, cross_entropy(net(x), y))
-    head = Head(net.head.weight, net.head.bias)
+    head = LinearHead(net.head.weight, net.head.bias)
     dual_loss = online_dual(lambda fast, x: x, {"w": EYE}, head, draw(3, D), y, 0, 0.4, order=2)
     assert torch.allclose(dual_loss, cross_entropy(net.head(draw(3, D)), y), rtol=1e-12)
 
@@ -150,34 +150,37 @@ def test_a_gate_of_one_is_no_gate() -> None:
 
 @pytest.mark.parametrize("block", [1, 8, 64])
 def test_many_rates_in_one_recursion_are_as_many_loops(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential, "LEAF", 3)
+    monkeypatch.setattr(streaming, "LEAF", 3)
     rates = torch.tensor([0.01, 0.1, 0.5])
-    given = list(sequential.sgd(FEATURES, LABELS, START, rates, at=[5, 20], block=block))
+    given = list(streaming.sgd(FEATURES, LABELS, START, rates, at=[5, 20], block=block))
     assert [stop for stop, _ in given] == [5, 20, N]
     for place, rate in enumerate(rates.double().tolist()):
         every = slow.head_sgd(FEATURES, LABELS, *START, rate, all_steps=True)
         for stop, head in given:
-            close(Head(head.weight[place], head.bias[place]), every[stop - 1])
+            close(LinearHead(head.weight[place], head.bias[place]), every[stop - 1])
 
 
-@pytest.mark.parametrize("run", [sequential.sgd, partial(sequential.adam)])
+@pytest.mark.parametrize("run", [streaming.sgd, partial(streaming.adam)])
 def test_orders_may_differ_beside_rates(run: object) -> None:
     orders = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(2)])
     rates = torch.tensor([0.05, 0.2])
     ((_, head),) = run(FEATURES[orders], LABELS[orders], START, rates)  # type: ignore[operator]
-    one = slow.head_sgd if run is sequential.sgd else slow.head_adam
+    one = slow.head_sgd if run is streaming.sgd else slow.head_adam
     for i, order in enumerate(orders):
-        close(Head(head.weight[i], head.bias[i]), one(FEATURES[order], LABELS[order], *START, float(rates.double()[i])))
+        close(
+            LinearHead(head.weight[i], head.bias[i]),
+            one(FEATURES[order], LABELS[order], *START, float(rates.double()[i])),
+        )
 
 
 def test_adam_is_that_of_torch() -> None:
     rates = torch.tensor([1e-3, 1e-2], dtype=torch.float64)
-    given = list(sequential.adam(FEATURES, LABELS, START, rates, at=[10]))
+    given = list(streaming.adam(FEATURES, LABELS, START, rates, at=[10]))
     assert [stop for stop, _ in given] == [10, N]
     for place, rate in enumerate(rates.tolist()):
         every = slow.head_adam(FEATURES, LABELS, *START, rate, all_steps=True)
         for stop, head in given:
-            close(Head(head.weight[place], head.bias[place]), every[stop - 1])
+            close(LinearHead(head.weight[place], head.bias[place]), every[stop - 1])
 
 
 @pytest.mark.parametrize("count", [3, N])

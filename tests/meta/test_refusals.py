@@ -13,8 +13,8 @@ from neuromod.meta import (
     SGD,
     Episodes,
     Functional,
-    Head,
     InstanceNorm,
+    LinearHead,
     StreamingLDA,
     class_means,
     cnaps,
@@ -30,7 +30,7 @@ from tests.meta.nets import draw, mlp
 
 N, D, C = 20, 6, 5
 F, Y = draw(N, D, seed=1), torch.arange(N) % C
-HEAD = Head(draw(C, D, seed=3), draw(C, seed=4))
+HEAD = LinearHead(draw(C, D, seed=3), draw(C, seed=4))
 ONE = torch.ones(1, dtype=torch.float64)
 
 
@@ -51,8 +51,11 @@ HEADS: dict[str, tuple[dict[str, Any], str]] = {
         {"features": F.expand(2, -1, -1), "labels": Y.expand(2, -1)},
         r"\(2, 20, 6\) and \(1,\)",
     ),
-    "a head of another dtype": ({"head": Head(*(t.float() for t in HEAD))}, r"float32 for \(5, 6\) of torch\.float64"),
-    "a narrow head": ({"head": Head(HEAD.weight[:, :4], HEAD.bias)}, r"got \(5, 4\)"),
+    "a head of another dtype": (
+        {"head": LinearHead(*(t.float() for t in HEAD))},
+        r"float32 for \(5, 6\) of torch\.float64",
+    ),
+    "a narrow head": ({"head": LinearHead(HEAD.weight[:, :4], HEAD.bias)}, r"got \(5, 4\)"),
 }
 
 

@@ -11,10 +11,10 @@ from tasks.commands.draws import draws
 from tasks.continual.measures.queries import lead
 from tasks.report import write
 from tasks.runs.files import read_json
+from tests.inference.test_inference import X, masked
 from tests.tasks.test_fill import run
 from tests.tasks.test_report import Page
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
-from tests.test_inference import X, masked
 
 RULES = [Rule("one_shot"), Rule("brute_force"), Rule("verified", "margin", real=3, best=2)]
 

@@ -79,7 +79,7 @@ def test_a_copy_shares_the_target_and_nothing_that_learns() -> None:
     ours, theirs = ({k: v.data_ptr() for k, v in m.named_parameters()} for m in (model, twin))
     assert set(ours) == set(theirs)
     assert not set(ours.values()) & set(theirs.values())
-    frozen, copied = (dict(m._skeleton.named_parameters()) for m in (model, twin))
+    frozen, copied = (dict(m.skeleton.net.named_parameters()) for m in (model, twin))
     assert all(copied[k].data_ptr() == frozen[k].data_ptr() for k in frozen)  # no second copy of the weights
     expected = model(x, task=1)
     moved(twin)
