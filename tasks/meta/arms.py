@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuromod.meta import Functional, Head, backward, online_dual, online_head, reset_row
+from neuromod.meta import Functional, LinearHead, backward, online_dual, online_head, reset_row
 from tasks.config.build import at_least, one_of
 from tasks.meta.networks import ANML
 from tasks.meta.pools import Pool
@@ -99,7 +99,7 @@ class Meta(Alternating):
         if self.reset:
             fresh = reset_row(fresh, drawn.row, _row(net, seed, number))
         if self.fast == "head":
-            head = Head(fresh, net.head.bias)
+            head = LinearHead(fresh, net.head.bias)
             loss = online_head(net.encode, head, drawn.images, drawn.labels, drawn.steps, self.rate, order=self.order)
         else:
             loss = self._unrolled(net, drawn, fresh)
@@ -115,7 +115,7 @@ class Meta(Alternating):
             images, gate = batch
             return declared(fast, images) * gate
 
-        head, seen = Head(fresh, net.head.bias), (drawn.images, gates)
+        head, seen = LinearHead(fresh, net.head.bias), (drawn.images, gates)
         start, order = declared.start(), self.order
         return online_dual(encode, start, head, seen, drawn.labels, drawn.steps, self.rate, order=order)
 

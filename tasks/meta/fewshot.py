@@ -76,7 +76,7 @@ class Film:
             {"shape": shape, "outputs": 0, "width": 16, "norm": "instance"},
             seed=derive("encoder", seeds["source"]),
         )
-        source = Hypernet("condition", code=(None, *shape), body=encoder.build())
+        source = Hypernet("condition", embedding=(None, *shape), body=encoder.build())
         return Modulated(target, Modulator(Affine(), source, target.norms(), seed=seeds["source"]))
 
     def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:

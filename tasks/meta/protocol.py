@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.meta import Head, StreamingLDA, class_means, ridge, sequential
+from neuromod.meta import LinearHead, StreamingLDA, class_means, ridge, streaming
 from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool, Pools
 from tasks.runs.seeds import generator
 
-OPTIMISERS: Mapping[str, Callable[..., Any]] = {"sgd": sequential.sgd, "adam": sequential.adam}
+OPTIMISERS: Mapping[str, Callable[..., Any]] = {"sgd": streaming.sgd, "adam": streaming.adam}
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
@@ -134,20 +134,20 @@ def trajectories(
             for j, (_, moved) in zip(places, heads, strict=True):
                 part = order[: lengths[j]]
                 for r, own in enumerate(zip(moved.weight, moved.bias, strict=True)):
-                    found["test"][i, j, r] = right(Head(*own), *encoded.asked(part))
-                    found["train"][i, j, r] = right(Head(*own), *encoded.learned(part))
+                    found["test"][i, j, r] = right(LinearHead(*own), *encoded.asked(part))
+                    found["train"][i, j, r] = right(LinearHead(*own), *encoded.learned(part))
     return found
 
 
-def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> Head:
+def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> LinearHead:
     """Kaiming normal, bias 0, keyed by the order."""
     size = like.shape[-1]
     weight = torch.randn(classes, size, generator=generator("head", seed, order)) * (2 / size) ** 0.5
-    return Head(weight.to(like), like.new_zeros(classes))
+    return LinearHead(weight.to(like), like.new_zeros(classes))
 
 
 @torch.no_grad()
-def right(head: Head, features: Tensor, labels: Tensor) -> float:
+def right(head: LinearHead, features: Tensor, labels: Tensor) -> float:
     """The share that a head classifies right; an answer of a head that has diverged is wrong."""
     logits = features @ head.weight.T + head.bias
     return float(((logits.argmax(1) == labels) & ~logits.isnan().any(1)).double().mean())
@@ -199,7 +199,7 @@ def closed_heads(encoded: Encoded, orders: Tensor, lengths: Sequence[int], penal
     return found
 
 
-def _closed(name: str, features: Tensor, labels: Tensor, classes: int, penalty: float) -> Head:
+def _closed(name: str, features: Tensor, labels: Tensor, classes: int, penalty: float) -> LinearHead:
     if name == "ridge":
         return ridge(features, labels, classes, penalty)
     if name == "means":
@@ -207,7 +207,7 @@ def _closed(name: str, features: Tensor, labels: Tensor, classes: int, penalty: 
     lda = StreamingLDA(features.shape[1], classes)
     lda.learn(features.cpu(), labels.cpu())
     head = lda.head()
-    return Head(head.weight.to(features), head.bias.to(features))
+    return LinearHead(head.weight.to(features), head.bias.to(features))
 
 
 def _summed(found: Mapping[str, Tensor]) -> dict[str, Any]:

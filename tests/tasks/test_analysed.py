@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuromod.analysis import kept
+from neuromod.analysis import density_mask
 from tasks.config.load import load
 from tasks.continual.measures import weights
 from tasks.experiment import execute
@@ -39,7 +39,7 @@ def test_masks_of_a_criterion_are_laid_over_the_weights_that_training_began_with
         assert [share for share, _ in found["init"]["curve"]] == [0.3, 0.6]
         for place, share in enumerate((0.3, 0.6)):
             weights = {k: start.tensors()[k] for k in final}
-            masks = {k: kept(score(w, final[k]), share) for k, w in weights.items()}
+            masks = {k: density_mask(score(w, final[k]), share) for k, w in weights.items()}
             plain = {k: w * masks[k] for k, w in weights.items()}
             constant = {k: w.sign() * w.std(correction=0) * masks[k] for k, w in weights.items()}
             for label, made in (("init", plain), ("constant", constant)):

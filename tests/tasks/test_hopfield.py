@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromod.inference import Hopfield, entropy, gated, pattern, recall
+from neuromod.inference import Hopfield, entropy, gated_logits, pattern, recall
 from tasks.config.load import load
 from tasks.continual.learners import Modulated
 from tasks.continual.measures.inference import Asked, inferred
@@ -37,7 +37,7 @@ def test_what_is_reported_is_the_state_recalled_from_the_whole_test_set(tmp_path
         order = torch.randperm(len(task.test), generator=generator("recall", 3, number))
         x, y = task.view(task.test.images[order]), task.test.labels[order]
         z = recall(model, x.split(BATCH), memory, rate=500.0, gamma=1.5e-3)
-        right.append(float((gated(model, z, x).argmax(1) == y).double().mean()))
+        right.append(float((gated_logits(model, z, x).argmax(1) == y).double().mean()))
         near.append(max(range(2), key=lambda t: float((torch.sign(pattern(model, t)) * z.sign()).sum())))
     assert found["class"] == pytest.approx(sum(right) / 2)
     assert found["lowest"] == pytest.approx(min(right))
@@ -54,7 +54,7 @@ def test_of_several_starts_the_surest_is_kept(tmp_path: Path) -> None:
     doubts = []
     for starts in (1, 4):
         z = _recall(model, x, memory, Settings(starts=starts), generator("a test", 0))
-        doubts.append(float(entropy(gated(model, z, x)).mean()))
+        doubts.append(float(entropy(gated_logits(model, z, x)).mean()))
     assert len(x) > BATCH
     assert doubts[1] <= doubts[0]
 

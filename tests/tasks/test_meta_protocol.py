@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromod.meta import Head
+from neuromod.meta import LinearHead
 from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.meta.pools import pools
@@ -75,4 +75,4 @@ def test_a_head_that_has_diverged_knows_nothing() -> None:
     f, y = encoded().learned(torch.arange(5))
     head = fresh_head(5, f, 0, 0)
     assert right(head, f, y) > 0
-    assert right(Head(head.weight * torch.nan, head.bias), f, y) == 0
+    assert right(LinearHead(head.weight * torch.nan, head.bias), f, y) == 0

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromod.inference import Rule, infer, predict
-from neuromod.inference.routers import Signature, task_scores
+from neuromod.inference import InferenceRule, infer, predict
+from neuromod.inference.predictors import Signature, task_scores
 from tasks.commands.draws import draws
 from tasks.continual.measures.queries import lead
 from tasks.report import write
@@ -16,11 +16,11 @@ from tests.tasks.test_fill import run
 from tests.tasks.test_report import Page
 from tests.tasks.test_train import data  # noqa: F401 (a fixture)
 
-RULES = [Rule("one_shot"), Rule("brute_force"), Rule("verified", "margin", real=3, best=2)]
+RULES = [InferenceRule("one_shot"), InferenceRule("brute_force"), InferenceRule("verified", "margin", real=3, best=2)]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.method)
-def test_each_image_of_a_batch_gets_the_logits_of_the_task_that_it_gets_alone(rule: Rule) -> None:
+def test_each_image_of_a_batch_gets_the_logits_of_the_task_that_it_gets_alone(rule: InferenceRule) -> None:
     model = masked()
     made = predict(model, X, rule)
     for i in range(len(X)):
@@ -31,7 +31,7 @@ def test_each_image_of_a_batch_gets_the_logits_of_the_task_that_it_gets_alone(ru
 
 
 def test_a_group_that_shares_a_task_is_routed_together() -> None:
-    made = predict(masked(), X, Rule("one_shot"), group=3)
+    made = predict(masked(), X, InferenceRule("one_shot"), group=3)
     assert made.logits.shape == (6, 5)
     assert made.task.view(2, 3).unique(dim=1).shape == (2, 1)
 

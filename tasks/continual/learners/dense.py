@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from neuromod import Target
-from neuromod.target.skeleton import restored
+from neuromod.target.skeleton import plain_copy
 from tasks.continual.learners.base import Base
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
@@ -18,7 +18,7 @@ class Dense(Base):
 
     def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
-        self.net = restored(target.pristine)
+        self.net = plain_copy(target.pristine)
         # What it started with, to be compared with; the target's own tensors, not copies.
         self.__dict__["start"] = target.tensors()
 

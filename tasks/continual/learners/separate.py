@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from neuromod import Target
-from neuromod.target.skeleton import restored
+from neuromod.target.skeleton import plain_copy
 from tasks.continual.learners.base import Base, apart
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench, Costs
@@ -14,7 +14,7 @@ class Separate(Base):
 
     def __init__(self, target: Target, stream: Stream, bench: Bench) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(restored(target.pristine) for _ in range(len(stream)))
+        self.nets = nn.ModuleList(plain_copy(target.pristine) for _ in range(len(stream)))
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuromod import Modulated
 from neuromod.inference import infer
-from neuromod.inference.routers import Router, classify, task_scores
+from neuromod.inference.predictors import Predictor, classify, task_scores
 from tasks.config.build import at_least
 from tasks.continual import learners
 from tasks.continual.measures.queries import Queries, by_group, judge, lead
@@ -69,7 +69,7 @@ def check_options(methods: Sequence[str] = (), images: int = 256, group: int = 1
     at_least(1, **{"inference.images": images, "inference.group": group})
 
 
-def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Router:
+def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Predictor:
     """The predictor of a name, learned once for all measures of a run."""
     return bench.once(lambda _: predictor(name, stream, options), ("predictor", name))
 
@@ -88,7 +88,7 @@ def inferred(
     stream: Stream,
     asked: Asked,
     methods: Sequence[str],
-    predictors: Mapping[str, Router],
+    predictors: Mapping[str, Predictor],
     seed: int,
 ) -> dict[str, Any]:  # the questions, who answers them, and their seed
     """What every method finds, by its name."""
@@ -149,7 +149,7 @@ def _predicted(
     model: Modulated,
     stream: Stream,
     queries: Queries,
-    learned: Router,
+    learned: Predictor,
     sizes: Sequence[int],
 ) -> tuple[dict[str, Any], Tensor]:
     scores = task_scores(learned, queries.x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuromod import Modulated
-from neuromod.inference import Hopfield, entropy, gated, recall
+from neuromod.inference import Hopfield, entropy, gated_logits, recall
 from neuromod.inference.hopfield import GAMMA, RATE
 from tasks.continual.streams import Stream
 from tasks.runs.seeds import generator
@@ -83,7 +83,7 @@ def _recall(model: Modulated, x: Tensor, memory: Hopfield, settings: Settings, r
         order = torch.randperm(len(x), generator=rng).to(x.device) if start else slice(None)
         z = recall(model, x[order].split(BATCH), memory, rate=settings.rate, gamma=settings.gamma)
         with torch.no_grad():
-            doubt = float(entropy(gated(model, z, x)).mean())
+            doubt = float(entropy(gated_logits(model, z, x)).mean())
         if doubt < least:
             best, least = z, doubt
     return best
@@ -96,4 +96,4 @@ def _stored(memory: Hopfield, task: int) -> Tensor:
 @torch.no_grad()
 def _right(model: Modulated, z: Tensor, x: Tensor, y: Tensor) -> float:
     """Class accuracy under a state."""
-    return (gated(model, z, x).argmax(1) == y).double().mean().item()
+    return (gated_logits(model, z, x).argmax(1) == y).double().mean().item()

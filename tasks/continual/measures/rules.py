@@ -9,15 +9,15 @@ import torch
 
 from neuromod import Modulated
 from neuromod.bank import Bank
-from neuromod.inference import OBJECTIVES, Calibration, Rule, calibrate_rule
+from neuromod.inference import OBJECTIVES, Calibration, InferenceRule, fit_calibration
 from neuromod.inference.infer import METHODS
-from neuromod.inference.routers import Linear, RandomFeatures, Router, Signature, Subspaces
+from neuromod.inference.predictors import Linear, Predictor, RandomFeatures, Signature, Subspaces
 from tasks.continual.measures.recall import SETTINGS
 from tasks.continual.streams import Stream
 from tasks.errors import UserError, nearest
 from tasks.runs.seeds import generator
 
-PREDICTORS: Mapping[str, Callable[..., Router]] = MappingProxyType(
+PREDICTORS: Mapping[str, Callable[..., Predictor]] = MappingProxyType(
     {
         "predictor_signature": lambda **_: Signature(),
         "predictor_subspaces": lambda rank=20, **_: Subspaces(rank),
@@ -57,7 +57,7 @@ def named(name: str) -> Named:
     raise UserError(f"a method of task inference must be known; got {name!r}; nearest: {nearest(name, known)}")
 
 
-def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Router:
+def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Predictor:
     """A predictor of `PREDICTORS` that has learned every task of a stream, from statistics of its training images."""
     made = PREDICTORS[name](**options)
     for number, task in enumerate(stream):
@@ -65,22 +65,22 @@ def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Router:
     return made
 
 
-def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[Rule, dict[str, Any]]:
+def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[InferenceRule, dict[str, Any]]:
     """The rule of a name over the first ``count`` tasks, and the options of `infer` that belong to it."""
     tasks, asked = list(range(count)), named(name)
     with torch.no_grad():
         bank = None if asked.method == "brute_force" else Bank(model, tasks)
     sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
-    rule = Rule(asked.method, asked.objective, sites, max(task.classes for task in stream))
+    rule = InferenceRule(asked.method, asked.objective, sites, max(task.classes for task in stream))
     calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
     return rule, {"tasks": tasks, "bank": bank, "calibration": calibration}
 
 
-def _calibration(model: Modulated, stream: Stream, rule: Rule, tasks: Sequence[int], seed: int) -> Calibration:
+def _calibration(model: Modulated, stream: Stream, rule: InferenceRule, tasks: Sequence[int], seed: int) -> Calibration:
     """Fitted on training images; masks have seen some of them, at most two or three times."""
     data = {}
     for number in tasks:
         task = stream[number]
         order = torch.randperm(len(task.train), generator=generator("calibration", seed, number))[:HELD]
         data[number] = task.view(task.train.images[order.to(task.train.images.device)])
-    return calibrate_rule(model, data, rule)
+    return fit_calibration(model, data, rule)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.kinds.surrogates import threshold
-from neuromod.meta import Head, InstanceNorm
+from neuromod.meta import InstanceNorm, LinearHead
 
 GateForm = Literal["learned", "binary", "none", "random", "static"]
 """A network of its own (ANML), one whose gates are 0 or 1, no gate, a network with frozen random weights, one learned vector."""
@@ -66,9 +66,9 @@ class ANML(nn.Module):
         features: Tensor = self.pn(x)
         return features * (self.gates(x) if gates is None else gates)
 
-    def classifier(self) -> Head:
+    def classifier(self) -> LinearHead:
         """The head as it is."""
-        return Head(self.head.weight, self.head.bias)
+        return LinearHead(self.head.weight, self.head.bias)
 
     def forward(self, x: Tensor, gates: Tensor | None = None) -> Tensor:
         logits: Tensor = self.head(self.encode(x, gates))
