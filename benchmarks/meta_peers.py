@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmarks.machine import PEAK
-from tasks.networks import ANML
+from tasks.meta.networks import ANML
 
 Form = Callable[[ANML, Tensor, Tensor, int, int, float], Tensor]
 """Network, outer images (the first K of them the trajectory), labels, order, K, rate: to the outer loss."""

@@ -19,7 +19,7 @@ from benchmarks.timing import Bar, Report, interleave
 from neuromod import Recipe
 from neuromod.meta import Functional, online_dual, online_head
 from neuromod.seeds import generator
-from tasks.networks import ANML
+from tasks.meta.networks import ANML
 
 STEPS, OUTER, RATE = 20, 84, 0.1
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from neuromod import RefusedError
 from tasks.errors import UserError
@@ -51,14 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     about = "folder of bars, choices and ledgers (results)"
-    in_results = {"type": Path, "default": RESULTS, "metavar": "FOLDER", "help": about}
+    in_results: dict[str, Any] = {"type": Path, "default": RESULTS, "metavar": "FOLDER", "help": about}
     overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of it"}
     for name, run, text in (
         ("train", _train, "run an experiment; the same command again resumes it or does nothing"),
         ("select", _select, "choose hyper-parameters from the experiment's grid on held-out training data"),
     ):
         made = command(name, run, text)
-        made.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+        made.add_argument("overrides", **overrides)
         made.add_argument("--root", type=Path, default=Path("runs"), help="folder of the runs (runs)")
         if name == "train":
             made.add_argument(
@@ -68,11 +69,17 @@ def _parser() -> argparse.ArgumentParser:
                 "-j", "--jobs", type=_jobs, default=1, help="processes, for many runs or for one bank (1)"
             )
         else:
-            made.add_argument("--results", **in_results)  # type: ignore[arg-type]
+            made.add_argument("--results", **in_results)
     made = command(
         "list", _list, "list experiments and what they are (those that have all WORDs), then the other groups"
     )
     made.add_argument("words", nargs="*", metavar="WORD")
+    _of_results(command, in_results)
+    return parser
+
+
+def _of_results(command: Callable[..., argparse.ArgumentParser], in_results: dict[str, Any]) -> None:
+    """The commands on finished runs and on the ledger."""
     made = command("report", _report, "write one HTML page from finished runs")
     made.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; configs=FOLDER for drawings of your own")
     made.add_argument("--out", type=Path, default=Path("report.html"))
@@ -84,14 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--bars", action="store_true", help="with --check: exit 1 for missed bars too")
     made.add_argument("--run", dest="rows", nargs="+", metavar="ROW", help="run rows of the bars ('all')")
     made.add_argument("--root", type=Path, default=Path("runs"))
-    made.add_argument("--results", **in_results)  # type: ignore[arg-type]
+    made.add_argument("--results", **in_results)
     made = command("reproduce", _reproduce, "run a row of the ledger again and print both figures")
     made.add_argument("row")
     made.add_argument("--root", type=Path, default=Path("runs/reproduced"))
-    made.add_argument("--results", **in_results)  # type: ignore[arg-type]
+    made.add_argument("--results", **in_results)
     made = command("demo", _demo, "one frozen random network, five modulators, a report")
     made.add_argument("--root", type=Path, default=Path("runs/demo"))
-    return parser
 
 
 def _jobs(text: str) -> int:

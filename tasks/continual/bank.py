@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import neuromod
-from neuromod import Modulator, Together
+from neuromod import Together
 from neuromod.bank import Store
 from tasks.config.build import at_least, experiment, one_of
 from tasks.continual.family import Continual, how, result
@@ -139,7 +139,7 @@ class Bank(Continual):
             learner.eval()
             value = accuracy(learner, stream[task], task, self.evaluation.batch, self.precision)
             sealed = {"step": first + (place + 1) * self.steps, "task": task, "phase": "sealed", "accuracy": value}
-            row = {name: m.sealed.row(task) for name, m in _readers(model).items()}
+            row = {name: m.sealed.row(task) for name, m in model.readers("task").items()}
             found.append(Learnt(task, row, value, [*(lines if place == 0 else []), sealed]))
         return found
 
@@ -235,7 +235,7 @@ def _told(bench: Bench) -> dict[str, Any]:
 
 
 def _seal(model: neuromod.Modulated, task: int, row: Mapping[str, Mapping[str, Tensor]]) -> None:
-    for name, modulator in _readers(model).items():
+    for name, modulator in model.readers("task").items():
         modulator.sealed.seal(task, {key: value.to(modulator.like.device) for key, value in row[name].items()})
 
 
@@ -254,7 +254,3 @@ def _resume(model: neuromod.Modulated, bench: Bench, store: Store, begun: Transf
             store.append(model, task)
     begun.sums = tree["sums"]
     return dict(tree["learned"])
-
-
-def _readers(model: neuromod.Modulated) -> dict[str, Modulator]:
-    return {name: m for name, m in model.named_modulators().items() if m.reads == "task"}

@@ -201,8 +201,7 @@ class _Masks:
         state.mask, state.since = mask, 0
 
     def _sealed(self) -> set[int]:
-        readers = [m for m in self.model.named_modulators().values() if m.reads == "task"]
-        return set.intersection(*(set(m.sealed.places) for m in readers))
+        return set.intersection(*(set(m.sealed.places) for m in self.model.readers("task").values()))
 
     def state_dict(self) -> dict[str, Any]:
         """The masks, the optimiser of the one that is learned, and where the run stands."""

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from neuromod import Modulated
-from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
 from tasks.errors import UserError, nearest
 
@@ -47,7 +46,7 @@ class Transfer:
 def _scores(model: Modulated, task: int) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, modulator in model.named_modulators().items():
-        if isinstance(modulator.kind, Mask) and task in modulator.source.tasks():
+        if modulator.kind.is_mask and task in modulator.source.tasks():
             own = by_site(modulator.source.own(task))
             found |= {f"{name}/{label}": raw["score"] for label, raw in own.items() if "score" in raw}
     return found

@@ -130,7 +130,7 @@ def _shortfall(name: str, train: int, test: int) -> str | None:
 
 def _convert(name: str, base: Path, file: Path, download: bool) -> None:
     # torchvision takes seconds to import, and only the first use of a data set needs it.
-    from torchvision import datasets  # type: ignore[import-untyped]
+    from torchvision import datasets
 
     cls = getattr(datasets, TORCHVISION[name].cls)
     try:

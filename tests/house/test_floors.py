@@ -20,30 +20,54 @@ FLOORS = (
     ("inference",),
     ("meta",),
 )
-FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+HOUSE = (
+    ("errors",),
+    ("config",),
+    ("runs",),
+    ("data", "report"),
+    ("ledger", "networks"),
+    ("experiment",),
+    ("continual", "meta"),
+    ("commands",),
+    ("__main__",),
+)
 
 
-def rooms() -> dict[str, list[Path]]:
-    """Files of neuromod by the room they belong to; the front door (``__init__``) may know everybody."""
+def floors(package: str) -> dict[str, int]:
+    """The floor of every room of a package."""
+    levels = {"neuromod": FLOORS, "tasks": HOUSE}[package]
+    return {name: floor for floor, names in enumerate(levels) for name in names}
+
+
+def rooms(package: str) -> dict[str, list[Path]]:
+    """Files of a package by the room they belong to; the front door (``__init__``) may know everybody."""
     found: dict[str, list[Path]] = {}
-    for path in files("neuromod"):
-        room = path.relative_to(ROOT / "neuromod").parts[0].removesuffix(".py")
+    for path in files(package):
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
         if room != "__init__":
             found.setdefault(room, []).append(path)
     return found
 
 
-def test_every_room_has_a_floor() -> None:
-    assert set(rooms()) == set(FLOOR)
+@pytest.mark.parametrize("package", ["neuromod", "tasks"])
+def test_every_room_has_a_floor(package: str) -> None:
+    assert set(rooms(package)) == set(floors(package))
 
 
-@pytest.mark.parametrize("room", FLOOR)
-def test_nothing_imports_from_a_higher_floor(room: str) -> None:
-    for path in rooms()[room]:
-        known = {name.split(".")[1] for name in imports(path) if name.startswith("neuromod.")}
+def test_the_house_of_experiments_has_few_rooms() -> None:
+    assert len(rooms("tasks")) <= 16
+
+
+@pytest.mark.parametrize(("package", "room"), [(p, room) for p in ("neuromod", "tasks") for room in floors(p)])
+def test_nothing_imports_from_a_higher_floor(package: str, room: str) -> None:
+    floor = floors(package)
+    for path in rooms(package)[room]:
+        known = {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")}
         # ``from neuromod import skeleton`` names a room, ``from neuromod import Target`` the front door.
-        assert known <= set(FLOOR), f"{name_of(path)} imports through the front door: {known - set(FLOOR)}"
-        above = {other for other in known if FLOOR[other] > FLOOR[room]}
+        assert known <= set(floor), f"{name_of(path)} imports through the front door: {known - set(floor)}"
+        # Rooms of one floor do not know one another: a family of experiments stands alone.
+        above = {other for other in known if floor[other] >= floor[room] and other != room and package == "tasks"}
+        above |= {other for other in known if floor[other] > floor[room]}
         assert not above, f"{name_of(path)} imports {above}"
 
 
@@ -87,7 +111,6 @@ def circle(package: str) -> list[str]:
     return next((c for name in sorted(names) if (c := walk(name, []))), [])
 
 
-# "tasks" joins when its rooms are built (it has a circle through its packages' front doors).
-@pytest.mark.parametrize("package", ["neuromod", "benchmarks"])
+@pytest.mark.parametrize("package", ["neuromod", "tasks", "benchmarks"])
 def test_no_files_import_one_another(package: str) -> None:
     assert circle(package) == []

@@ -7,7 +7,7 @@ import pytest
 from tests.house.source import files, name_of
 from tests.house.test_docstrings import arguments
 
-PACKAGES = ("neuromod",)  # "tasks" and "benchmarks" join when their rooms are built
+PACKAGES = ("neuromod", "tasks", "benchmarks")
 FILE, FUNCTION, PARAMETERS = 300, 50, 6
 REASON = "# reason:"
 

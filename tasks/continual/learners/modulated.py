@@ -9,7 +9,7 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor
 
 import neuromod
-from neuromod import Head, Modulator, OutputRegulariser, RefusedError, Site, Table, Target, calibrate
+from neuromod import Modulator, OutputRegulariser, RefusedError, Site, Table, Target, calibrate
 from neuromod.seeds import derive
 from tasks.config.build import call
 from tasks.continual.learners.base import Base, sample
@@ -82,9 +82,8 @@ class Modulated(Base):
 
     def add(self, task: int, width: int) -> None:
         """Learn of a task of so many outputs."""
-        for part in self.model.named_modulators().values():
-            if part.reads == "task":
-                part.add(task, **({"width": width} if _sized(part) else {}))
+        for part in self.model.readers("task").values():
+            part.add(task, **({"width": width} if part.kind.own_width and isinstance(part.source, Table) else {}))
 
     def before_step(self, step: int, optimizer: Any) -> None:
         """Add the regulariser's gradient."""
@@ -101,7 +100,7 @@ class Modulated(Base):
     def costs(self) -> Costs:
         """Parameters and bytes of the first task; what is left is shared."""
         tasks = self.model.tasks()
-        readers = [m for m in self.model.named_modulators().values() if m.reads == "task" and m.kind.learned]
+        readers = [m for m in self.model.readers("task").values() if m.kind.learned]
         live = sum(p.numel() for m in readers for t in m.source.tasks() for p in m.source.own(t).values())
         own = sum(_own(m, tasks[0]) for m in readers) if tasks else 0
         total = sum(p.numel() for p in self.model.parameters())
@@ -121,7 +120,7 @@ def modulated(
     count = len(widths) if tasks is None else tasks
     parts = [modulator(target, c, count, derive(seed, "modulator", name)) for name, c in config.items()]
     model = neuromod.Modulated(target, *parts, vmap=vmap)
-    for part in (p for p in parts if _sized(p)):
+    for part in (p for p in model.readers("task").values() if p.kind.own_width and isinstance(p.source, Table)):
         for task, width in enumerate(widths):
             part.source.forget(task)
             part.add(task, width=width)
@@ -166,12 +165,6 @@ def _made(config: Mapping[str, Any]) -> Any:
         raise UserError(
             f"{config['_target_']} can't be made of its options; {error.__cause__}; correct them"
         ) from error
-
-
-def _sized(part: Modulator) -> bool:
-    """Whether a task's width is that of its data: a `Head` from a `Table` that says none."""
-    table = isinstance(part.source, Table) and part.reads == "task"
-    return table and isinstance(part.kind, Head) and part.kind.width is None
 
 
 def _own(modulator: Modulator, task: int) -> int:

@@ -84,7 +84,7 @@ def routed(
         trained.seal(task)
     parts = []
     for name, modulator in trained.named_modulators().items():
-        if modulator.reads != "task":
+        if name not in trained.readers("task"):
             raise UserError(
                 f"a router mixes modulators that read the task; {name} reads {modulator.reads}; leave it out"
             )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from neuromod import Modulated
-from neuromod.kinds.masks import Mask
 from tasks.report import figures
 from tasks.report.figures import known
 from tasks.report.panels import Panel, Section, looks_of
@@ -13,9 +12,7 @@ from tasks.report.read import Run
 
 def bits_per_weight(model: Modulated, stored: float) -> float | None:
     """Bits on disk for each masked weight of a task; None where nothing is masked."""
-    masked = sum(
-        math.prod(s.shape) for m in model.named_modulators().values() if isinstance(m.kind, Mask) for s in m.sites
-    )
+    masked = sum(math.prod(s.shape) for m in model.named_modulators().values() if m.kind.is_mask for s in m.sites)
     return 8 * stored / masked if masked else None
 
 

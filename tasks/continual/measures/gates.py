@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from neuromod import Gate
 from neuromod.training.penalties import gates
 from tasks.continual import learners
 from tasks.continual.learners.modulated import call_kwargs
@@ -30,7 +29,7 @@ def measure(learner: Any, stream: Stream, bench: Bench, *, images: int = 256) ->
     if not isinstance(learner, learners.Modulated):
         return None
     model = learner.model
-    if not any(isinstance(modulator.kind, Gate) for modulator in model.named_modulators().values()):
+    if not any(modulator.kind.is_gate for modulator in model.named_modulators().values()):
         return None
     factors, labels = [], []
     for number, task in enumerate(stream):

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from neuromod import Modulator, Table
 from neuromod.analysis import chance_overlap, overlap
-from neuromod.kinds.masks import Mask
 from neuromod.modulator import by_site
 from neuromod.sources.context import Context
 from tasks.continual import learners
@@ -35,8 +34,8 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
     found: dict[str, Any] = {}
     if not isinstance(learner, learners.Modulated):
         return None
-    for modulator in learner.model.named_modulators().values():
-        if isinstance(modulator.kind, Mask) and modulator.reads == "task":
+    for modulator in learner.model.readers("task").values():
+        if modulator.kind.is_mask:
             masks = [masks_of(modulator, task) for task in modulator.tasks()[:SHOWN]]
             found |= _overlap(masks) | {"flipped": _flipped(modulator, masks)} | _changed(modulator, masks, stream)
     return found or None

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import neuromod
-from neuromod import Affine, Modulator, Table
+from neuromod import Modulator, Table
 from neuromod.analysis import density, distance, near_zero, pruned_gammas, random_gammas, sign_agreement
-from neuromod.kinds.masks import Mask
 from tasks.continual import learners
 from tasks.continual.learners.modulated import call_kwargs
 from tasks.continual.measures.masks import masks_of
@@ -47,12 +46,10 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
     if not isinstance(learner, learners.Modulated):
         return None
     found: dict[str, Any] = {}
-    for modulator in learner.model.named_modulators().values():
-        if modulator.reads != "task":
-            continue
-        if isinstance(modulator.kind, Mask):
+    for modulator in learner.model.readers("task").values():
+        if modulator.kind.is_mask:
             found["density"] = _rounded(density(masks_of(modulator, modulator.tasks()[0])))
-        if isinstance(modulator.kind, Affine) and isinstance(modulator.source, Table):
+        if isinstance(modulator.source, Table):
             found |= _gammas(learner.model, modulator, stream, bench.seeds["sampling"])
     return found or None
 
