@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     about = "folder of bars, choices and ledgers (results)"
     in_results: dict[str, Any] = {"type": Path, "default": RESULTS, "metavar": "FOLDER", "help": about}
-    overrides = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of it"}
+    overrides: dict[str, Any] = {"nargs": "+", "metavar": "key=value", "help": "experiment=NAME and any option of it"}
     for name, run, text in (
         ("train", _train, "run an experiment; the same command again resumes it or does nothing"),
         ("select", _select, "choose hyper-parameters from the experiment's grid on held-out training data"),
