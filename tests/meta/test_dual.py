@@ -25,7 +25,7 @@ from neuromod.meta import (
     streaming,
 )
 from neuromod.meta.shared_weight import SharedWeight
-from tests.meta import slow
+from tests.meta import slow, slow_heads
 from tests.meta.nets import conv, draw, filled, forward_of, gradients, same, tensors_of
 
 N, D, C = 37, 6, 5
@@ -43,7 +43,7 @@ def close(found: LinearHead | tuple[Tensor, Tensor], expected: tuple[Tensor, Ten
 
 def test_the_dual_form_ends_at_the_weights_of_the_loop() -> None:
     found = dual.errors(FEATURES, LABELS, START, 0.2)
-    expected = slow.head_sgd(FEATURES, LABELS, *START, 0.2)
+    expected = slow_heads.head_sgd(FEATURES, LABELS, *START, 0.2)
     close(dual.head_after(FEATURES, found, START, 0.2), expected)
     query = draw(4, D, seed=5)
     logits = dual.outputs(query, FEATURES, found, START, 0.2)
@@ -155,7 +155,7 @@ def test_many_rates_in_one_recursion_are_as_many_loops(block: int, monkeypatch: 
     given = list(streaming.sgd(FEATURES, LABELS, START, rates, at=[5, 20], block=block))
     assert [stop for stop, _ in given] == [5, 20, N]
     for place, rate in enumerate(rates.double().tolist()):
-        every = slow.head_sgd(FEATURES, LABELS, *START, rate, all_steps=True)
+        every = slow_heads.head_sgd(FEATURES, LABELS, *START, rate, all_steps=True)
         for stop, head in given:
             close(LinearHead(head.weight[place], head.bias[place]), every[stop - 1])
 
@@ -165,7 +165,7 @@ def test_orders_may_differ_beside_rates(run: object) -> None:
     orders = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(i)) for i in range(2)])
     rates = torch.tensor([0.05, 0.2])
     ((_, head),) = run(FEATURES[orders], LABELS[orders], START, rates)  # type: ignore[operator]
-    one = slow.head_sgd if run is streaming.sgd else slow.head_adam
+    one = slow_heads.head_sgd if run is streaming.sgd else slow_heads.head_adam
     for i, order in enumerate(orders):
         close(
             LinearHead(head.weight[i], head.bias[i]),
@@ -178,19 +178,21 @@ def test_adam_is_that_of_torch() -> None:
     given = list(streaming.adam(FEATURES, LABELS, START, rates, at=[10]))
     assert [stop for stop, _ in given] == [10, N]
     for place, rate in enumerate(rates.tolist()):
-        every = slow.head_adam(FEATURES, LABELS, *START, rate, all_steps=True)
+        every = slow_heads.head_adam(FEATURES, LABELS, *START, rate, all_steps=True)
         for stop, head in given:
             close(LinearHead(head.weight[place], head.bias[place]), every[stop - 1])
 
 
 @pytest.mark.parametrize("count", [3, N])
 def test_ridge_in_either_form(count: int) -> None:
-    close(ridge(FEATURES[:count], LABELS[:count], C, 0.5), slow.ridge_head(FEATURES[:count], LABELS[:count], C, 0.5))
+    close(
+        ridge(FEATURES[:count], LABELS[:count], C, 0.5), slow_heads.ridge_head(FEATURES[:count], LABELS[:count], C, 0.5)
+    )
 
 
 def test_class_means() -> None:
     found = class_means(FEATURES, LABELS, C)
-    close(found, slow.class_means_head(FEATURES, LABELS, C))
+    close(found, slow_heads.class_means_head(FEATURES, LABELS, C))
     assert float(found.bias[C - 1]) == -torch.inf
 
 
@@ -199,7 +201,7 @@ def test_discriminant_analysis_one_sample_at_a_time(block: int) -> None:
     lda = StreamingLDA(D, C, shrink=0.01)
     lda.learn(FEATURES[:20], LABELS[:20], block=block)
     lda.learn(FEATURES[20:], LABELS[20:], block=block)
-    close(lda.head(), slow.streaming_lda(FEATURES, LABELS, C, eps=0.01))
+    close(lda.head(), slow_heads.streaming_lda(FEATURES, LABELS, C, eps=0.01))
 
 
 def scaled(fast: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.meta import slow as S
+from tests.meta import slow_heads
 from tests.meta.smooth import F64, batch, central, encoder, exact, parameters, randn, same
 
 pytestmark = pytest.mark.check
@@ -24,22 +25,22 @@ def numpy_head_gradient(z, y, w, b):
 
 def test_head_sgd():
     w, b = HW.numpy(), HB.numpy()
-    steps = S.head_sgd(Z, LABELS, HW, HB, 0.5, steps=9, all_steps=True)
+    steps = slow_heads.head_sgd(Z, LABELS, HW, HB, 0.5, steps=9, all_steps=True)
     assert len(steps) == 9
     for t in range(9):
         gw, gb = numpy_head_gradient(Z[t % 6].numpy(), int(LABELS[t % 6]), w, b)
         w, b = w - 0.5 * gw, b - 0.5 * gb
         exact(steps[t][0], w)
         exact(steps[t][1], b)
-    for got, want in zip(S.head_sgd(Z, LABELS, HW, HB, 0.5), steps[5], strict=True):
+    for got, want in zip(slow_heads.head_sgd(Z, LABELS, HW, HB, 0.5), steps[5], strict=True):
         assert torch.equal(got, want)
-    assert torch.equal(S.head_sgd(Z, LABELS, HW, HB, 0.5, steps=0)[0], HW)
+    assert torch.equal(slow_heads.head_sgd(Z, LABELS, HW, HB, 0.5, steps=0)[0], HW)
 
 
 def test_head_adam():
     w, b = HW.clone().requires_grad_(), HB.clone().requires_grad_()
     opt = torch.optim.Adam([w, b], lr=0.05, eps=1e-3)
-    steps = S.head_adam(Z, LABELS, HW, HB, 0.05, steps=9, all_steps=True, eps=1e-3)
+    steps = slow_heads.head_adam(Z, LABELS, HW, HB, 0.05, steps=9, all_steps=True, eps=1e-3)
     for t in range(9):
         opt.zero_grad()
         gw, gb = numpy_head_gradient(Z[t % 6].numpy(), int(LABELS[t % 6]), w.detach().numpy(), b.detach().numpy())
@@ -47,26 +48,26 @@ def test_head_adam():
         opt.step()
         exact(steps[t][0], w.detach(), 1e-11)
         exact(steps[t][1], b.detach(), 1e-11)
-    assert torch.equal(S.head_adam(Z, LABELS, HW, HB, 0.05, eps=1e-3)[0], steps[5][0])
+    assert torch.equal(slow_heads.head_adam(Z, LABELS, HW, HB, 0.05, eps=1e-3)[0], steps[5][0])
 
 
 def test_ridge_head():
     targets = torch.eye(3, dtype=F64)[LABELS]
-    w, b = S.ridge_head(Z, LABELS, 3, 0.7)
+    w, b = slow_heads.ridge_head(Z, LABELS, 3, 0.7)
     live = S.leaves({"w": w, "b": b})
     value = ((Z @ live["w"].T + live["b"] - targets) ** 2).sum() + 0.7 * (live["w"] ** 2).sum()
     for g in S.gradient(value, live).values():
         assert float(g.abs().max()) < 1e-12  # stationary, and the problem is convex
-    w2, b2 = S.ridge_head(Z + 5, LABELS, 3, 0.7)  # the intercept takes up a shift
+    w2, b2 = slow_heads.ridge_head(Z + 5, LABELS, 3, 0.7)  # the intercept takes up a shift
     exact(w2, w, 1e-10)
     exact((Z + 5) @ w2.T + b2, Z @ w.T + b, 1e-10)
-    w3, b3 = S.ridge_head(Z, LABELS, 3, 1e12)
+    w3, b3 = slow_heads.ridge_head(Z, LABELS, 3, 1e12)
     exact(w3, 0 * w3, 1e-10)
     exact(b3, targets.mean(0), 1e-10)
 
 
 def test_class_means_head():
-    w, b = S.class_means_head(Z, LABELS, 4)
+    w, b = slow_heads.class_means_head(Z, LABELS, 4)
     x = randn(20, 4, seed=24)
     means = torch.stack([Z[c == LABELS].mean(0) for c in range(3)])
     distances = ((x[:, None] - means[None]) ** 2).sum(2)
@@ -84,7 +85,7 @@ def zero_state(classes, dim):
 def test_streaming_lda_one_class_is_the_running_covariance():
     state = zero_state(1, 4)
     for n, z in enumerate(Z, start=1):
-        state = S.lda_update(state, z, 0)
+        state = slow_heads.lda_update(state, z, 0)
         d = Z[:n] - Z[:n].mean(0)
         exact(state[2], d.T @ d / n)
         exact(state[0][0], Z[:n].mean(0))
@@ -94,14 +95,14 @@ def test_streaming_lda_by_hand():
     """Scalars 2, 4 of class 0, 3 of class 1, 5 of class 0: old means 0, 2, 0, 3."""
     state, sigmas = zero_state(3, 1), []
     for z, y in ((2, 0), (4, 0), (3, 1), (5, 0)):
-        state = S.lda_update(state, torch.tensor([float(z)], dtype=F64), torch.tensor(y))
+        state = slow_heads.lda_update(state, torch.tensor([float(z)], dtype=F64), torch.tensor(y))
         sigmas.append(state[2])
     # 0; (0 + 4/2)/2 = 1; (2*1 + 2*9/3)/3 = 8/3; (3*8/3 + 3*4/4)/4 = 11/4
     exact(torch.cat(sigmas).flatten(), [0, 1, 8 / 3, 11 / 4])
     exact(state[0].flatten(), [11 / 3, 3, 0])
     assert state[1] == [3, 1, 0]
     assert state[3] == 4
-    w, b = S.lda_head(state, 0.5)  # A = 1 / (11/8 + 1/2) = 8/15
+    w, b = slow_heads.lda_head(state, 0.5)  # A = 1 / (11/8 + 1/2) = 8/15
     exact(w.flatten(), [8 / 15 * 11 / 3, 8 / 5, 0])
     exact(b, [-4 / 15 * 121 / 9, -12 / 5, -torch.inf])
 
@@ -109,13 +110,13 @@ def test_streaming_lda_by_hand():
 def test_streaming_lda_logits_are_gaussian():
     eps, state = 0.2, zero_state(3, 4)
     for z, y in zip(Z, LABELS, strict=True):
-        state = S.lda_update(state, z, y)
+        state = slow_heads.lda_update(state, z, y)
     means = torch.stack([Z[c == LABELS].mean(0) for c in range(3)])
     exact(state[0], means)
     covariance = (1 - eps) * state[2] + eps * torch.eye(4, dtype=F64)
     x = randn(5, 4, seed=25)
     log_p = torch.stack([torch.distributions.MultivariateNormal(m, covariance).log_prob(x) for m in means], 1)
-    w, b = S.streaming_lda(Z, LABELS, 3, eps)
+    w, b = slow_heads.streaming_lda(Z, LABELS, 3, eps)
     logits = x @ w.T + b
     exact(logits - logits[:, :1], log_p - log_p[:, :1], 1e-10)
 

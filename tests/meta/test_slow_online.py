@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.meta import slow as S
+from tests.meta import slow_heads
 from tests.meta.smooth import HEAD, central, encoder, exact, gate, parameters, randn, same
 
 pytestmark = pytest.mark.check
@@ -78,7 +79,7 @@ def test_online_inner_loop_is_head_sgd():
     p = online_parameters()
     z = encoder(p, TRAJECTORY[0])
     start = S.replace_row(p["head.w"], 1, FRESH)
-    w, b = S.head_sgd(z, TRAJECTORY[1], start, p["head.b"], 0.4)
+    w, b = slow_heads.head_sgd(z, TRAJECTORY[1], start, p["head.b"], 0.4)
     got, _ = S.oml(encoder, p, HEAD, TRAJECTORY, REMEMBER, 1, FRESH, 0.4)
     x, y = torch.cat([TRAJECTORY[0], REMEMBER[0]]), torch.cat([TRAJECTORY[1], REMEMBER[1]])
     exact(got, cross_entropy(encoder(p, x) @ w.T + b, y))

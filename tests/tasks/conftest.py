@@ -1,3 +1,5 @@
+"""Fixtures of all tests of experiments: small image sets, in memory and on disk."""
+
 import pytest
 import torch
 
@@ -28,6 +30,12 @@ def image_set():
 def omniglot(tmp_path):
     """A data root with a small image set under that name."""
     return write(tmp_path / "data", "omniglot", classes=10, side=28, train=80)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """An override that names a data root with a tiny image set."""
+    return f"data.root='{write(tmp_path_factory.mktemp('data'))}'"
 
 
 @pytest.fixture

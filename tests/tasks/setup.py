@@ -9,6 +9,11 @@ from tasks.runs.bench import Bench
 from tasks.runs.checkpoint import from_file
 from tasks.runs.seeds import seeds
 
+# What makes the run of any experiment small.
+SMALL = ["steps=1", "batch=8", "stream.tasks=2", "evaluation.batch=20", "device=cpu", "log_every=1", "save_every=1"]
+INFERENCE = ["inference.images=4", "inference.group=2", "inference.groups=[]", "inference.at=[2]"]
+SMALL += [*INFERENCE, "inference.predictors.rank=3", "inference.predictors.units=20", "replay.every=null"]
+
 
 def bench_of(config: Mapping[str, Any]) -> Bench:
     """The bench on which `execute` would run a config."""
