@@ -10,5 +10,12 @@ class UserError(ValueError):
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
-    """The names most like `name`, quoted and comma separated; 'none' where there are none."""
+    """The names most like a mistyped one, quoted and comma separated; 'none' where there are none.
+
+    Args:
+        name: what was typed.
+        names: what is known.
+        count: names at most.
+
+    """
     return errors.nearest(name, sorted(set(names)), count) or "none"

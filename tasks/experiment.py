@@ -22,9 +22,15 @@ Role = Literal["modulator", "bracket"]
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What is kept for use: parameters and bytes of each task alone, parameters that all tasks share.
+    """What is kept for use: of each task alone, and shared by all.
 
-    ``bytes_with_shared``: bytes per task with the shared ones (4 bytes each) divided by the tasks.
+    Args:
+        parameters_per_task: numbers that a task has for itself.
+        bytes_per_task: what they take as they are kept, sealed where they can be.
+        parameters_shared: numbers that all tasks use.
+        bytes_with_shared: bytes per task with the shared numbers (4 bytes each) divided by the tasks; None where no
+            tasks are counted.
+
     """
 
     parameters_per_task: int

@@ -1,4 +1,10 @@
-"""Rows of the ledger as commands: run them, show them, prove them, reproduce one."""
+"""Rows of the ledger as commands: run them, show them, prove them, reproduce one.
+
+Args:
+    root: the folder of the runs.
+    results: the folder of bars, choices and ledgers.
+
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +33,10 @@ def run(names: Sequence[str], *, root: Path, results: Path) -> None:
     """Run the named rows of the bars (all of them: ``all``), one run per seed, and write each into its ledger.
 
     Of the results nothing changes but the ledger of the row's experiment, the pages that show it, and its drawings.
+
+    Args:
+        names: of rows, or ``all`` alone.
+
     """
     bars = load_bars(results)
     for name in runs_first(bars) if list(names) == ["all"] else names:
@@ -60,6 +70,11 @@ def show(results: Path, *, check: bool, missed: bool, root: Path = Path("runs"))
     """Print the ledger and write its files as they should be; with ``check`` print what is wrong with it instead.
 
     Exit status 1 for what is wrong; results of runs that are still below `root` are compared too.
+
+    Args:
+        check: compute everything again, and compare with git and with the runs at hand.
+        missed: with ``check``: a missed bar fails too.
+
     """
     bars, ledger = load_bars(results), load(results)
     for row in ledger.rows:
@@ -102,7 +117,12 @@ def problems(ledger: Ledger, bars: Mapping[str, Entry], results: Path, root: Pat
 
 
 def reproduce(name: str, *, root: Path, results: Path) -> int:
-    """Run a row anew in a folder of its own and print the ledger's figure beside the new one."""
+    """Run a row anew in a folder of its own and print the ledger's figure beside the new one.
+
+    Args:
+        name: of a row.
+
+    """
     bars, ledger = load_bars(results), load(results)
     old = ledger.row(name)
     if old is None:

@@ -20,6 +20,12 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
 
     Every run holds ``held_out`` training images of each task back and is measured on those. Finished runs are kept, so
     the same command goes on where it stopped.
+
+    Args:
+        overrides: as on the command line, ``experiment=NAME`` among them.
+        root: the folder of the runs.
+        results: the folder that the choice is written into.
+
     """
     config = load(overrides)
     asked = config["select"]

@@ -32,7 +32,14 @@ def swept(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
 
 
 def sweep(overrides: Sequence[str], *, root: Path, jobs: int) -> list[Path]:
-    """Run every combination, ``jobs`` at once; the folders in their order. Finished runs are left as they are."""
+    """Run every combination, ``jobs`` at once; the folders in their order. Finished runs are left as they are.
+
+    Args:
+        overrides: as on the command line; ``key=1,2`` lists values.
+        root: the folder of the runs.
+        jobs: processes, 1 or more.
+
+    """
     from joblib import Parallel, delayed
 
     points = expand(overrides)

@@ -82,6 +82,13 @@ def call(spec: Mapping[str, Any], where: str, *given: Any, **supplied: Any) -> A
     """Call what a spec names, with ``given`` and ``supplied`` by the code and the rest of the spec as its options.
 
     UserError for an option that it does not take, that the code supplies, or that it refuses.
+
+    Args:
+        spec: ``{_target_: dotted path, options}``.
+        where: the place of ``spec`` in the config, for the words of an error.
+        given: positional arguments.
+        supplied: arguments by name that no config sets.
+
     """
     function = target_of(spec, where)
     options = {key: value for key, value in spec.items() if key != TARGET}
@@ -98,7 +105,14 @@ def call(spec: Mapping[str, Any], where: str, *given: Any, **supplied: Any) -> A
 
 
 def check(where: str, options: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an option that is not known, with the nearest that are."""
+    """Refuse an option that is not known, with the nearest that are.
+
+    Args:
+        where: the place in the config, for the words of an error.
+        options: what is set there.
+        known: names that may be.
+
+    """
     names = list(known)
     for key in options:
         if key not in names:
@@ -146,7 +160,14 @@ def default_of(field: "dataclasses.Field[Any]") -> Any:
 
 
 def one_of(where: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a word that is not one of those known, with the nearest."""
+    """Refuse a word that is not one of those known, with the nearest.
+
+    Args:
+        where: the place in the config, for the words of an error.
+        value: what is set there.
+        known: what may be.
+
+    """
     names = list(known)
     # True is 1 and no number that was meant.
     if isinstance(value, bool) or value not in names:

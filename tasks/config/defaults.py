@@ -58,7 +58,15 @@ def _specs(value: Any, where: str) -> Any:
 
 
 def check_numbers(base: Mapping[str, Any], composed: Mapping[str, Any], prefix: str = "", owner: Any = None) -> None:
-    """Where the configs have a number (or a yes or no), an override is one too, or null where its ``owner`` understands it."""
+    """Where the configs have a number (or a yes or no), an override is one too, or null where its ``owner`` understands it.
+
+    Args:
+        base: the config before the overrides.
+        composed: the config with them.
+        prefix: the dotted path of both in the whole config, with a dot at its end; '' for the whole.
+        owner: what takes these options; None: nothing says.
+
+    """
     for key, old in base.items():
         new = composed.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -34,7 +34,15 @@ FOLDER = "bank"
 
 @dataclass(frozen=True)
 class Learnt:
-    """One task that was learned: its sealed row by modulator, its accuracy, and what it logged."""
+    """One task that was learned, ready to be sealed and stored.
+
+    Args:
+        task: its id.
+        row: its sealed tensors, by modulator and by key.
+        accuracy: on its test images, in [0, 1], before it was sealed into the bank.
+        lines: what it logged.
+
+    """
 
     task: int
     row: dict[str, dict[str, Tensor]]
@@ -125,7 +133,17 @@ class Bank(Continual):
         begun: Transfer,
         progress: Progress | None = None,
     ) -> list[Learnt]:  # a block, where it stands in the run, and what others learned
-        """Learn and seal a block of tasks; ``first`` is the step of the run that it begins at."""
+        """Learn and seal a block of tasks; they train side by side, each as it would alone.
+
+        Args:
+            learner: learns of the tasks here.
+            bench: the place of the run.
+            block: ids of the tasks.
+            first: the step of the run that the block begins at.
+            begun: what earlier tasks learned, and how a task starts from it.
+            progress: told of every logged step; None in another process, where nobody watches.
+
+        """
         stream, model = self.tasks(bench), learner.model
         for task in block:
             learner.add(task, stream[task].classes)
@@ -200,9 +218,17 @@ def spread(
     steps: int,
     jobs: int,
 ) -> Iterator[list[Learnt]]:
-    """Blocks that ``jobs`` processes learn, in their order as they come; each process takes a few at a time.
+    """Blocks that several processes learn, in their order as they come; each process takes a few at a time.
 
     This process alone writes, in the order of the tasks, so that nothing in the run tells how many there were.
+
+    Args:
+        learn: blocks and the step of the run that they begin at, to what was learned of each (`elsewhere`).
+        blocks: ids of the tasks of each block.
+        before: tasks that were learned before.
+        steps: per task.
+        jobs: processes, 2 or more.
+
     """
     from joblib import Parallel, delayed
 
@@ -215,7 +241,14 @@ def spread(
 
 
 def elsewhere(told: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
-    """Some blocks of a bank, learned from the config alone: in another process."""
+    """Some blocks of a bank, learned from the config alone: in another process.
+
+    Args:
+        told: fields of the bench, by name.
+        blocks: ids of the tasks of each block.
+        first: the step of the run that the first of them begins at.
+
+    """
     torch.set_num_threads(told["config"]["threads"])
     bench = Bench(**told)
     bank = experiment(told["config"]["run"])

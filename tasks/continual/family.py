@@ -120,7 +120,14 @@ class Continual:
         return Optimiser(partial(_optimizer, self.optimizer), groups, schedule)
 
     def measured(self, learner: Any, bench: Bench, first: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        """What each measure of the config finds, behind what training itself gave; one that makes no sense finds nothing."""
+        """What each measure of the config finds, by name; one that makes no sense of this learner finds nothing.
+
+        Args:
+            learner: trained, in eval mode.
+            bench: keeps what was found in ``measured``, for the measures that come later.
+            first: what training itself measured, by name.
+
+        """
         bench.measured.clear()
         bench.measured.update(first)
         for name, spec in self.measures.items():
@@ -189,7 +196,16 @@ def result(
     trained: str,
     measures: Mapping[str, Mapping[str, Any]],
 ) -> Result:
-    """What a run on a stream says: mean accuracy over its tasks, what is kept, what was measured."""
+    """What a run on a stream says: the headline is mean accuracy over its tasks.
+
+    Args:
+        learner: says its costs and its role.
+        stream: what it was trained on.
+        accuracy: that mean, in [0, 1].
+        trained: in words, what was trained and how (`how`).
+        measures: by name, what was measured.
+
+    """
     kept: Costs = learner.costs()
     costs = replace(kept, bytes_with_shared=kept.bytes_per_task + 4 * kept.parameters_shared / len(stream))
     return Result("accuracy", accuracy, "higher", costs, measures, learner.role, trained, stream.describe())

@@ -56,7 +56,16 @@ class AllocationRule:
 
 @dataclass
 class State:
-    """Where an online run stands: batches seen, the mask in use, batches since it was taken up, its running loss."""
+    """Where an online run stands.
+
+    Args:
+        seen: batches so far.
+        mask: the id of the mask in use; -1 before the first.
+        since: batches since it was taken up.
+        loss: the running mean of its losses, a tenth of each new one.
+        allocation: which mask learned which batch.
+
+    """
 
     seen: int = 0
     mask: int = -1
@@ -66,7 +75,15 @@ class State:
 
 
 def lengths(stream: Stream, steps: int, jitter: float, seed: int) -> list[int]:
-    """Batches of each task: ``steps``, or drawn from ``steps * (1 +- jitter)`` so that nobody knows when tasks switch."""
+    """Batches of each task, so drawn that nobody knows when tasks switch.
+
+    Args:
+        stream: the tasks.
+        steps: batches per task, on average.
+        jitter: in [0, 1): a length is uniform in ``steps * (1 +- jitter)``; 0 draws nothing.
+        seed: of the lengths.
+
+    """
     drawn = torch.rand(len(stream), generator=generator("switches", seed), dtype=torch.float64)
     return [round(steps * (1 + jitter * (2 * float(u) - 1))) for u in drawn]
 

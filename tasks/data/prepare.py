@@ -55,7 +55,14 @@ def halved(images: Tensor) -> Tensor:
 
 
 def resized(images: Tensor, side: int, batch: int = 1000) -> Tensor:
-    """Images uint8 (N, C, H, W) to (N, C, side, side), bilinear, each pixel a mean over what it covers; rounded."""
+    """Images uint8 (N, C, H, W) to (N, C, side, side), bilinear, each pixel a mean over what it covers; rounded.
+
+    Args:
+        images: of any size.
+        side: pixels, at least 1.
+        batch: images that are converted at once, so that memory stays small.
+
+    """
     if side < 1:
         raise UserError(f"data.side counts pixels, at least 1; got {side}; correct it")
     # Float: the integer kernels round twice.

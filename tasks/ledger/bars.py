@@ -120,7 +120,15 @@ def _last_name(metric: str) -> str:
 
 
 def entry(row: str, fields: Any, experiment: str, seeds: Any = None) -> Entry:
-    """One entry from its fields, with the `seeds` of its file where it has none. UserError that names row and field."""
+    """One entry from its fields. UserError that names row and field.
+
+    Args:
+        row: its id.
+        fields: as YAML has them.
+        experiment: whose file it stands in.
+        seeds: those of its file, for a row that has none of its own.
+
+    """
     given = _fields(row, fields, ("title", "metric"), OPTIONAL)
     own = given.get("seeds", seeds)
     if own is None:

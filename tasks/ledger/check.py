@@ -1,4 +1,11 @@
-"""Whether the ledger is what runs wrote: everything that can be computed again is computed again."""
+"""Whether the ledger is what runs wrote: everything that can be computed again is computed again.
+
+Args:
+    ledger: all rows of the results folder.
+    bars: all entries, by row.
+    results: the results folder.
+
+"""
 
 import math
 import statistics
@@ -21,7 +28,15 @@ Class = Literal["seal", "changed", "unknown", "wrong", "selection", "page", "his
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a row. `fails` says whether a check that finds it fails."""
+    """What is wrong with a row.
+
+    Args:
+        row: its id; the results folder where it is about no row.
+        kind: which rule is broken.
+        text: what is wrong and what to do, in a line.
+        fails: whether a check that finds it fails.
+
+    """
 
     row: str
     kind: Class
@@ -33,7 +48,12 @@ class Problem:
 
 
 def check(ledger: Ledger, bars: Mapping[str, Entry], *, missed: bool = False) -> list[Problem]:
-    """What is wrong with rows beside their bars, from both alone; with `missed`, missed bars too."""
+    """What is wrong with rows beside their bars, from both alone.
+
+    Args:
+        missed: missed bars are problems too.
+
+    """
     problems = []
     for row in ledger.rows:
         name = row["row"]

@@ -10,7 +10,14 @@ Verdict = Literal["held", "missed", "no bar"]
 
 @dataclass(frozen=True)
 class Bar:
-    """What the mean over the seeds is held to: mean `op` value, or mean - (mean of the row `above`) `op` value."""
+    """What the mean over the seeds is held to: mean ``op`` value, or mean - (mean of the row ``above``) ``op`` value.
+
+    Args:
+        op: ``>=`` or ``<=``.
+        value: in the metric's unit.
+        above: the id of another row; None: the bar is for the mean itself.
+
+    """
 
     op: Literal[">=", "<="]
     value: float
@@ -27,7 +34,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Published:
-    """A number of a paper, with its table or page, and what differs from our setting."""
+    """A number of a paper.
+
+    Args:
+        value: in the metric's unit.
+        source: paper and table or page.
+        note: what differs from our setting.
+
+    """
 
     value: float
     source: str
@@ -36,7 +50,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Form:
-    """How a row is asked for: experiment, overrides, and the path of the number in a run's result."""
+    """How a row is asked for.
+
+    Args:
+        experiment: name of its config.
+        overrides: ``key=value``, in their order.
+        metric: path of the number in a run's result (`tasks.ledger.metric.number`).
+
+    """
 
     experiment: str
     overrides: tuple[str, ...]
@@ -45,10 +66,22 @@ class Form:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: an experiment with overrides and seeds, and the number of result.json that is reported.
+    """One row before it is run: an experiment with overrides and seeds, the number that is reported, and its bar.
 
-    ``was`` is the form under which it was run, where experiment, overrides or metric are spelt otherwise today: the digest
-    is over that form, so sealed rows stay what they are. ``not_run`` is the reason why the ledger has no such row.
+    Args:
+        row: its id.
+        title: for people.
+        experiment: name of its config.
+        overrides: ``key=value``, in their order.
+        seeds: one run each.
+        metric: path of the number in a run's result.
+        bar: what the mean is held to, if anything.
+        published: a paper's number to stand beside it.
+        note: for people.
+        was: the form under which it was run, where experiment, overrides or metric are spelt otherwise today: the
+            digest is over that form, so sealed rows stay what they are.
+        not_run: the reason why the ledger has no such row; '' where it has one.
+
     """
 
     row: str

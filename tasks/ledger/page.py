@@ -50,7 +50,15 @@ def edge(made: Mapping[str, Any]) -> str:
 def render_index(
     ledger: Ledger, bars: Mapping[str, Entry], edges: Mapping[str, str], wrong: Sequence[Problem] = ()
 ) -> str:
-    """A line per experiment: how many of its rows held their bar, missed it, and what is to be known about the others."""
+    """A line per experiment: how many of its rows held their bar, missed it, and what is to be known about the others.
+
+    Args:
+        ledger: all rows of the results folder.
+        bars: all entries, by row.
+        edges: by experiment, chosen values at the end of their grid.
+        wrong: problems of rows, which are not counted as results.
+
+    """
     refused = {problem.row for problem in wrong}
     rows = {row["row"]: row for row in ledger.rows if row["row"] not in refused}
     lines = [

@@ -1,6 +1,16 @@
-"""What git can show about a row: that its bar stood as it does when its runs began, and that no number was changed since.
+"""What git can show about a row: that its bar stood as it does when its runs began, and that no number was changed
+since.
 
-A file that says when it was written proves nothing; the commit of the run's own code does, if ``bars.yaml`` is a part of it.
+A file that says when it was written proves nothing; the commit of the run's own code does, if ``bars.yaml`` is a part
+of it.
+
+Args:
+    row: a row of the ledger, with its runs.
+    rows: of the ledger.
+    entry: the row's entry in the bars, as it is now.
+    bars: all entries, by row.
+    history: the commits that are at hand.
+
 """
 
 import json
@@ -21,7 +31,16 @@ PARTS = ("experiment", "overrides", "metric", "seeds", "bar", "published")
 
 @dataclass
 class History:
-    """The commits of a checkout as far as they are at hand; `prefix` is the results folder in it, '' for the root."""
+    """The commits of a checkout as far as they are at hand.
+
+    Args:
+        top: the folder of the checkout.
+        prefix: the results folder in it, '' for the root.
+        shallow: whether older commits are cut off.
+        _texts: objects that were read, by name.
+        _parsed: YAML that was parsed, by name.
+
+    """
 
     top: Path
     prefix: str

@@ -33,7 +33,14 @@ WIDTH = 120
 
 @dataclass
 class Ledger:
-    """All rows, in the order of their files; per row of an old ledger what git can't prove; per row the file's experiment."""
+    """The rows of a results folder.
+
+    Args:
+        rows: in the order of their files.
+        unproven: per row of before proofs were kept, what git can't prove.
+        places: per row, the experiment whose file has it.
+
+    """
 
     rows: list[Row] = field(default_factory=list)
     unproven: dict[str, list[str]] = field(default_factory=dict)

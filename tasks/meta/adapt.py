@@ -37,7 +37,15 @@ class Maml:
         return 0
 
     def __call__(self, net: nn.Module, episodes: Episodes, criterion: Criterion, *, answers: bool = False) -> Tensor:
-        """The loss (T,) of each task on its query set after the inner steps on its support set, or the ``answers`` (T, Q, ...)."""
+        """The loss (T,) of each task on its query set after the inner steps on its support set, or its answers there.
+
+        Args:
+            net: its parameters are slow; all of them are fast here, in `Cavia` a context alone.
+            episodes: support and query sets, trees whose first axis is the task.
+            criterion: outputs and labels of one set to a scalar.
+            answers: return the outputs (T, Q, ...) on the query sets in the place of the losses.
+
+        """
         declared = Functional(net, "*")
         answer, loss = _asked(lambda fast, x: declared(fast, x), criterion)
         options: dict[str, Any] = {"steps": self.steps, "order": self.order}

@@ -1,4 +1,7 @@
-"""What an outer step does, arm by arm; all arms see as many images in as many outer steps."""
+"""What an outer step does, arm by arm; all arms see as many images in as many outer steps.
+
+An arm of the experiment is a way to meta-train: OML, ANML, or a control that lacks one part of them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +28,15 @@ class Untrained:
     trains: ClassVar[bool] = False
 
     def step(self, net: ANML, pool: Pool, seed: int, number: int) -> Tensor:
-        """Add the gradient of an outer step to the network's parameters; returns the outer loss, detached, a scalar."""
+        """Add the gradient of an outer step to the network's parameters; returns the outer loss, detached, a scalar.
+
+        Args:
+            net: encoder and head; its parameters are those of the outer optimiser.
+            pool: the classes that images are drawn from.
+            seed: of all draws.
+            number: of the step, which says what is drawn.
+
+        """
         raise NotImplementedError
 
 

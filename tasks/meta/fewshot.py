@@ -25,11 +25,26 @@ class Adaptation(Protocol):
     """How one task is learned from its support set."""
 
     def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
-        """What is meta-trained, for images of a pool."""
+        """What is meta-trained, for images of a pool: its parameters that ask for a gradient are the outer optimiser's.
+
+        Args:
+            pool: the classes to train on, whose images say the shape.
+            ways: classes of a task, the number of logits.
+            width: filters of each block.
+            seeds: ``target`` of the start of a network, ``source`` of a modulator, ``data`` of batches of pretraining.
+
+        """
         ...
 
     def answers(self, net: nn.Module, one: Episodes, ways: int) -> Tensor:
-        """Logits (T, Q, ways) of the query sets after adaptation."""
+        """Logits (T, Q, ways) of the query sets after adaptation, with a gradient to what is meta-trained.
+
+        Args:
+            net: as `network` gave it.
+            one: tasks: support sets (T, ways * shots, C, H, W) with labels, and query sets (T, Q, C, H, W).
+            ways: classes of a task.
+
+        """
         ...
 
 

@@ -38,7 +38,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """``train``: meta-training. ``validation``: the choice of rates. ``test``: nothing but the test."""
+    """Three sets of classes without a class in common.
+
+    Args:
+        train: for meta-training.
+        validation: for the choice of rates.
+        test: for nothing but the test.
+        divided: whether the test classes were cut from the same part of the image set, which has no evaluation classes.
+
+    """
 
     train: Pool
     validation: Pool

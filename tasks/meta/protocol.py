@@ -1,7 +1,17 @@
-"""Sequential meta-testing: many classes, a few images of each, one at a time, in one pass, and then what is still known.
+"""Streaming meta-testing: many classes, a few images of each, one at a time, in one pass, and then what is still known.
 
-The encoder is frozen and its features are computed once. A linear head with a row for every class learns class after class, in
-several orders at once; one trajectory gives all shorter ones. The rate is chosen on validation classes, never on those tested.
+The encoder is frozen and its features are computed once. A linear head with a row for every class learns class after
+class, in several orders at once; one trajectory gives all shorter ones. The rate is chosen on validation classes, never
+on those tested.
+
+Args:
+    encoded: features of the classes.
+    orders: int64 (orders, length), places of classes in the order in which they are learned.
+    lengths: numbers of classes after which is tested, ascending.
+    seed: of heads and of orders.
+    shuffled: images of all classes in one random order: the i.i.d. ceiling of one pass.
+    encode: images float (B, C, H, W) in [0, 1] to features (B, D).
+
 """
 
 import warnings
@@ -23,9 +33,16 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 @dataclass(frozen=True)
 class Protocol:
-    """``lengths``: numbers of classes after which is asked; ``shots`` images of a class learned, the rest of them asked for.
+    """How a streaming test is run.
 
-    ``orders``: orders of classes, each with a head drawn anew. ``rates``: the sweep, by optimiser.
+    UserError for lengths that do not ascend, and for an optimiser without rates.
+
+    Args:
+        lengths: numbers of classes after which is tested, ascending.
+        shots: images of each class that are learned; it is tested on the rest.
+        orders: orders of classes, each with a head drawn anew.
+        rates: the rates to choose from, by optimiser: ``sgd`` always, ``adam`` beside it.
+
     """
 
     lengths: Sequence[int]
@@ -60,7 +77,16 @@ class Encoded:
     @classmethod
     @torch.no_grad()
     def of(cls, encode: Callable[[Tensor], Tensor], pool: Pool, shots: int, batch: int = 500) -> "Encoded":
-        """Every image once; nothing in the encoder may depend on the other images of a batch."""
+        """The features of every image of a pool; nothing in the encoder may depend on the other images of a batch.
+
+        FloatingPointError where a feature is not finite.
+
+        Args:
+            pool: the classes.
+            shots: images of each that are learned.
+            batch: images per forward.
+
+        """
         flat = pool.images.flatten(0, 1)
         parts = [encode(part.float() / 255) for part in flat.split(batch)]
         features = torch.cat(parts)
@@ -85,7 +111,13 @@ class Encoded:
 def meta_test(encode: Callable[[Tensor], Tensor], pools: Pools, protocol: Protocol, seed: int) -> dict[str, Any]:
     """What each head knows after each length, on classes never seen: mean over orders, and every order.
 
-    ``orders`` are the classes' places by name in the order in which they came.
+    ``orders`` are the classes' places by name in the order in which they came; ``sgd``, ``adam``, ``iid``, ``ridge``,
+    ``means`` and ``slda`` the heads.
+
+    Args:
+        pools: rates are chosen on ``validation``, accuracy is measured on ``test``.
+        protocol: lengths, shots, orders, rates.
+
     """
     checked = Encoded.of(encode, pools.validation, protocol.shots)
     tested = Encoded.of(encode, pools.test, protocol.shots)
@@ -104,7 +136,14 @@ def meta_test(encode: Callable[[Tensor], Tensor], pools: Pools, protocol: Protoc
 
 
 def drawn_orders(classes: int, length: int, count: int, seed: int) -> Tensor:
-    """Orders (count, length) of classes by place."""
+    """Orders (count, length) of classes by place.
+
+    Args:
+        classes: of the pool.
+        length: classes of an order, at most all of them.
+        count: of orders.
+
+    """
     return torch.stack([torch.randperm(classes, generator=generator("order", seed, i))[:length] for i in range(count)])
 
 
@@ -118,9 +157,12 @@ def trajectories(
     *,
     shuffled: bool = False,
 ) -> dict[str, Tensor]:  # reason: a protocol has so many facts
-    """``test`` and ``train`` accuracy (orders, lengths, rates); all rates of an order in one recursion.
+    """``test`` and ``train`` accuracy (orders, lengths, rates) in [0, 1]; all rates of an order in one recursion.
 
-    ``shuffled``: the images of all classes of a length in a random order, the i.i.d. ceiling of one pass.
+    Args:
+        optimiser: ``sgd`` or ``adam``.
+        rates: of the head's steps, > 0.
+
     """
     found = {key: torch.zeros(len(orders), len(lengths), len(rates), dtype=torch.float64) for key in ("test", "train")}
     for i, order in enumerate(orders):
@@ -140,7 +182,14 @@ def trajectories(
 
 
 def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> LinearHead:
-    """Kaiming normal, bias 0, keyed by the order."""
+    """A head by Kaiming normal, bias 0, keyed by the order.
+
+    Args:
+        classes: rows of the head.
+        like: features (..., D), for size, type and device.
+        order: the number of the order.
+
+    """
     size = like.shape[-1]
     weight = torch.randn(classes, size, generator=generator("head", seed, order)) * (2 / size) ** 0.5
     return LinearHead(weight.to(like), like.new_zeros(classes))
@@ -148,7 +197,14 @@ def fresh_head(classes: int, like: Tensor, seed: int, order: int) -> LinearHead:
 
 @torch.no_grad()
 def right(head: LinearHead, features: Tensor, labels: Tensor) -> float:
-    """The share that a head classifies right; an answer of a head that has diverged is wrong."""
+    """The share in [0, 1] that a head classifies right; an answer of a head that has diverged is wrong.
+
+    Args:
+        head: weight (C, D) and bias (C,).
+        features: (N, D).
+        labels: int64 (N,).
+
+    """
     logits = features @ head.weight.T + head.bias
     return float(((logits.argmax(1) == labels) & ~logits.isnan().any(1)).double().mean())
 
@@ -163,7 +219,15 @@ def choose_rate(
     *,
     shuffled: bool = False,
 ) -> dict[str, Any]:  # reason: a protocol has so many facts
-    """The rate that is best on validation classes after ``length`` of them, and the whole sweep; a warning at its edge."""
+    """The rate that is best on validation classes, and the whole sweep; a warning where it is at the edge of its sweep.
+
+    Args:
+        length: classes after which rates are compared.
+        optimiser: ``sgd`` or ``adam``.
+        rates: to choose from, ascending.
+        orders: how many orders of classes are averaged.
+
+    """
     drawn = drawn_orders(len(encoded.features), length, orders, seed)
     found = trajectories(encoded, drawn, [length], optimiser, rates, seed, shuffled=shuffled)
     sweep = found["test"].mean((0, 1)).tolist()
@@ -184,7 +248,12 @@ def choose_penalty(encoded: Encoded, order: Tensor) -> float:
 
 
 def closed_heads(encoded: Encoded, orders: Tensor, lengths: Sequence[int], penalty: float) -> dict[str, Any]:
-    """Ridge, class means and streaming discriminant analysis on the same features; they know no order to forget."""
+    """Ridge, class means and streaming discriminant analysis on the same features; they know no order to forget.
+
+    Args:
+        penalty: of the ridge, > 0.
+
+    """
     found: dict[str, Any] = {}
     for name in ("ridge", "means", "slda"):
         # A discriminant analysis of every order is the same one but for rounding.

@@ -1,4 +1,15 @@
-"""What an outer step sees, a pure function of the seed and the number of the step, so that a run resumes without replaying."""
+"""What an outer step sees, a pure function of the seed and the number of the step, so that a run resumes without
+replaying.
+
+Args:
+    pool: the classes that images are drawn from.
+    seed: of all draws.
+    step: the number of the outer step.
+    tasks: T, how many tasks.
+    shots: images, or points, to adapt on: per class, or per wave.
+    queries: images, or points, to judge by: per class, or per wave.
+
+"""
 
 from typing import NamedTuple
 
@@ -12,7 +23,15 @@ from tasks.runs.seeds import generator
 
 
 class Trajectory(NamedTuple):
-    """Images (K + M, C, H, W) and labels of one outer step of OML or ANML: the K of one class, then M of any to be remembered."""
+    """What one outer step of OML or ANML sees: K images of one class, then M of any class to be remembered.
+
+    Args:
+        images: (K + M, C, H, W), float in [0, 1].
+        labels: int64 (K + M,).
+        steps: K, inner steps of one image each.
+        row: the label of the one class, whose row of the head may be reset.
+
+    """
 
     images: Tensor
     labels: Tensor
@@ -21,9 +40,15 @@ class Trajectory(NamedTuple):
 
 
 def trajectory(pool: Pool, steps: int, remember: int, seed: int, step: int) -> Trajectory:
-    """``steps`` images of a drawn class, and ``remember`` images drawn from all classes (Beaulieu et al. 2020).
+    """Images of a drawn class, and images drawn from all classes (Beaulieu et al. 2020).
 
-    As in the paper an image to remember may be of the same class; no image of the class is held back from the outer loss.
+    As in the paper an image to remember may be of the same class; no image of the class is held back from the outer
+    loss. UserError where a class has fewer images than steps.
+
+    Args:
+        steps: images of the one class.
+        remember: images of any class.
+
     """
     if steps > pool.each:
         raise UserError(f"a trajectory takes images of one class; got {steps} of {pool.each}; take fewer inner steps")
@@ -41,10 +66,14 @@ def trajectory(pool: Pool, steps: int, remember: int, seed: int, step: int) -> T
 def episodes(
     pool: Pool, ways: int, shots: int, queries: int, tasks: int, seed: int, step: int, *, turned: bool = False
 ) -> Episodes:
-    """``tasks`` few-shot tasks: ``ways`` classes, ``shots`` images of each to adapt on, ``queries`` of each to judge by.
+    """Few-shot tasks: trees (images (T, ways * n, C, H, W), labels (T, ways * n)), n the shots or the queries.
 
-    Trees (images (T, ways * n, C, H, W), labels (T, ways * n)), every class of a task as often as any other. ``turned``: each
-    class of a task by some quarter turns, which makes a new character of it (Santoro et al. 2016).
+    Every class of a task comes as often as any other. UserError where the pool has too few classes or images.
+
+    Args:
+        ways: classes of a task.
+        turned: each class of a task by some quarter turns, which makes a new character of it (Santoro et al. 2016).
+
     """
     if ways > len(pool) or shots + queries > pool.each:
         got = f"{ways} of {len(pool)} classes, {shots} + {queries} of {pool.each} images"

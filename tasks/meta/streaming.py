@@ -20,7 +20,15 @@ from tasks.runs.loop import factor_of
 
 @dataclass(frozen=True)
 class Network:
-    """`tasks.meta.networks.ANML`: ``width`` and ``gate_width`` channels, the form of its ``gate``, and whether it is ``frozen``."""
+    """Options of `tasks.meta.networks.ANML`.
+
+    Args:
+        width: channels of the encoder.
+        gate_width: channels of the gate's network.
+        gate: its form (`tasks.meta.networks.anml.GateForm`).
+        frozen: the encoder keeps its random weights; the gate and the head are trained.
+
+    """
 
     width: int = 16
     gate_width: int = 8
@@ -96,7 +104,14 @@ class Streaming:
 
 
 def network(options: Network, found: Pools, seed: int) -> ANML:
-    """The network of an arm, drawn from the seed; a head with an output for every class of the background set."""
+    """The network of an arm; its head has an output for every class of the background set.
+
+    Args:
+        options: widths and gate.
+        found: the pools, whose images say the shape.
+        seed: of all weights.
+
+    """
     told = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
     shape = tuple(found.train.images.shape[2:])
     recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **told}, init="kaiming_normal", seed=seed)

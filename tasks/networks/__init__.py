@@ -1,4 +1,11 @@
-"""Networks to freeze: small, plain and named after their papers. Any other module does as well."""
+"""Networks to freeze: small, plain and named after their papers. Any other module does as well.
+
+Args:
+    shape: of one input, without the batch: (C, H, W) of images, (T, D) of sequences.
+    outputs: logits per input.
+    bias: whether layers have biases where no norm follows.
+
+"""
 
 from tasks.networks.conv import conv
 from tasks.networks.lstm import Lstm

@@ -6,7 +6,12 @@ from torch import nn
 
 
 def conv(shape: Sequence[int], outputs: int, widths: Sequence[int] = (32, 64), *, bias: bool = True) -> nn.Sequential:
-    """Images (C, H, W) to logits: 3x3 convolution, BatchNorm, ReLU, pooling by 2 for each width; then a linear layer."""
+    """Images (C, H, W) to logits: 3x3 convolution, BatchNorm, ReLU, pooling by 2 for each width; then a linear layer.
+
+    Args:
+        widths: channels of each block.
+
+    """
     layers: list[nn.Module] = []
     channels, side = shape[0], shape[1]
     for width in widths:

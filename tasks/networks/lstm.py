@@ -6,7 +6,12 @@ from torch import Tensor, nn
 
 
 class Lstm(nn.Module):
-    """Sequences (B, T, D) to logits (B, outputs): LSTM over (T, B, D), LayerNorm, the last state, a linear layer."""
+    """Sequences (B, T, D) to logits (B, outputs): LSTM over (T, B, D), LayerNorm, the last state, a linear layer.
+
+    Args:
+        hidden: units of the state.
+
+    """
 
     def __init__(self, shape: Sequence[int], outputs: int, hidden: int = 64) -> None:
         super().__init__()

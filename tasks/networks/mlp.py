@@ -31,9 +31,15 @@ def mlp(
     activation: str = "relu",
     bias: bool = False,
 ) -> nn.Sequential:
-    """Images or vectors of ``shape`` to ``outputs`` logits: linear, norm, activation for each hidden width.
+    """Images or vectors to logits: linear, norm, activation for each hidden width, then a linear layer.
 
     The default widths are LeNet-300-100 (LeCun et al. 1998); SupSup's networks have no biases.
+
+    Args:
+        hidden: units of each hidden layer.
+        norm: ``none``, ``batch``, ``batch_at_hand`` (`BatchAtHand`) or ``layer``.
+        activation: ``relu`` or ``swish``.
+
     """
     layers: list[nn.Module] = [nn.Flatten()]
     width = math.prod(shape)

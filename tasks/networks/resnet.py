@@ -7,7 +7,15 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and a shortcut: a projection where the width changes, or option A (zeros)."""
+    """Two 3x3 convolutions with BatchNorm and a shortcut: a projection where the width changes, or option A (zeros).
+
+    Args:
+        inputs: channels that come in.
+        width: channels that go out.
+        stride: of the first convolution; sides are divided by it.
+        shortcut: ``A`` pads with zeros where the width changes, anything else is a 1x1 projection.
+
+    """
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -42,6 +50,14 @@ class ResNet(nn.Module):
     """``depth = 2 stages n + 2``: n blocks at each of ``stages`` widths, global average pooling, a linear layer.
 
     Three stages are CIFAR's ResNets; depth 18, width 20, four stages the one of GEM (Lopez-Paz & Ranzato 2017).
+    ValueError for a depth that is not of this form.
+
+    Args:
+        depth: layers with weights, shortcuts apart.
+        width: channels of the first stage; each later one has twice as many.
+        stages: of them.
+        shortcut: ``projection``, or ``A`` (zeros) as published for CIFAR.
+
     """
 
     def __init__(

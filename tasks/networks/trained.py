@@ -17,6 +17,13 @@ def trained(constructor: str, kwargs: Mapping[str, Any], name: str, root: str | 
     """The network of ``constructor(**kwargs)`` with the tensors of ROOT/NAME.safetensors.
 
     UserError where the file is missing, is no safetensors file, or holds tensors of other names or shapes.
+
+    Args:
+        constructor: ``package.module:function``.
+        kwargs: what it is called with.
+        name: of the file.
+        root: the data root; None: that of the environment.
+
     """
     base = root_of(root)
     file = None if base is None else base / f"{name}.safetensors"

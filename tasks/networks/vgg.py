@@ -10,10 +10,17 @@ TIMES = (1, 2, 4, 8)  # the width of each pair, in widths of the first
 def vgg(
     shape: Sequence[int], outputs: int, depth: int = 2, width: int = 64, hidden: int = 256, *, bias: bool = False
 ) -> nn.Sequential:
-    """Images (C, H, W) to logits: ``depth`` 3x3 convolutions, pooled by 2 after each pair, two layers of ``hidden`` units.
+    """Images (C, H, W) to logits: 3x3 convolutions in pairs, pooled by 2 after each pair, two hidden layers; ReLU, no
+    norm.
 
-    Channels ``width`` times 1, 2, 4, 8 a pair, 64 in the papers (Frankle & Carbin 2019, figure 2; Zhou et al. 2019); ReLU, no
-    norm. ``depth`` 2, 4, 6 or 8.
+    Channels double from pair to pair: Conv-2, Conv-4, Conv-6 (Frankle & Carbin 2019, figure 2) and Conv-8 (Zhou et al.
+    2019).
+
+    Args:
+        depth: convolutions: 2, 4, 6 or 8; ValueError for others.
+        width: channels of the first pair, 64 in the papers.
+        hidden: units of each of the two hidden layers.
+
     """
     if depth not in (2, 4, 6, 8):
         raise ValueError(f"depth must be 2, 4, 6 or 8; got {depth}; take one of these")

@@ -1,4 +1,16 @@
-"""The drawings of the report: heat maps, curves and pictures, each returned as an inline SVG string."""
+"""The drawings of the report: heat maps, curves and pictures, each returned as an inline SVG string.
+
+Args:
+    key: of the drawing, different from all others of a page: ids in the SVG begin with it.
+    label: what the drawing shows, in words, for those who hear the page.
+    lines: (name, x, y) of each line.
+    looks: colour and dash of each line or point.
+    look: colour and dash of the one run.
+    axes: names of the two axes: of a heat map rows and columns, of others x and y.
+    scale: the values at the ends of the colours.
+    names: a title per picture.
+
+"""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +55,11 @@ def heat(
 ) -> str:  # reason: a drawing's words and scales
     """A grid as a heat map, with its numbers where they fit; unmeasured cells stay grey.
 
-    axes: what rows and columns are; tasks: whether each of the two counts tasks, which are numbered from 1.
+    Args:
+        grid: rows of numbers; None is not measured, and so is what a shorter row lacks.
+        size: width and height in inches; None: by the number of rows.
+        tasks: whether rows and columns count tasks, which are numbered from 1.
+
     """
     rows, columns = len(grid), max(len(row) for row in grid)
     values = [[float(v) if known(v) else math.nan for v in [*row, *[None] * (columns - len(row))]] for row in grid]
@@ -76,7 +92,13 @@ def heat(
 
 
 def scale_bar(key: str, label: str, scale: tuple[float, float], name: str, ramp: str = RAMP) -> str:
-    """The colour scale that several heat maps share, as a flat bar."""
+    """The colour scale that several heat maps share, as a flat bar.
+
+    Args:
+        name: of what the colours mean.
+        ramp: a colour map of matplotlib.
+
+    """
 
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
@@ -102,7 +124,8 @@ def _spread(heights: list[float], gap: float, low: float, high: float) -> list[f
     return placed
 
 
-def _shorten(text: str, most: int = 40) -> str:
+def shorten(text: str, most: int = 40) -> str:
+    """A text of at most ``most`` characters, its end cut off."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
@@ -132,7 +155,7 @@ def progress(key: str, label: str, lines: Sequence[Line], looks: Sequence[Look],
                 linewidth=0.7,
                 clip_on=False,
             )
-            ax.text(last + 0.07 * width, place, _shorten(name), va="center", color=INK, fontsize=8)
+            ax.text(last + 0.07 * width, place, shorten(name), va="center", color=INK, fontsize=8)
         ax.set_xlim(first - 0.02 * width, last + 0.02 * width)
 
     return render(key, label, (7.4, max(2.9, 0.22 * len(lines) + 0.9)), draw)
@@ -146,7 +169,12 @@ def curves(
     axes: tuple[str, str],
     limits: tuple[float, float],
 ) -> str:
-    """One run's measure over its steps, a line per task from pale to full colour, first and last named."""
+    """One run's measure over its steps, a line per task from pale to full colour, first and last named.
+
+    Args:
+        limits: lower and upper end of y.
+
+    """
     keep = max(8, MOST_POINTS // len(lines))
 
     def draw(figure: Any) -> None:
@@ -187,7 +215,13 @@ def pictures(
     *,
     marked: Sequence[bool] = (),
 ) -> str:
-    """Images or masks in one row or more: the darker, the larger the value; those that are ``marked`` in a heavy frame."""
+    """Images or masks in one row or more: the darker, the larger the value.
+
+    Args:
+        images: grids of numbers.
+        marked: pictures in a heavy frame, one bool each; the rest has a light one.
+
+    """
     across = min(len(images), 8)
     down = math.ceil(len(images) / across)
 
@@ -213,7 +247,12 @@ def scatter(
     looks: Sequence[Look],
     axes: tuple[str, str],
 ) -> str:
-    """Points (name, x, y) in their methods' colours, each named beside it."""
+    """Points (name, x, y) in their methods' colours, each named beside it.
+
+    Args:
+        points: (name, x, y) of each.
+
+    """
 
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
@@ -228,51 +267,7 @@ def scatter(
         right = max(x for _, x, _ in points)
         for (name, x, y), (colour, _), place in zip(points, looks, places, strict=True):
             ax.plot([x, right], [y, place], color=colour, linewidth=0.5, alpha=0.6)
-            text = _shorten(name)
+            text = shorten(name)
             ax.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
 
     return render(key, label, (7.4, max(2.9, 0.24 * len(points) + 0.9)), draw)
-
-
-def by_layer(key: str, label: str, lines: Sequence[Line], looks: Sequence[Look], measure: str) -> str:
-    """A measure over the layers of networks, a line each."""
-
-    def draw(figure: Any) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        ax = figure.add_subplot()
-        ax.set(xlabel="layer", ylabel=measure)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(axis="y", color="#e6e8eb", linewidth=0.6)
-        ax.set_axisbelow(True)
-        for (name, x, y), (colour, dash) in zip(lines, looks, strict=True):
-            ax.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=3, label=_shorten(name))
-        top = max(max(y) for _, _, y in lines)
-        ax.set_ylim(0, 1.05 * top if top > 0 else 1)
-        ax.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-
-    return render(key, label, (7.4, max(2.2, 0.2 * len(lines) + 0.9)), draw)
-
-
-BINS = 60
-
-
-def histogram(key: str, label: str, layers: Sequence[Sequence[float]], colour: str, axis: str) -> str:
-    """How often values occur: over all layers, and below it layer by layer, darker where more of a layer's values lie."""
-    values = [v for layer in layers for v in layer]
-    low, high = min(values), max(values)
-    width = (high - low) / BINS or 1.0
-    shares = [[0.0] * BINS for _ in layers]
-    for share, layer in zip(shares, layers, strict=True):
-        for v in layer:
-            share[min(int((v - low) / width), BINS - 1)] += 1 / len(layer)
-
-    def draw(figure: Any) -> None:
-        whole, by_layer = figure.subplots(2, 1, sharex=True)
-        whole.set(yticks=[])
-        whole.hist(values, bins=BINS, range=(low, low + BINS * width), color=colour)
-        extent = (low, low + BINS * width, len(layers) + 0.5, 0.5)
-        by_layer.imshow(shares, cmap=RAMP, aspect="auto", interpolation="none", extent=extent)
-        by_layer.set(xlabel=axis, ylabel="layer", yticks=sorted({1, len(layers)}))
-
-    return render(key, label, (3.05, 3.0), draw)

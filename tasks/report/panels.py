@@ -10,7 +10,15 @@ from tasks.report.svg import Look, styles
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing: the run or thing it shows, that method's colour, and the SVG."""
+    """One drawing.
+
+    Args:
+        title: the run or thing that it shows.
+        colour: of that run's method; '' where it shows several.
+        svg: the drawing, inline.
+        note: a line below it.
+
+    """
 
     title: str
     colour: str
@@ -20,7 +28,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, the panels under it and the caption that says how to read them."""
+    """A heading, the panels under it and the caption that says how to read them.
+
+    Args:
+        key: of the section, different from all others; a later one of the same key takes its place.
+        heading: of the section.
+        caption: how the panels are read.
+        panels: in their order.
+
+    """
 
     key: str
     heading: str
@@ -43,7 +59,18 @@ def grids(
     scale: tuple[float, float],
     tasks: tuple[bool, bool] = (True, True),
 ) -> list[Panel]:  # reason: a drawing's words and scales
-    """A heat map for every grid that ``found`` has of a run, as (what stands behind the run's name, grid, note), and their scale."""
+    """A heat map for every grid of every run, and their colour scale.
+
+    Args:
+        runs: the finished runs.
+        names: one per run.
+        name: what the numbers are.
+        found: a run to (what stands behind the run's name, grid, note) of each of its grids.
+        axes: names of rows and columns.
+        scale: the values at the ends of the colours.
+        tasks: whether rows and columns count tasks.
+
+    """
     panels = []
     key = name.replace(" ", "-")
     for i, run in enumerate(runs):

@@ -14,7 +14,16 @@ ROLES = ("modulator", "bracket")
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder says: its resolved config, environment, metric lines and result."""
+    """What one run folder says.
+
+    Args:
+        name: of the folder.
+        config: resolved, defaults too.
+        environment: command, commit, versions, machine.
+        metrics: one dict per logged line.
+        result: of the finished run.
+
+    """
 
     name: str
     config: Mapping[str, Any]

@@ -11,7 +11,14 @@ Draw = Callable[[Sequence[Run], Sequence[str]], Sequence[Section]]
 
 
 def sections(runs: Sequence[Run], names: Sequence[str], draws: Sequence[Draw]) -> list[Section]:
-    """Every part that these runs have something to show for: learning curves, then what is drawn, in its order."""
+    """Every part that these runs have something to show for: learning curves, then what is drawn, in its order.
+
+    Args:
+        runs: the finished runs.
+        names: one per run.
+        draws: of families and measures.
+
+    """
     found: dict[str, Section] = {}
     for draw in (learning, *draws):
         found |= {section.key: section for section in draw(runs, names)}

@@ -12,13 +12,24 @@ Made = TypeVar("Made")
 
 @dataclass(eq=False)
 class Bench:
-    """The place of one run.
+    """The place of one run: what an experiment works on beside its own options.
 
-    ``seeds``: ``target``, ``source``, ``data``, ``sampling``, each of draws of its own. ``data``: the options of
-    `tasks.data.load`. ``root``: the folder in which runs
-    lie; ``command``: what was typed. ``jobs``: processes that may share the work. ``held_out``:
-    training images of each task that stand in for its test images, where hyper-parameters are chosen; else None.
-    ``measured``: what the measures before this one found, by name. ``run`` is there once the run has its name.
+    Args:
+        seeds: ``target``, ``source``, ``data``, ``sampling``, each of draws of its own.
+        device: of networks and images.
+        title: of the run, for its progress.
+        data: the options of `tasks.data.prepare.images`.
+        root: the folder in which runs lie.
+        command: what was typed.
+        jobs: processes that may share the work.
+        held_out: training images of each task that stand in for its test images, where hyper-parameters are chosen;
+            else None.
+        log_every: steps between logged lines.
+        save_every: steps between checkpoints.
+        config: the whole config, resolved.
+        measured: what the measures before this one found, by name.
+        _made: what was made once, by its key.
+
     """
 
     seeds: Mapping[str, int]

@@ -33,9 +33,14 @@ class Stateful(Protocol):
 
 @dataclass
 class Span:
-    """Where the steps of a loop stand in a longer one: they count from ``first``, ``each`` a step, of ``total``.
+    """Where the steps of a loop stand in a longer account.
 
-    ``progress`` is that of the longer one, told of by its owner; None: nobody watches.
+    Args:
+        first: the step of the account that the loop begins at.
+        each: steps of the account per step of the loop.
+        total: steps of the account.
+        progress: that of the account, closed by its owner; None: nobody watches.
+
     """
 
     first: int
@@ -130,7 +135,11 @@ def _resume(state: Mapping[str, Stateful], bench: Bench) -> tuple[int, int]:
 class Optimiser:
     """An optimiser that is made anew for each round; between rounds there is none, and nothing of it is kept.
 
-    ``make(groups)`` builds it; ``groups`` says what it moves now.
+    Args:
+        make: groups of parameters to an optimiser.
+        groups: what it moves now, called at the first step of a round.
+        schedule: of the rate over a round (`factor_of`).
+
     """
 
     def __init__(

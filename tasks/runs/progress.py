@@ -6,7 +6,16 @@ from typing import TextIO
 
 
 class Progress:
-    """Tells how far a run is, at most every ``every`` seconds (a terminal) or ten times that (elsewhere)."""
+    """Tells how far a run is, at most every ``every`` seconds (a terminal) or ten times that (elsewhere).
+
+    Args:
+        title: before each line.
+        total: steps of the run.
+        done: steps that were taken before.
+        stream: written to; None: stderr.
+        every: seconds between lines on a terminal.
+
+    """
 
     def __init__(
         self, title: str, total: int, *, done: int = 0, stream: TextIO | None = None, every: float = 0.5

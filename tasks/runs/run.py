@@ -33,7 +33,15 @@ SLUG_LENGTH = 100
 
 @dataclass(frozen=True)
 class Resumed:
-    """A later start: the code it runs, the step it goes on from, and the commit that the run began with."""
+    """A later start of a run.
+
+    Args:
+        commit: of the code that it runs.
+        dirty: whether files differ from that commit; None where unknown.
+        step: that it goes on from.
+        began: the commit that the run began with.
+
+    """
 
     commit: str
     dirty: bool | None
@@ -51,7 +59,15 @@ class Resumed:
 
 @dataclass
 class Run:
-    """An open run. `resumed` is None at the first start. Closing it, or leaving its `with` block, frees the folder."""
+    """An open run. Closing it, or leaving its ``with`` block, frees the folder.
+
+    Args:
+        folder: its own.
+        config: resolved.
+        resumed: how it goes on; None at the first start.
+        _lock: an open file that other processes are kept out by; None: opened to read.
+
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -72,7 +88,15 @@ class Run:
     ) -> Self:  # reason: all that a run's record says of its start
         """The run of this configuration and target, new or begun before. UserError where another process has it.
 
-        ``bars`` are the digests of the ledger's entries that the run is for, by row; those of its first start are kept.
+        Args:
+            root: the folder in which the run's own lies.
+            slug: a readable beginning of its name.
+            config: resolved; all of it counts in the hash but what `config_hash` leaves out.
+            fingerprint: what beside the config tells runs apart.
+            command: what was typed.
+            device: ``cpu`` or ``cuda``.
+            bars: digests of the ledger's entries that the run is for, by row; those of its first start are kept.
+
         """
         resolved = strict(dict(config), "config")
         folder = Path(root) / f"{_slug(slug)}-{config_hash(resolved, fingerprint)}"

@@ -1,4 +1,15 @@
-"""What can be trained on a stream: modulators of a frozen network, and the brackets and methods they are compared with."""
+"""What can be trained on a stream: modulators of a frozen network, and the brackets and methods they are compared with.
+
+A config names a class by its dotted path; it is called as ``class(target, stream, bench, **options)`` (`base.Learner`).
+
+Args:
+    target: the frozen network; a learner copies it or modulates it and never changes it.
+    stream: the tasks; how many they are and how many classes each has is read from it.
+    bench: the place of the run, whose seed ``source`` draws starts.
+    x: inputs (B, ...), as the view of their task gives them.
+    task: one id for all samples, or int64 (B,), one per sample.
+
+"""
 
 from tasks.continual.learners.base import Base, Learner
 from tasks.continual.learners.batch_ensemble import BatchEnsemble

@@ -98,7 +98,16 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 def accuracy(
     call: Callable[[Tensor, int], Tensor], task: Task, number: int, batch: int, precision: str = "float32"
 ) -> float:
-    """The share in [0, 1] of a task's test images that are classified right, the task being known."""
+    """The share in [0, 1] of a task's test images that are classified right, the task being known.
+
+    Args:
+        call: inputs (B, ...) and the number of their task to logits (B, outputs).
+        task: whose test images they are.
+        number: its place in the stream.
+        batch: images per forward.
+        precision: ``float32``, or ``bfloat16`` by autocast.
+
+    """
     right = 0
     for images, labels in evaluate_batches(task.test, batch):
         x = task.view(images)
@@ -108,15 +117,26 @@ def accuracy(
 
 
 def sample(task: Task, batches: int = 10, size: int = 128) -> list[Tensor]:
-    """The first training images of a task as its network sees them, in batches (size, ...), for its statistics."""
+    """The first training images of a task as its network sees them, in batches (size, ...): for statistics such as
+    those of its norms.
+
+    Args:
+        task: whose images.
+        batches: at most so many; a last batch of one image is left out, for it has no variance.
+        size: images per batch.
+
+    """
     images = task.train.images[: batches * size]
     return [task.view(part) for part in images.split(size) if len(part) > 1]
 
 
 def apart(one: Callable[[Tensor, int], Tensor], x: Tensor, task: int | Tensor) -> Tensor:
-    """A batch that mixes tasks, for a network that runs one task at a time.
+    """A batch that mixes tasks, for a network that runs one task at a time: logits (B, outputs) in the order of the
+    samples.
 
-    ``one(x[task == t], t)`` for every t in the batch, back in the order of the samples: (B, ...) to (B, outputs).
+    Args:
+        one: inputs of one task and its id to logits; called as ``one(x[task == t], t)`` for every t in the batch.
+
     """
     if isinstance(task, int):
         return one(x, task)

@@ -20,6 +20,10 @@ class BatchEnsemble(Dense):
     Wen et al. 2020, eq. 1 and section 4.1: W is trained with the first task and frozen after it, later tasks train their
     factors alone. The optimiser's rate is that of the factors, ``weights_lr`` that of W (1e-2 and 1e-4 with Adam in the code
     of Wortsman et al. 2020).
+
+    Args:
+        weights_lr: rate of the shared weights while the first task is learned, > 0.
+
     """
 
     frozen: Tensor

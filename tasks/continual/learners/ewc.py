@@ -22,6 +22,12 @@ class Springs(nn.Module):
 
     Schwarz et al. 2018, section 4, and Huszar 2018: one centre and one diagonal for all earlier tasks, and not one of each
     a task as in EWC (Kirkpatrick et al. 2017). Acts on the parameters of a network that somebody else owns.
+
+    Args:
+        net: acted upon; its parameters stay its owner's.
+        strength: of the springs, >= 0; 0 is fine-tuning.
+        decay: of earlier tasks' diagonals in [0, 1]; 1 keeps them all in full.
+
     """
 
     net: nn.Module
@@ -71,6 +77,11 @@ class OnlineEwc(Dense):
 
     The diagonal of a task is an average over the 10 batches of 128 training images of `sample`.
     While tasks are learned the springs keep twice as many numbers as there are weights; what is kept for use is the weights.
+
+    Args:
+        strength: of the springs, >= 0; 0 is fine-tuning.
+        decay: of earlier tasks' diagonals in [0, 1]; 1 keeps them all in full.
+
     """
 
     def __init__(
@@ -93,9 +104,17 @@ class OnlineEwc(Dense):
 def fisher_diagonal(
     net: nn.Module, batches: Sequence[Tensor], draw: torch.Generator, chunk: int = 32
 ) -> dict[str, Tensor]:
-    """``F_i = 1/N sum_n (d log p(y_n | x_n, theta) / d theta_i)^2``, one ``y_n ~ p(. | x_n, theta)`` an image.
+    """``F_i = 1/N sum_n (d log p(y_n | x_n, theta) / d theta_i)^2``, one ``y_n ~ p(. | x_n, theta)`` per image.
 
-    By the parameters' names. Gradients are those of single images: the square of a batch's gradient is another number.
+    By the parameters' names and of their shapes. Gradients are those of single images: the square of a batch's gradient
+    is another number.
+
+    Args:
+        net: in eval mode.
+        batches: inputs (B, ...), N of them altogether.
+        draw: a CPU generator for the labels.
+        chunk: images per vectorised gradient, so that memory stays small.
+
     """
     weights = {name: p.detach() for name, p in net.named_parameters()}
 

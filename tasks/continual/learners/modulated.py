@@ -21,7 +21,15 @@ SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
 
 
 def call_kwargs(model: neuromod.Modulated, task: int | Tensor, condition: int | Tensor | None = None) -> dict[str, Any]:
-    """What a call says beside the images, as far as a source reads it: the task, and its number as the condition."""
+    """The keyword arguments of a call beside the inputs, as far as a source of the model reads them: ``task`` and
+    ``condition``.
+
+    Args:
+        model: a modulated network; what none of its sources reads is left out.
+        task: one id, or int64 (B,).
+        condition: one integer label, or int64 (B,); None: the number of the task.
+
+    """
     said = {"task": task, "condition": task if condition is None else condition}
     return {key: value for key, value in said.items() if key in model.reads}
 
@@ -76,7 +84,12 @@ class Modulated(Base):
         return learner
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
-        """Logits (B, outputs) of inputs (B, ...); the condition is that of the task unless another is given."""
+        """Logits (B, outputs) of inputs (B, ...).
+
+        Args:
+            condition: an integer label, or int64 (B,), in the place of the task's own; None: the number of the task.
+
+        """
         logits: Tensor = self.model(x, **call_kwargs(self.model, task, condition))
         return logits
 
@@ -116,7 +129,17 @@ def modulated(
     seed: int,
     vmap: bool = False,
 ) -> neuromod.Modulated:
-    """A modulated network from named modulators, in their order, for tasks of so many outputs each (``widths``)."""
+    """A modulated network from named modulators, in their order.
+
+    Args:
+        config: by name ``{kind, source, sites, identity}`` (`modulator`).
+        widths: outputs of each task, which a head of its own gets; their number is that of the tasks unless ``tasks``
+            says it.
+        tasks: how many tasks sources are made for; None: as many as ``widths``.
+        seed: of all starts; each modulator derives its own from it by its name.
+        vmap: rows of weights of a mixed batch in one vmap call, not one call per row.
+
+    """
     count = len(widths) if tasks is None else tasks
     parts = [modulator(target, c, count, derive(seed, "modulator", name)) for name, c in config.items()]
     model = neuromod.Modulated(target, *parts, vmap=vmap)
@@ -128,7 +151,18 @@ def modulated(
 
 
 def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) -> Modulator:
-    """One modulator from ``{kind, source, sites, identity}``; a source's ``tasks`` and ``labels`` are that many, or null."""
+    """One modulator as a config describes it.
+
+    ``{kind: {_target_, options}, source: {_target_, options}, sites: {weights: "*"}, identity: false}``: `sites` says
+    where; with ``identity`` it starts as a change of nothing. UserError, or the kind's own RefusedError, for options
+    that do not fit.
+
+    Args:
+        config: these four parts; it is not changed.
+        tasks: what a source's ``tasks`` and ``labels`` become where the config has them and they are not null.
+        seed: of its start.
+
+    """
     source = dict(config["source"])
     source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     chosen, identity = sites(target, config["sites"]), config.get("identity", False)

@@ -56,7 +56,14 @@ def bank_config(config: Any, bank: str) -> dict[str, Any]:
 
 
 def trained_bank(target: Target, stream: Stream, bench: Bench, bank: str) -> neuromod.Modulated:
-    """The network of a finished run of ``bank``, which is run now if it is not."""
+    """The network of a finished run of an experiment, which is run now where it is not finished.
+
+    UserError where that experiment trains no modulators, or none in sequence or jointly.
+
+    Args:
+        bank: the experiment's name.
+
+    """
     config = bank_config(bench.config, bank)
     folder = execute(config, root=bench.root, command=bench.command, held=bench.held_out)
     learner = call(config["run"]["learner"], "learner", target, stream, bench)
@@ -79,7 +86,18 @@ def routed(
     hidden: int = 32,
     vmap: bool = False,
 ) -> neuromod.Modulated:
-    """The target of ``trained`` under mixtures of its tasks, which are sealed, routed by the input."""
+    """The target of a trained network under mixtures of its tasks, which are sealed here; the input alone routes.
+
+    UserError where one of its modulators does not read the task.
+
+    Args:
+        trained: the network; every task that it has is sealed.
+        seed: of the routers.
+        form: of the mixture (`neuromod.Mixture`).
+        hidden: units of a router.
+        vmap: a row of weights per sample in one vmap call, not one call per row.
+
+    """
     for task in trained.tasks():
         trained.seal(task)
     parts = []

@@ -20,8 +20,13 @@ def measure(
 
     ``swapped``: under the condition of the next task (of the last: the first). ``shuffled``: under one drawn uniformly
     from all for each image, ``(right + (T - 1) swapped) / T`` on average. ``chance`` is 1 / classes, what a network
-    reaches under another condition where the answers to two questions are independent and uniform. ``batch`` and
-    ``precision``: None: those of the run's evaluation.
+    reaches under another condition where the answers to two questions are independent and uniform. Accuracies in [0,
+    1].
+
+    Args:
+        batch: test images per forward; None: that of the run's evaluation.
+        precision: ``float32`` or ``bfloat16``; None: that of the run.
+
     """
     count, run, seed = len(stream), bench.config["run"], bench.seeds["sampling"]
     if not isinstance(learner, learners.Modulated) or "condition" not in learner.model.reads or count < 2:

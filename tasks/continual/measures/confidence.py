@@ -14,8 +14,12 @@ from tasks.experiment import Bench
 def measure(learner: Any, stream: Stream, bench: Bench, *, images: int | None = None) -> dict[str, float] | None:
     """``own`` and ``other``: the largest probability of the output in [0, 1], its mean over test images.
 
-    Under their own task and under the next one. ``images`` of each task; None: as many as the measure ``inference`` asked.
-    Measured where that one found the task of single images.
+    Under their own task and under the next one. None where the measure ``inference`` did not find the task of single
+    images.
+
+    Args:
+        images: test images per task; None: as many as the measure ``inference`` drew.
+
     """
     found = bench.measured.get("inference") or {}
     if not isinstance(learner, learners.Modulated) or not any("task_and_class" in one for one in found.values()):

@@ -27,10 +27,16 @@ def measure(
     criteria: Sequence[str] = (),
     densities: Sequence[float] = DENSITIES,
 ) -> dict[str, Any] | None:
-    """By criterion, accuracy in [0, 1] over the start (``init``) and over its signs at one size per layer (``constant``).
+    """Accuracy in [0, 1] of masks by criterion, over the start (``init``) and over its signs at one size per layer
+    (``constant``).
 
-    Each has its ``curve`` over the ``densities`` kept, in (0, 1), the ``density`` that was best on training images, and the
-    ``accuracy`` there on test images. ``criteria`` are those of `neuromod.analysis.masks`; none: nothing is measured.
+    Per criterion and start: a ``curve`` of (density, accuracy on test images), the ``density`` that was best on
+    training images, and the ``accuracy`` there on test images. None of anything but a dense network.
+
+    Args:
+        criteria: names of `neuromod.analysis.masks`; none: nothing is measured.
+        densities: shares of weights kept, in (0, 1).
+
     """
     if not isinstance(learner, learners.Dense) or not criteria:
         return None

@@ -21,10 +21,14 @@ CHUNK = 64  # images per call: rows of weights, one per image, would fill the me
 
 @torch.no_grad()
 def measure(learner: Any, stream: Stream, bench: Bench, *, images: int = 256) -> dict[str, Any] | None:
-    """The mean factor of the first gated site on test images, whatever its source reads.
+    """The mean factor of the first gated site on test images, whatever its source reads; None without a gate.
 
-    ``by_task`` (T, C): on ``images`` of each task; ``by_class`` (classes, C): on those of each class in all tasks, a row of
+    ``by_task`` (T, C): on images of each task; ``by_class`` (classes, C): on those of each class in all tasks, a row of
     None for a class without images.
+
+    Args:
+        images: per task, spread evenly over its test images.
+
     """
     if not isinstance(learner, learners.Modulated):
         return None

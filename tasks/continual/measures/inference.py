@@ -59,24 +59,46 @@ def measure(
         return None
     seed = bench.seeds["sampling"]
     learned = {n: learned_predictor(n, stream, bench, predictors) for n in methods if n in PREDICTORS}
-    return inferred(learner.model, stream, Asked(images, (group, *groups), tuple(at)), methods, learned, seed)
+    return inferred(learner.model, stream, QueryPlan(images, (group, *groups), tuple(at)), methods, learned, seed)
 
 
 def check_options(methods: Sequence[str] = (), images: int = 256, group: int = 16, **_: Any) -> None:
-    """Refuse unknown methods and empty questions before the training whose end would ask them."""
+    """Refuse unknown methods and empty queries before the training at whose end they are used.
+
+    Args:
+        methods: as of `measure`; each must be known.
+        images: per task, at least 1.
+        group: images per group, at least 1.
+        _: options that are not checked here.
+
+    """
     for name in methods:
         check_method(name)
     at_least(1, **{"inference.images": images, "inference.group": group})
 
 
 def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Predictor:
-    """The predictor of a name, learned once for all measures of a run."""
+    """The predictor of a name, fitted once for all measures of a run.
+
+    Args:
+        name: ``predictor_NAME``, one of `tasks.continual.measures.rules.PREDICTORS`.
+        options: ``rank`` of subspaces, ``units`` of random features; those that a predictor has no use for are passed
+            over.
+
+    """
     return bench.once(lambda _: predictor(name, stream, options), ("predictor", name))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How many images of each task, which sizes of groups, and over how many of the first tasks as well."""
+class QueryPlan:
+    """How many queries, of how many images.
+
+    Args:
+        images: per task.
+        sizes: images per group of one task, for each size that is measured.
+        at: numbers of tasks k: measured over the first k tasks alone as well.
+
+    """
 
     images: int
     sizes: tuple[int, ...]
@@ -86,14 +108,21 @@ class Asked:
 def inferred(
     model: Modulated,
     stream: Stream,
-    asked: Asked,
+    plan: QueryPlan,
     methods: Sequence[str],
     predictors: Mapping[str, Predictor],
     seed: int,
 ) -> dict[str, Any]:  # the questions, who answers them, and their seed
-    """What every method finds, by its name."""
+    """What every method finds, by its name (`tasks.continual.measures.queries.judge`).
+
+    Args:
+        plan: how many queries.
+        methods: by the names that a config gives them; UserError for one that is not known.
+        predictors: fitted, for each ``predictor_NAME`` among the methods.
+
+    """
     model.eval()
-    queries = Queries.draw(stream, asked.images, seed)
+    queries = Queries.draw(stream, plan.images, seed)
     found: dict[str, Any] = {}
     hits: dict[str, Tensor] = {}
     for name in methods:
@@ -102,12 +131,12 @@ def inferred(
             found[name] = recalled(model, stream, name, seed)
             continue
         if name in PREDICTORS:
-            found[name], hits[name] = _predicted(model, stream, queries, predictors[name], asked.sizes)
+            found[name], hits[name] = _predicted(model, stream, queries, predictors[name], plan.sizes)
             continue
-        found[name], hits[name] = _found(model, stream, queries, name, len(stream), asked.sizes, seed)
-        for count in asked.at:
-            part = queries if count == len(stream) else Queries.draw(stream, asked.images, seed, count)
-            small, _ = _found(model, stream, part, name, count, asked.sizes[:1], seed)
+        found[name], hits[name] = _found(model, stream, queries, name, len(stream), plan.sizes, seed)
+        for count in plan.at:
+            part = queries if count == len(stream) else Queries.draw(stream, plan.images, seed, count)
+            small, _ = _found(model, stream, part, name, count, plan.sizes[:1], seed)
             kept = {key: value for key, value in small.items() if key != "confusion"}
             found[name].setdefault("at", {})[str(count)] = kept
     for name in (n for n in methods if n in PREDICTORS):

@@ -26,10 +26,11 @@ SHOWN = 24  # tasks whose masks are compared and drawn
 
 @torch.no_grad()
 def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None:
-    """Of masks per task: how much tasks share, and what training changed.
+    """Of masks per task: how much tasks share, and what training changed; None without masks.
 
-    ``overlap`` (T, T), ``overlap_mean``, ``overlap_chance``: intersection over union. ``flipped``: the share of bits that
-    training changed. ``masks``: that share at each pixel of the image, (T, H, W), where the first layer sees all pixels.
+    ``overlap`` (T, T), ``overlap_mean``, ``overlap_chance``: intersection over union. ``flipped``: the share of bits
+    that training changed. ``masks``: that share at each pixel of the image, (T, H, W), where the first layer sees all
+    pixels.
     """
     found: dict[str, Any] = {}
     if not isinstance(learner, learners.Modulated):

@@ -16,7 +16,15 @@ SHOWN = 50  # tasks up to which a result holds the confusion of every pair
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Test images of every task, drawn at random: ``x`` (N, ...), labels ``y`` (N,), the true task ``task`` (N,)."""
+    """Test images of every task, drawn at random, whose task a method is to infer; task by task, as many of each.
+
+    Args:
+        x: inputs (N, ...), as their own task's view gives them.
+        y: labels int64 (N,).
+        task: the true task int64 (N,), ascending.
+        each: images per task, so that N is the number of tasks times ``each``.
+
+    """
 
     x: Tensor
     y: Tensor
@@ -25,7 +33,13 @@ class Queries:
 
     @classmethod
     def draw(cls, stream: Stream, images: int, seed: int, tasks: int | None = None) -> "Queries":
-        """``images`` of each of the first tasks (fewer where a task has fewer), in a drawn order."""
+        """Images of each of the first tasks, in a drawn order.
+
+        Args:
+            images: per task; all tasks give as many as the smallest test set has where that is fewer.
+            tasks: the first so many; None: all.
+
+        """
         some = stream.tasks[:tasks]
         count = min(images, *(len(task.test) for task in some))
         xs, ys, ids = [], [], []
@@ -41,11 +55,19 @@ class Queries:
 def judge(
     model: Modulated, queries: Queries, guess: Tensor, grouped: Mapping[int, Tensor], tasks: int
 ) -> dict[str, Any]:
-    """What guesses of the task are worth.
+    """What inferred tasks are worth, as shares in [0, 1].
 
-    ``image``: share of images whose task is found. ``class``: class accuracy under the task that was found (GNs of Wortsman
-    et al. 2020, shared labels). ``task_and_class``: task and class both right (GNu, labels of each task its own). ``known``:
-    class accuracy where the task is known (GG), on the same images. ``groups``: share of groups that share a task, by size.
+    ``image``: share of images whose task is found. ``class``: class accuracy under the task that was found (GNs of
+    Wortsman et al. 2020, shared labels). ``task_and_class``: task and class both right (GNu, labels of each task its
+    own). ``known``: class accuracy where the task is known (GG), on the same images. ``groups``: share of groups whose
+    task is found, per size. ``confusion`` (T, T), rows the true task, for up to 50 tasks.
+
+    Args:
+        queries: the images.
+        guess: the inferred task of each image, int64 (N,).
+        grouped: per size of a group, the inferred task of each group, (N // size,) in the order of the images.
+        tasks: how many tasks there were to choose from.
+
     """
     guess = guess.to(queries.task.device)
     hit = guess == queries.task
@@ -72,7 +94,14 @@ def judge(
 
 @torch.no_grad()
 def predicted(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -> Tensor:
-    """The class of each image under the task of each."""
+    """The class of each image, int64 (B,), under the task that stands beside it.
+
+    Args:
+        x: inputs (B, ...).
+        task: int64 (B,).
+        chunk: images per forward.
+
+    """
     parts = [model(a, task=b).argmax(1) for a, b in zip(x.split(chunk), task.split(chunk), strict=True)]
     return torch.cat(parts)
 
@@ -91,7 +120,14 @@ def lead(scores: Tensor, task: Tensor) -> float | None:
 
 
 def by_group(scores: Tensor, queries: Queries, size: int) -> Tensor:
-    """The best task (a place) of every group of images of one task, their scores summed."""
+    """The best task of every group of images of one task, their scores summed: places int64 (groups,).
+
+    Args:
+        scores: (N, k), one column per task, the larger the better.
+        queries: the N images; what is left over of a task after whole groups is not used.
+        size: images per group, at most ``queries.each``.
+
+    """
     whole = scores.unflatten(0, (-1, queries.each))[:, : queries.each // size * size]
     best: Tensor = whole.reshape(-1, size, scores.shape[1]).sum(1).argmax(1)
     return best

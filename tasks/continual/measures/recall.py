@@ -17,7 +17,14 @@ BATCH = 128
 
 
 class Settings(NamedTuple):
-    """How recall is run; of several starts (orders of the images) the state of the lowest mean entropy is kept."""
+    """How recall is run; of several starts (orders of the images) the state of the lowest mean entropy is kept.
+
+    Args:
+        rate: step size of the state, > 0.
+        gamma: weight of the memory's energy beside the entropy of the outputs, > 0.
+        starts: orders of the images that are tried, 1 or more.
+
+    """
 
     rate: float = RATE
     gamma: float = GAMMA
@@ -34,13 +41,18 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
 
 
 def recalled(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str, Any]:
-    """What recall by a method of `SETTINGS` is worth, over the tasks of a stream; a query is the whole test set of a task.
+    """What recall is worth over the tasks of a stream; a query is the whole test set of a task (Wortsman et al. 2020,
+    HopSupSup).
 
-    ``image``: share of tasks whose own pattern is nearest to the state that was recalled. ``class``: mean class accuracy of
-    the same test sets under that state itself (GNs), ``lowest`` the least. ``known``: with the task told. ``failed``: recalls
-    that end at another task's pattern. ``snapped``: class accuracy under the nearest pattern in the place of the state.
-    ``agreement``: the lowest share of units on which a state agrees with its nearest pattern. ``disjoint`` and
-    ``disjoint_snapped``: the state is recalled from a random half and scored on the other.
+    ``image``: share of tasks whose own pattern is nearest to the state that was recalled. ``class``: mean class
+    accuracy of the same test sets under that state itself (GNs), ``lowest`` the least. ``known``: with the task known.
+    ``failed``: recalls that end at another task's pattern. ``snapped``: class accuracy under the nearest pattern in the
+    place of the state. ``agreement``: the lowest share of units on which a state agrees with its nearest pattern.
+    ``disjoint`` and ``disjoint_snapped``: the state is recalled from a random half and scored on the other.
+
+    Args:
+        name: a method of `SETTINGS`.
+
     """
     memory = Hopfield.of(model)
     found: list[int] = []

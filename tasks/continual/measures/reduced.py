@@ -20,7 +20,7 @@ CHOSEN_ON = 5000  # training images that the density of a criterion is chosen on
 def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, float] | None:
     """Accuracy in [0, 1] of a dense network under trained signs, and under those of its start, no weight removed.
 
-    Measured beside masks by criterion (measure ``criteria``), which it is to be compared with.
+    Measured beside masks by criterion (measure ``criteria``), which it is to be compared with; None without them.
     """
     if not isinstance(learner, learners.Dense) or "criteria" not in bench.measured:
         return None
@@ -37,7 +37,14 @@ def trained_weights(learner: "learners.Dense") -> tuple[dict[str, Tensor], dict[
 
 @torch.no_grad()
 def accuracy_with(net: nn.Module, weights: Mapping[str, Tensor], stream: Stream, *, train: bool = False) -> float:
-    """Accuracy of a copy of a network with other weights, the mean over tasks; on training images if asked."""
+    """Accuracy in [0, 1] of a copy of a network with other weights, the mean over tasks.
+
+    Args:
+        net: copied, left as it is.
+        weights: by parameter name, of the parameters' shapes; the others stay.
+        train: on the first training images (5,000 per task) in the place of the test images.
+
+    """
     copy = deepcopy(net).eval()
     own = dict(copy.named_parameters())
     for name, value in weights.items():
@@ -46,7 +53,13 @@ def accuracy_with(net: nn.Module, weights: Mapping[str, Tensor], stream: Stream,
 
 
 def mean_accuracy(call: Callable[[Tensor, int], Tensor], stream: Stream, *, train: bool = False) -> float:
-    """The mean over tasks of the share of test images, or of the first training images, that a call classifies right."""
+    """The mean over tasks of the share in [0, 1] that a call classifies right.
+
+    Args:
+        call: inputs (B, ...) and the number of their task to logits (B, outputs).
+        train: on the first training images (5,000 per task) in the place of the test images.
+
+    """
     values = []
     for number, task in enumerate(stream):
         seen = Split(task.train.images[:CHOSEN_ON], task.train.labels[:CHOSEN_ON]) if train else task.test

@@ -23,12 +23,19 @@ def measure(
     threshold: float = 3.5,
     best: int = 8,
 ) -> dict[str, Any] | None:  # reason: options of a config, of both rules
-    """Whether the batch of every ``every``-th task k is found to be new before its mask is there, and known after.
+    """Whether a batch of task k is found to be new before its mask is there, and known after; for every so manieth
+    task.
 
-    Both rules of `neuromod.inference.allocation` are asked on one batch of 128 training images of task k, over the masks of
-    tasks 0 to k - 1 (the answer should be: new) and over those of 0 to k (it should be: k). ``new`` and ``known`` are the
-    shares of right answers, ``masks`` is how many would have been allocated for ``tasks`` tasks, ``mistakes`` the wrong ones.
-    Nothing is asked where ``every`` is None; ``eps`` is of `Standout`, ``threshold`` and ``best`` are of `Verified`.
+    Both rules of `neuromod.inference.allocation` decide on one batch of 128 training images of task k, over the masks
+    of tasks 0 to k - 1 (right is: new) and over those of 0 to k (right is: k). ``new`` and ``known`` are the shares of
+    right decisions, ``masks`` is how many would have been allocated for ``tasks`` tasks, ``mistakes`` the wrong ones.
+
+    Args:
+        every: k is a multiple of it; None: nothing is measured.
+        eps: of `Standout`.
+        threshold: of `Verified`, in standard deviations.
+        best: of `Verified`: candidates that it verifies.
+
     """
     if every is None or not isinstance(learner, learners.Modulated):
         return None

@@ -19,7 +19,13 @@ from tasks.report.read import Run
 
 @torch.no_grad()
 def measure(learner: Any, stream: Stream, bench: Bench, *, images: int = 500) -> dict[str, Any] | None:
-    """``weights`` (T, experts): mean routing weight on the first test ``images`` of each task, of the first mixture."""
+    """``weights`` (T, experts): mean routing weight in [0, 1] of the first mixture on test images; None without a
+    mixture.
+
+    Args:
+        images: the first so many test images of each task.
+
+    """
     if not isinstance(learner, learners.Modulated):
         return None
     model = learner.model

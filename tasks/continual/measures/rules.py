@@ -31,7 +31,15 @@ HELD = 256  # training images of each task that a calibration is fitted on
 
 @dataclass(frozen=True)
 class Named:
-    """A rule by the name that a config gives it: ``[calibrated_]METHOD[_OBJECTIVE][_first]``."""
+    """A rule by the name that a config gives it: ``[calibrated_]METHOD[_OBJECTIVE][_first]``.
+
+    Args:
+        method: one of `neuromod.inference.infer.METHODS`.
+        objective: one of `neuromod.inference.OBJECTIVES`; ``entropy`` where the name has none.
+        calibrated: whether scores are calibrated on training images first.
+        first: whether the gradient is taken at the first masked tensor alone.
+
+    """
 
     method: str
     objective: str
@@ -58,7 +66,13 @@ def named(name: str) -> Named:
 
 
 def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Predictor:
-    """A predictor of `PREDICTORS` that has learned every task of a stream, from statistics of its training images."""
+    """A predictor of `PREDICTORS` that has learned every task of a stream, from statistics of its training images.
+
+    Args:
+        name: its name there.
+        options: ``rank`` of subspaces, ``units`` of random features.
+
+    """
     made = PREDICTORS[name](**options)
     for number, task in enumerate(stream):
         made.learn(number, task.view(task.train.images), task.train.labels)
@@ -66,7 +80,13 @@ def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Predicto
 
 
 def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[InferenceRule, dict[str, Any]]:
-    """The rule of a name over the first ``count`` tasks, and the options of `infer` that belong to it."""
+    """The rule of a name over the first tasks, and the options of `neuromod.inference.infer` that belong to it.
+
+    Args:
+        name: as `named` reads it.
+        count: how many of the first tasks there are to choose from.
+
+    """
     tasks, asked = list(range(count)), named(name)
     with torch.no_grad():
         bank = None if asked.method == "brute_force" else Bank(model, tasks)

@@ -13,7 +13,13 @@ from tasks.experiment import Bench
 
 @torch.no_grad()
 def measure(learner: Any, stream: Stream, bench: Bench, *, samples: int = 10) -> dict[str, float] | None:
-    """``accuracy`` in [0, 1], the mean over ``samples`` drawn masks; Zhou et al. 2019 report this and not the rounded mask."""
+    """``accuracy`` in [0, 1], the mean over drawn masks; Zhou et al. 2019 report this and not the rounded mask. None
+    where nothing is drawn.
+
+    Args:
+        samples: masks drawn, 1 or more.
+
+    """
     if not isinstance(learner, learners.Modulated):
         return None
     model = learner.model

@@ -15,7 +15,7 @@ from tasks.continual.measures.masks import masks_of
 from tasks.continual.measures.reduced import mean_accuracy, trained_weights
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
-from tasks.report import figures
+from tasks.report import layers
 from tasks.report.panels import Panel, Section, looks_of
 from tasks.report.read import Run
 from tasks.report.table import percent
@@ -32,10 +32,11 @@ MEASURES = {
 
 
 def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None:
-    """By layer, as far as they make sense for what was trained.
+    """What training left in each layer, as far as it makes sense for what was trained; None where it makes none.
 
-    Of a dense network ``distance`` moved and ``sign_agreement`` with its start; of masks their ``density``; of gains of norms
-    per task how many are ``near_zero`` and what it costs to set them to zero, or as many others.
+    Of a dense network ``distance`` moved and ``sign_agreement`` with its start; of masks their ``density``; of gains of
+    norms per task how many are ``near_zero`` and what it costs to set them to zero, or as many others (Frankle et al.
+    2021, section 5).
     """
     if isinstance(learner, learners.Dense):
         initial, final = trained_weights(learner)
@@ -112,7 +113,7 @@ def _layers(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
             lines.append((names[i], list(range(1, len(values) + 1)), values))
             looks.append(looks_of(runs)[i])
         label = f"{measure[0].upper()}{measure[1:]}, layer by layer: " + ", ".join(names[i] for i in shown)
-        panels.append(Panel(measure, "", figures.by_layer(f"layers-{key}", label, lines, looks, measure)))
+        panels.append(Panel(measure, "", layers.by_layer(f"layers-{key}", label, lines, looks, measure)))
     caption = (
         "Layer by layer, from the input to the output: what masks keep, how many weights have the sign that they started "
         "with, how far each layer moved, how many gains of norms are switched off."
@@ -128,7 +129,7 @@ def _gains(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
         if not found.get("gammas"):
             continue
         gains, colour = list(found["gammas"].values()), looks_of(runs)[i][0]
-        svg = figures.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}, layer by layer", gains, colour, "gain")
+        svg = layers.histogram(f"gammas-{i}", f"Gains of norms of {names[i]}, layer by layer", gains, colour, "gain")
         note = (
             f"{percent(found['near_zero_share'])} % below .01; setting them to zero costs {100 * found['zeroed_cost']:.2f} "
             f"points, as many others {100 * found['random_zeroed_cost']:.2f}."

@@ -1,4 +1,13 @@
-"""Streams: sequences of tasks made from image sets."""
+"""Streams: sequences of tasks made from image sets.
+
+A config names a function ``(image_set, tasks, seed, **options) -> Stream`` by its dotted path.
+
+Args:
+    image_set: the images, prepared; all tasks share one copy of them.
+    tasks: how many tasks, at least 1.
+    seed: of everything that the stream draws; equal seeds give equal tasks.
+
+"""
 
 from tasks.continual.streams.alphabets import alphabets
 from tasks.continual.streams.augment import AUGMENT

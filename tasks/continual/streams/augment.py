@@ -10,9 +10,15 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def flip_crop(images: Tensor, rng: torch.Generator, *, pad: int = 4) -> Tensor:
-    """Each image mirrored with chance 1/2, padded by ``pad`` zeros and cut out again at a random place.
+    """Each image mirrored with chance 1/2, padded with zeros and cut out again at a random place.
 
     The augmentation of CIFAR's ResNets (He et al. 2016, section 4.2), in one gather for the batch.
+
+    Args:
+        images: uint8 (B, C, H, W), on any device; returned in the same shape.
+        rng: a CPU generator, so that a batch is the same on every device.
+        pad: pixels of padding on each side, so that an image moves by up to as many.
+
     """
     count, _, height, width = images.shape
     # Drawn on the CPU: a device's own generator would give other batches.

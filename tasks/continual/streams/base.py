@@ -45,7 +45,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One task: its data, the view that its network sees, and the number of outputs that it needs."""
+    """One task: its data, the view that its network sees, and the number of outputs that it needs.
+
+    Args:
+        name: such as ``permuted-3``.
+        train: training images and labels.
+        test: test images and labels.
+        view: what makes inputs of images.
+        classes: outputs that the task needs; labels are in [0, classes).
+
+    """
 
     name: str
     train: Split
@@ -60,9 +69,17 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A sequence of tasks. `shape` is one input after the view, without the batch; `classes` the outputs needed.
+    """A sequence of tasks.
 
-    `held_out` is None, or the number of training images that stand in for the test images of each task.
+    Args:
+        name: of its kind, such as ``permuted``.
+        tasks: in their order.
+        image_set: what they are made of, for what a run records of its data.
+        seed: that it was drawn from.
+        shape: of one input after the view, without the batch.
+        classes: outputs that the network needs: the most of any task.
+        held_out: None, or the number of training images that stand in for the test images of each task.
+
     """
 
     name: str
@@ -109,10 +126,15 @@ class Stream:
 
 
 def held_out(stream: Stream, count: int, seed: int) -> Stream:
-    """The stream with `count` training images of each task as its test images, and without them in training.
+    """The stream with some training images of each task as its test images, and without them in training.
 
     For the choice of hyper-parameters: nothing is tuned on test data. Tasks that share their training images share the
-    cut, whatever their labels.
+    cut, whatever their labels. UserError where no image would be left to train on.
+
+    Args:
+        stream: left as it is.
+        count: images taken out of each task's training images, at least 1.
+
     """
     shared: dict[int, list[tuple[Tensor, Tensor]]] = {}
     cuts: dict[int, tuple[Split, Split]] = {}

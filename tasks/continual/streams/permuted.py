@@ -53,16 +53,25 @@ def side_by_side(views: Sequence[View], images: Tensor) -> Tensor:
 def permutation(pixels: int, seed: int, task: int) -> Tensor:
     """The order of the pixels of a task, int64 (pixels,).
 
-    Hashed from (seed, task), so that no two seeds share a permutation. The public code of SupSup seeds task i with
-    seed + i, whence runs of neighbouring seeds share all tasks but one and their spread says little.
+    Hashed from (seed, task), so that no two seeds share a permutation. The public code of SupSup seeds task i with seed
+    + i, whence runs of neighbouring seeds share all tasks but one and their spread says little.
+
+    Args:
+        pixels: H * W of one image.
+        task: its place in the stream.
+
     """
     return torch.randperm(pixels, generator=generator("permuted", seed, task))
 
 
 def permuted(image_set: ImageSet, tasks: int, seed: int, first_identity: bool = False) -> Stream:
-    """`tasks` tasks with the images' own classes; the first is the plain image set where `first_identity`.
+    """Tasks with the images' own classes, the pixels of each in an order of its own.
 
     One copy of the images serves all tasks: a view permutes its batch. Goodfellow et al. 2013 (arXiv 1312.6211).
+
+    Args:
+        first_identity: the first task is the plain image set.
+
     """
     normalise = normalisation(image_set)
     train = Split(image_set.train_images, image_set.train_labels)

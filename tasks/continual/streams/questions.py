@@ -19,13 +19,19 @@ QUESTIONS = ("left", "right", "larger", "smaller", "sum")
 def questions(
     image_set: ImageSet, tasks: int, seed: int, *, asked: Sequence[str] = QUESTIONS, halve: bool = False
 ) -> Stream:
-    """The first `tasks` questions of `asked` about pairs of images (C, H, W) side by side: (C, H, 2 W).
+    """The first questions about pairs of images (C, H, W) side by side: (C, H, 2 W).
 
-    With the classes a and b of the left and the right image, the answers are a (`left`), b (`right`), max(a, b)
-    (`larger`), min(a, b) (`smaller`) and (a + b) mod classes (`sum`). All tasks share one copy of the pairs, drawn within
-    the training images and within the test images; every image is in one pair, so that pairs held out of training show
-    no image that is trained on. `halve` averages squares of 2 x 2 pixels first. Two digits side by side: MultiMNIST
-    (Sabour et al. 2017, arXiv 1710.09829), there on top of one another.
+    With the classes a and b of the left and the right image, the answers are a (``left``), b (``right``), max(a, b)
+    (``larger``), min(a, b) (``smaller``) and (a + b) mod classes (``sum``). All tasks share one copy of the pairs,
+    drawn within the training images and within the test images; every image is in one pair, so that pairs held out of
+    training show no image that is trained on. Two digits side by side: MultiMNIST (Sabour et al. 2017, arXiv
+    1710.09829), there on top of one another. UserError for a question that is not known, or for more tasks than
+    questions.
+
+    Args:
+        asked: the questions, in the order of the tasks.
+        halve: average squares of 2 x 2 pixels first.
+
     """
     unknown = [name for name in asked if name not in QUESTIONS]
     if unknown:
@@ -49,7 +55,15 @@ def questions(
 
 
 def answer(question: str, left: Tensor, right: Tensor, classes: int) -> Tensor:
-    """The answers int64 (N,) to a question about pairs of classes (N,)."""
+    """The answers int64 (N,) to a question about pairs of classes (N,).
+
+    Args:
+        question: one of `QUESTIONS`.
+        left: class of the left image, int64 (N,).
+        right: class of the right image, int64 (N,).
+        classes: of the image set, the modulus of ``sum``.
+
+    """
     match question:
         case "left":
             return left

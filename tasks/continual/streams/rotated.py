@@ -53,10 +53,15 @@ def rotation(shape: tuple[int, int, int], degrees: float) -> Tensor:
 
 
 def rotated(image_set: ImageSet, tasks: int, degrees: float, seed: int, *, random: bool = False) -> Stream:
-    """Task i turns the images by i * degrees (the seed draws nothing), or by a draw from [0, degrees) where `random`.
+    """Turned images: task i by i * degrees, or by a random angle.
 
     The first is the rotated MNIST of SupSup (Wortsman et al. 2020), the second that of GEM (Lopez-Paz & Ranzato 2017,
     arXiv 1706.08840, section 4), there with 180 degrees. UserError where two tasks would be the same angle.
+
+    Args:
+        degrees: between tasks, or the end of the range of random angles; counter-clockwise.
+        random: each angle is drawn from [0, degrees); otherwise the seed draws nothing.
+
     """
     count = count_of_tasks(tasks)
     if not random and len({round(i * degrees % 360, 9) % 360 for i in range(count)}) < count:

@@ -18,6 +18,12 @@ class BatchSampler:
 
     So every image is drawn once an epoch, no batch is short, and a split smaller than a batch repeats. Only the
     permutation of the epoch drawn last is kept. UserError for an empty split or batch.
+
+    Args:
+        split_length: images of the split, at least 1.
+        batch: images per batch, at least 1.
+        seed: of the orders of all epochs.
+
     """
 
     def __init__(self, split_length: int, batch: int, seed: int) -> None:
@@ -51,11 +57,20 @@ class BatchSampler:
 
 
 class MixedSampler:
-    """Batches that mix tasks, grouped by task in the order asked for; a batch is a pure function of its number.
+    """Batches that mix tasks, grouped by task in the order of the call; a batch is a pure function of its number.
 
-    Groups are equal, the remainder going to the first, or follow `balance`, one weight for each task of the stream
-    (largest remainders). With `tasks_per_batch` each batch draws at most that many of the tasks. `augment` changes the
-    images of a batch before the view of their task; `channels_last` lays inputs of four axes out so.
+    UserError for a balance or a number of tasks that a batch can't have.
+
+    Args:
+        stream: whose training images.
+        batch: samples per batch, at least 1.
+        seed: of all batches.
+        tasks_per_batch: each batch draws at most so many of the tasks; None: all of them.
+        balance: one positive weight per task of the stream, groups by largest remainders; None: equal groups, the
+            remainder going to the first.
+        augment: changes the images of a batch before the view of their task (`tasks.continual.streams.augment`).
+        channels_last: lays inputs of four axes out channels last, for convolutions on a GPU.
+
     """
 
     def __init__(
@@ -147,9 +162,16 @@ class MixedSampler:
 def batches(
     task: Task, batch: int, generator: torch.Generator, *, steps: int, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches number start, ..., steps - 1 of a task's training images: inputs float (batch, ...), labels (batch,).
+    """Batches number start, ..., steps - 1 of a task's training images: inputs float (batch, ...), labels int64
+    (batch,).
 
-    The generator gives one number, the seed of a `BatchSampler`; to resume, pass an equal one and `start`.
+    Args:
+        task: whose images.
+        batch: images per batch.
+        generator: gives one number, the seed of a `BatchSampler`; to resume, pass an equal one.
+        steps: where the batches end.
+        start: the number of the first batch.
+
     """
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     sampler = BatchSampler(len(task.train), batch, seed)

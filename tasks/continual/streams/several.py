@@ -21,11 +21,17 @@ def several(
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
 ) -> Stream:
-    """The first `tasks` of `image_set` and the sets named in `others`, a task each; the seed draws nothing.
+    """Image sets in a row, one per task: the first one, then the others; the seed draws nothing.
 
-    Each set is normalised by its own training images, and its labels count from 0: a task has as many outputs as its set
-    has classes, the stream as many as the largest. A set with one part only is divided (`tasks.data.load.divided`). `root` and
-    `download` are those of `tasks.data.load.load`. UserError where the images differ in size or in channels.
+    Each set is normalised by its own training images, and its labels count from 0: a task has as many outputs as its
+    set has classes, the stream as many as the largest. A set with one part only is divided
+    (`tasks.data.image_set.divided`). UserError where the images differ in size or in channels.
+
+    Args:
+        others: names of the sets behind the first, as `tasks.data.load.load` knows them.
+        root: the data root; None: that of the environment.
+        download: fetch a set that is not there.
+
     """
     if count_of_tasks(tasks) > 1 + len(others):
         rule = "every task needs an image set"

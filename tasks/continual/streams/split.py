@@ -11,10 +11,15 @@ from tasks.runs.seeds import generator
 
 
 def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, relabel: bool = True) -> Stream:
-    """Disjoint groups of equally many classes, in the order of the set, or in a drawn order where `shuffle`.
+    """Disjoint groups of equally many classes, one group per task (Zenke et al. 2017, arXiv 1703.04200, section 5.1).
 
-    With `relabel` the labels of every task count from 0 (all tasks share len(classes) / tasks outputs); without, they
-    stay what they are. Zenke et al. 2017 (arXiv 1703.04200), section 5.1.
+    UserError where the tasks do not divide the classes, or a task has no training images.
+
+    Args:
+        shuffle: classes in a drawn order; otherwise in that of the set, and the seed draws nothing.
+        relabel: labels of every task count from 0, and all tasks share len(classes) / tasks outputs; without, labels
+            stay.
+
     """
     total = len(image_set.classes)
     if total % count_of_tasks(tasks):
@@ -36,7 +41,16 @@ def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, 
 
 
 def only(images: Tensor, labels: Tensor, group: Tensor, total: int, relabel: bool) -> Split:
-    """The images of a group of classes; label c becomes its place in the group where `relabel`."""
+    """The images of a group of classes.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,) in [0, total).
+        group: the classes, int64 (k,).
+        total: classes of the image set.
+        relabel: label c becomes its place in the group.
+
+    """
     table = torch.full((total,), -1)
     table[group] = torch.arange(len(group)) if relabel else group
     new = table.to(labels.device)[labels]

@@ -23,10 +23,15 @@ STREAMS: Mapping[str, Callable[..., Stream]] = {
 
 
 def which(image_set: ImageSet, tasks: int, seed: int, *, of: str, **options: Any) -> Stream:
-    """The tasks of the stream `of`, made with its `options`, each image labelled with its task.
+    """The tasks of another stream, each image labelled with its task.
 
-    Learned from batches that mix all tasks (`order=joint`), it is the ceiling of task inference: a classifier that sees
-    all tasks at once.
+    Learned from batches that mix all tasks (``run=joint``), it is the ceiling of task inference: a classifier that sees
+    all tasks at once. UserError for a stream that is not known.
+
+    Args:
+        of: the other stream: ``alphabets``, ``permuted``, ``rotated`` or ``split``.
+        options: of that stream.
+
     """
     if of not in STREAMS:
         raise UserError(f"which asks about a known stream; got {of!r}; nearest: {nearest(of, STREAMS)}")

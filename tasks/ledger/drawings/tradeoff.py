@@ -10,7 +10,15 @@ PREFIX, KNOWN = "tradeoff-", "-known"
 
 
 class Curve(NamedTuple):
-    """One measure of every recipe: the end of its rows' names, its label, marker and fill."""
+    """One measure of every recipe, as a line of the drawing.
+
+    Args:
+        row: the end of its rows' ids.
+        label: in the legend.
+        marker: of matplotlib.
+        full: whether the marker is filled.
+
+    """
 
     row: str
     label: str

@@ -24,11 +24,19 @@ def blocks(channels: int, width: int) -> nn.Sequential:
 
 
 class ANML(nn.Module):
-    """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2), images (B, C, H, W), there 28 x 28, to logits.
+    """``y = head(pn(x) * sigmoid(gate(x)))`` (Beaulieu et al. 2020, figure 2): images (B, C, H, W) to logits (B,
+    outputs).
 
-    Width 256 and 112 as published; norms are of each image, as the public code has them, which calls its batch norm image by
-    image. Published with weights by Kaiming normal and biases 0 (a `neuromod.Recipe` draws them so). ``gate`` chooses the
-    control.
+    Norms are of each image, as the public code has them, which calls its batch norm image by image. Published with
+    weights by Kaiming normal and biases 0 (a `neuromod.Recipe` draws them so).
+
+    Args:
+        shape: (C, H, W) of one image, 28 x 28 as published.
+        outputs: classes.
+        width: channels of the encoder ``pn``, 256 as published.
+        gate_width: channels of the gate's network ``nm``, 112 as published.
+        gate: the gate, or the control in its place (`GateForm`).
+
     """
 
     def __init__(

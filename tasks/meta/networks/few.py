@@ -9,12 +9,20 @@ from neuromod.meta import BatchNorm
 
 
 class Few(nn.Module):
-    """Four blocks of a 3x3 convolution, a norm, a pool by 2 and ReLU, then a linear layer (Vinyals et al. 2016; Finn et al. 2017).
+    """Four blocks of a 3x3 convolution, a norm, a pool by 2 and ReLU, then a linear layer (Vinyals et al. 2016; Finn et
+    al. 2017).
 
-    Images (B, C, 28, 28) to logits (B, outputs), or with ``outputs=0`` to features. ``norm="batch"`` takes the statistics of each
-    batch, in training and in test: published numbers of MAML are transductive in this way. ``norm="instance"`` knows one image
-    at a time. With ``context=n`` n numbers scale and shift the third block before its ReLU (CAVIA, Zintgraf et al. 2019; gains
-    are 1 + what the context gives).
+    Images (B, C, 28, 28) to logits (B, outputs). ValueError for another norm.
+
+    Args:
+        shape: (C, H, W) of one image, sides of 16 pixels or more.
+        outputs: logits; 0: features (B, D) without the linear layer.
+        width: filters of each block.
+        norm: ``batch`` takes the statistics of each batch, in training and in test: published numbers of MAML are
+            transductive in this way. ``instance`` knows one image at a time.
+        context: so many numbers scale and shift the third block before its ReLU (CAVIA, Zintgraf et al. 2019; gains are
+            1 + what the context gives); 0: none.
+
     """
 
     def __init__(
