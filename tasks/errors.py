@@ -1,4 +1,4 @@
-"""Mistakes of a user of the experiments, told in one line: the rule, the value, the remedy."""
+"""Mistakes of a user of the experiments, said in one line: the rule, the value, the remedy."""
 
 from collections.abc import Iterable
 

@@ -139,11 +139,11 @@ def execute(
 
 
 def _record(found: Result, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    said = {key: getattr(data, key, None) for key in ("name", "sha256", "substitute")}
+    source = {key: getattr(data, key, None) for key in ("name", "sha256", "substitute")}
     return {
         "title": config["title"],
         **{name: getattr(found, name) for name in ("metric", "value", "better", "role", "trained")},
         "costs": None if found.costs is None else dataclasses.asdict(found.costs),
         "measures": dict(found.measures),
-        "data": dict(found.data or said),
+        "data": dict(found.data or source),
     }

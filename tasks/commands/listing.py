@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from tasks.config.files import folders_of, options
-from tasks.config.load import experiments, said
+from tasks.config.load import experiments, description
 from tasks.config.overrides import PLACES
 
 
@@ -13,7 +13,7 @@ def listing(chosen: argparse.Namespace) -> int:
     folders = folders_of(chosen.words)
     words = [word.lower() for word in chosen.words if not word.startswith("configs=")]
     for name in experiments(folders):
-        text = said(name, folders)
+        text = description(name, folders)
         lines = [f"{name}: {text.get('title') or 'many runs'}"]
         lines += textwrap.wrap(" ".join(str(text.get("says", "")).split()), 112)
         lines += [str(text["paper"])] if text.get("paper") else []

@@ -28,24 +28,24 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
 
     """
     config = load(overrides)
-    asked = config["select"]
-    if not asked["grid"]:
+    grid = config["select"]
+    if not grid["grid"]:
         raise UserError(f"select needs a grid; {config['experiment']} has none; write select.grid into its config")
     rows: list[dict[str, Any]] = []
     better = "higher"
-    for point in points(asked["grid"]):
-        given = [*overrides, *asked["overrides"], *(f"{key}={value}" for key, value in point.items())]
-        found = [_value([*given, f"seed={seed}"], asked, root) for seed in asked["seeds"]]
+    for point in points(grid["grid"]):
+        given = [*overrides, *grid["overrides"], *(f"{key}={value}" for key, value in point.items())]
+        found = [_value([*given, f"seed={seed}"], grid, root) for seed in grid["seeds"]]
         values, better = [value for value, _ in found], found[0][1]
         rows.append({"point": point, "values": values, "mean": fmean(values)})
         print(
             "  ".join(f"{key}={value}" for key, value in point.items()),
-            f" {asked['metric']} {rows[-1]['mean']:.4f}",
+            f" {grid['metric']} {rows[-1]['mean']:.4f}",
             flush=True,
         )
     best = (max if better == "higher" else min)(rows, key=lambda row: float(row["mean"]))
     path = file(results, config["experiment"])
-    chosen: dict[str, Any] = {key: asked[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
+    chosen: dict[str, Any] = {key: grid[key] for key in ("metric", "seeds", "held_out", "overrides")} | {
         "choice": best["point"],
         "edge": edges([row["point"] for row in rows], best["point"]),
         "rows": rows,
@@ -63,13 +63,13 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _value(overrides: Sequence[str], asked: Mapping[str, Any], root: Path) -> tuple[float, str]:
+def _value(overrides: Sequence[str], grid: Mapping[str, Any], root: Path) -> tuple[float, str]:
     """The number that is chosen by, and which way it is better: the headline's way, or higher."""
     folder = execute(
-        load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=asked["held_out"]
+        load(overrides), root=root, command=["python", "-m", "tasks", "select", *overrides], held=grid["held_out"]
     )
     try:
         result = read_json(folder / "result.json")
-        return number(result, asked["metric"]), result["better"] if asked["metric"] == result["metric"] else "higher"
+        return number(result, grid["metric"]), result["better"] if grid["metric"] == result["metric"] else "higher"
     except UserError as error:
         raise UserError(f"select.metric: {error}") from error

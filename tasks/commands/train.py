@@ -24,7 +24,7 @@ def train(options: argparse.Namespace) -> int:
     command = ["python", "-m", "tasks", "train", *options.overrides]
     folder = execute(config, root=options.root, command=command, jobs=options.jobs)
     result = read_json(folder / "result.json")
-    print(said(result))
+    print(summary(result))
     page = folder / "plots" / "report.html"
     if not page.exists():
         write([folder], page, result["title"], draws=draws(config, folders_of(options.overrides)))
@@ -33,7 +33,7 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def said(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
     """A result for a terminal: its headline, and how often tasks were inferred."""
     value = headline(result["value"], result["metric"]) + (" %" if result["metric"] == "accuracy" else "")
     lines = [f"{result['title']}: {result['metric']} {value}"]
@@ -50,7 +50,7 @@ def said(result: dict[str, Any]) -> str:
 def _multirun(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     folders = sweep(overrides, root=options.root, jobs=options.jobs)
     for folder in folders:
-        print(f"{said(read_json(folder / 'result.json')).splitlines()[0]}  {folder}")
+        print(f"{summary(read_json(folder / 'result.json')).splitlines()[0]}  {folder}")
     page = options.root / "report.html"
     print(f"pictures: {write(folders, page, 'neuromod', draws=draws(folders=folders_of(overrides)))}")
     return 0

@@ -46,16 +46,16 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     check_numbers(base, composed)
     at_least(1, **{key: composed[key] for key in ("threads", "log_every", "save_every")})
     experiment(composed["run"])  # refuses what the family refuses, before any data is read
-    asked = {key: value for key, value in composed.items() if key not in ("says", "paper")}
-    return asked | {"experiment": name, "title": composed["title"] or name}
+    config = {key: value for key, value in composed.items() if key not in ("says", "paper")}
+    return config | {"experiment": name, "title": composed["title"] or name}
 
 
 def experiments(folders: Sequence[Path] = ()) -> list[str]:
     """The names of all experiments; a file without a title is a base that others build on."""
-    return [name for name in options("experiment", folders) if said(name, folders).keys() & {"title", "sweep"}]
+    return [name for name in options("experiment", folders) if description(name, folders).keys() & {"title", "sweep"}]
 
 
-def said(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+def description(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
     """What an experiment's own file says: ``title``, ``says``, ``paper``, and the rest, before anything is composed."""
     for folder in (*folders, CONFIGS):
         path = folder / "experiment" / f"{name}.yaml"

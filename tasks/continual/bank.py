@@ -122,7 +122,7 @@ class Bank(Continual):
         if begun.form != "none":
             rule = "a task that starts at what others learned waits for them"
             raise UserError(f"{rule}; got transfer={begun.form} and {bench.jobs} processes; pass --jobs 1")
-        yield from spread(partial(elsewhere, _told(bench)), blocks, len(learned), self.steps, bench.jobs)
+        yield from spread(partial(elsewhere, _fields(bench)), blocks, len(learned), self.steps, bench.jobs)
 
     def learn_block(
         self,
@@ -141,7 +141,7 @@ class Bank(Continual):
             block: ids of the tasks.
             first: the step of the run that the block begins at.
             begun: what earlier tasks learned, and how a task starts from it.
-            progress: told of every logged step; None in another process, where nobody watches.
+            progress: updated at every logged step; None in another process, where nobody watches.
 
         """
         stream, model = self.tasks(bench), learner.model
@@ -190,8 +190,8 @@ class Bank(Continual):
 
     def _result(self, learner: Modulated, bench: Bench, learned: list[float], stored: int) -> Result:
         learner.eval()
-        stream, asked = self.tasks(bench), (self.evaluation.batch, self.precision)
-        final = [accuracy(learner, task, number, *asked) for number, task in enumerate(stream)]
+        stream, options = self.tasks(bench), (self.evaluation.batch, self.precision)
+        final = [accuracy(learner, task, number, *options) for number, task in enumerate(stream)]
         each = stored / len(stream)
         bank = {
             "learned": learned,
@@ -240,18 +240,18 @@ def spread(
         yield from part
 
 
-def elsewhere(told: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
+def elsewhere(fields: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
     """Some blocks of a bank, learned from the config alone: in another process.
 
     Args:
-        told: fields of the bench, by name.
+        fields: of the bench, by name.
         blocks: ids of the tasks of each block.
         first: the step of the run that the first of them begins at.
 
     """
-    torch.set_num_threads(told["config"]["threads"])
-    bench = Bench(**told)
-    bank = experiment(told["config"]["run"])
+    torch.set_num_threads(fields["config"]["threads"])
+    bench = Bench(**fields)
+    bank = experiment(fields["config"]["run"])
     assert isinstance(bank, Bank)
     learner = bank.modulated(bench)
     found = []
@@ -261,7 +261,7 @@ def elsewhere(told: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: i
     return found
 
 
-def _told(bench: Bench) -> dict[str, Any]:
+def _fields(bench: Bench) -> dict[str, Any]:
     """What another process needs to set the same bench up."""
     names = ("seeds", "device", "title", "data", "held_out", "log_every", "config")
     return {name: getattr(bench, name) for name in names}

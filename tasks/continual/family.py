@@ -16,7 +16,7 @@ from tasks.continual.streams import AUGMENT, MixedSampler, Stream, held_out
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
-from tasks.networks.trained import trained
+from tasks.networks.weights import with_weights
 from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.loop import Optimiser
@@ -52,7 +52,7 @@ class Continual:
         precision: ``float32``, or ``bfloat16`` by autocast.
         augment: None, ``flip_crop``, or the dotted path of a function of (images, generator): of training images, batch by batch.
         channels_last: inputs laid out channels last, for convolutions on a GPU.
-        evaluation: how test images are asked.
+        evaluation: how test images are evaluated.
         measures: what is measured at the end, by name, beside accuracy; null leaves one out.
 
     """
@@ -168,7 +168,7 @@ class Continual:
         options["kwargs"] = {**options["kwargs"], **given}
         example = stream[0].view((stream[0].train.images if len(stream[0].train) else stream[0].test.images)[:2]).cpu()
         if weights is not None:
-            net = trained(options["constructor"], options["kwargs"], weights, bench.data["root"])
+            net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
             return Target(net, example, norm=norm)
         return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
 

@@ -27,12 +27,12 @@ RULES = ("standout", "verified")
 
 @dataclass(frozen=True)
 class AllocationRule:
-    """Which rule says whether a batch is of a known mask, and when it is asked.
+    """Which rule decides whether a batch is of a known mask, and when.
 
     Args:
         rule: ``verified`` or ``standout`` (`neuromod.inference.Verified`, `Standout`).
-        every: it is asked every so many batches; None: not regularly.
-        trigger: and where the loss of a batch is so many times the running mean of its mask's; None: never for that.
+        every: batches between decisions; None: not regularly.
+        trigger: a decision too where the loss of a batch is so many times the running mean of its mask's; None: never for that.
         grace: not in the first so many batches of a mask.
         eps: of ``standout``.
         threshold: of ``verified``, in standard deviations.
@@ -96,7 +96,7 @@ class Online(Continual):
     mask that learned most of a task.
 
     Args:
-        allocation: the rule, and when it is asked.
+        allocation: the rule, and when it decides.
         jitter: tasks take ``steps * (1 +- jitter)`` batches, in [0, 1).
 
     """
@@ -130,13 +130,13 @@ class Online(Continual):
         loop(step, {"masks": masks}, bench, steps=len(order))
         learner.eval()
         found = masks.state.allocation
-        asked = self.evaluation.batch, self.precision
+        options = self.evaluation.batch, self.precision
 
         def under(x: Tensor, task: int) -> Tensor:
             logits: Tensor = learner(x, found.mask_of(task))
             return logits
 
-        final = [accuracy(under, task, number, *asked) for number, task in enumerate(stream)]
+        final = [accuracy(under, task, number, *options) for number, task in enumerate(stream)]
         first = {"matrix": {"matrix": [final]}, "allocation": found.summary(range(len(stream)))}
         trained = how(learner, "in sequence")
         return result(learner, stream, fmean(final), trained, self.measured(learner, bench, first))

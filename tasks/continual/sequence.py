@@ -84,8 +84,8 @@ class Sequence(Continual):
 
     def _test(self, learner: Learner, stream: Stream, tasks: Numbers[int]) -> dict[int, float]:
         learner.eval()
-        asked = self.evaluation.batch, self.precision
-        return {task: accuracy(learner, stream[task], task, *asked) for task in tasks}
+        options = self.evaluation.batch, self.precision
+        return {task: accuracy(learner, stream[task], task, *options) for task in tasks}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""An image set from a folder of images, one folder a class."""
+"""An image set from a folder of images, one folder per class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -19,10 +19,10 @@ def images(bench: Bench) -> ImageSet | None:
 
 
 def _images(bench: Bench) -> ImageSet | None:
-    asked = bench.data
-    if asked["name"] is None:
+    options = bench.data
+    if options["name"] is None:
         return None
-    return prepared(load(asked["name"], root=asked["root"], download=asked["download"]), asked)
+    return prepared(load(options["name"], root=options["root"], download=options["download"]), options)
 
 
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:

@@ -106,9 +106,9 @@ def check_history(ledger: Ledger, bars: Mapping[str, Entry], results: Path) -> l
     history.read(proof.wanted(known, bars, history))
     for row in known:
         name = row["row"]
-        reasons, said = proof.unproven(row, bars[name], history), ledger.unproven.get(name, [])
+        reasons, notes = proof.unproven(row, bars[name], history), ledger.unproven.get(name, [])
         if "proof" in row or not history.shallow:
-            found += _compared(name, reasons, said, "proof" in row, history.shallow)
+            found += _compared(name, reasons, notes, "proof" in row, history.shallow)
     changed = proof.changed_numbers(ledger.rows, bars, history)
     found += [Problem(name, "history", text) for name, text in changed.items()]
     if history.shallow:
@@ -141,8 +141,8 @@ def _wrong(row: Row, entry: Entry) -> str:
         return f"its experiment, overrides and metric must be those of its entry; got {form}"
     if ("proof" in row) != all("bars" in run for run in row["runs"]):
         return "a row and its runs bring their proof together; got one without the other"
-    asked = {"seeds": list(entry.seeds), "bar": held_to(entry)}
-    for key, value in asked.items():
+    expected = {"seeds": list(entry.seeds), "bar": held_to(entry)}
+    for key, value in expected.items():
         if row[key] != value:
             return f"its {key} must be that of its entry, {value}; got {row[key]}"
     if len(values) != len(entry.seeds) or [run["value"] for run in row["runs"]] != values:
@@ -188,13 +188,15 @@ def _recorded(row: Row, entry: Entry) -> Problem | None:
     return Problem(entry.row, "changed", "its runs began with another bar or with none; run it again")
 
 
-def _compared(name: str, reasons: list[str], said: list[str], proven: bool, shallow: bool) -> list[Problem]:
+def _compared(name: str, reasons: list[str], notes: list[str], proven: bool, shallow: bool) -> list[Problem]:
     """What git can't show of a row, against what the ledger says of it."""
     remedy = "git fetch --unshallow" if shallow else "commit bars and code, then run it again"
     if proven:
         return [Problem(name, "history", f"{reason}; {remedy}") for reason in reasons]
-    if reasons != said:
-        text = f"git says of this row: {'; '.join(reasons) or 'proven'}; its ledger says: {'; '.join(said) or 'proven'}"
+    if reasons != notes:
+        text = (
+            f"git says of this row: {'; '.join(reasons) or 'proven'}; its ledger says: {'; '.join(notes) or 'proven'}"
+        )
         return [Problem(name, "history", f"{text}; restore the ledger from git")]
     return [Problem(name, "history", f"unproven: {reason}", fails=False) for reason in reasons]
 

@@ -137,8 +137,8 @@ def ours(row: Row) -> str:
 def _cells(entry: Entry, row: Row | None) -> list[str]:
     bar = "" if entry.bar is None else str(entry.bar)
     if row is None:
-        said = f"not run: {entry.not_run}" if entry.not_run else "no valid run"
-        return [entry.title, said, "", bar, "", "", "", "", ""]
+        reason = f"not run: {entry.not_run}" if entry.not_run else "no valid run"
+        return [entry.title, reason, "", bar, "", "", "", "", ""]
     published = row["published"] or {}
     value = f"{published['value']:.4g}" if published else ("dropped" if row["published_dropped"] else "")
     command = f"`{row['command']}`"

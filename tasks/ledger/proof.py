@@ -54,10 +54,10 @@ class History:
 
         Runs record the commit of this code: in another checkout that commit says nothing.
         """
-        told = _git(results, "rev-parse", "--show-toplevel", "--is-shallow-repository", "HEAD")
-        if told is None:
+        output = _git(results, "rev-parse", "--show-toplevel", "--is-shallow-repository", "HEAD")
+        if output is None:
             return None
-        top, shallow = Path(told.splitlines()[0]).resolve(), told.splitlines()[1] == "true"
+        top, shallow = Path(output.splitlines()[0]).resolve(), output.splitlines()[1] == "true"
         prefix = results.resolve().relative_to(top).as_posix()
         return cls(top, "" if prefix == "." else prefix, shallow) if top == HERE.resolve() else None
 
@@ -70,9 +70,9 @@ class History:
         new = [name for name in dict.fromkeys(names) if name not in self._texts]
         if not new:
             return
-        asked = "".join(f"{name}\n" for name in new).encode()
+        request = "".join(f"{name}\n" for name in new).encode()
         command = ["git", "cat-file", "--batch"]
-        done = subprocess.run(command, cwd=self.top, input=asked, capture_output=True, check=True)
+        done = subprocess.run(command, cwd=self.top, input=request, capture_output=True, check=True)
         rest = done.stdout
         for name in new:
             head, _, rest = rest.partition(b"\n")
@@ -98,9 +98,9 @@ class History:
 
     def versions(self) -> list[tuple[str, str]]:
         """Commit and path of every committed version of a ledger of this layout, latest first."""
-        said = _git(self.top, "log", "--format=%x00%H", "--name-only", "--", f":(glob){self.path('**', store.NAME)}")
+        log = _git(self.top, "log", "--format=%x00%H", "--name-only", "--", f":(glob){self.path('**', store.NAME)}")
         found = []
-        for block in (said or "").split("\0")[1:]:
+        for block in (log or "").split("\0")[1:]:
             commit, *paths = block.split()
             found += [(commit, path) for path in paths if path != self.path(store.NAME)]
         return found

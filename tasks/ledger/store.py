@@ -58,8 +58,8 @@ def load(results: str | PathLike[str]) -> Ledger:
         try:
             rows, unproven = unpack(read_json(path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            said = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path} must be a ledger as runs write it; got {said}; restore it from git") from error
+            fault = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path} must be a ledger as runs write it; got {fault}; restore it from git") from error
         found.rows += rows
         found.unproven |= unproven
         found.places |= {row["row"]: path.parent.relative_to(root).as_posix() for row in rows}

@@ -94,11 +94,11 @@ class Encoded:
             raise FloatingPointError("features must be finite; the encoder gives nan or inf; lower rate")
         return cls(features.unflatten(0, pool.images.shape[:2]), shots)
 
-    def learned(self, order: Tensor) -> tuple[Tensor, Tensor]:
+    def support(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, D) and labels (N,) class after class in an order of the classes; labels are places in it."""
         return self._flat(self.features[order, : self.shots])
 
-    def asked(self, order: Tensor) -> tuple[Tensor, Tensor]:
+    def queries(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """The same of the images that were not learned."""
         return self._flat(self.features[order, self.shots :])
 
@@ -167,7 +167,7 @@ def trajectories(
     found = {key: torch.zeros(len(orders), len(lengths), len(rates), dtype=torch.float64) for key in ("test", "train")}
     for i, order in enumerate(orders):
         for places in [[j] for j in range(len(lengths))] if shuffled else [list(range(len(lengths)))]:
-            f, y = encoded.learned(order[: lengths[places[-1]]])
+            f, y = encoded.support(order[: lengths[places[-1]]])
             if shuffled:
                 mixed = torch.randperm(len(y), generator=generator("shuffled", seed, i, len(y))).to(y.device)
                 f, y = f[mixed], y[mixed]
@@ -176,8 +176,8 @@ def trajectories(
             for j, (_, moved) in zip(places, heads, strict=True):
                 part = order[: lengths[j]]
                 for r, own in enumerate(zip(moved.weight, moved.bias, strict=True)):
-                    found["test"][i, j, r] = right(LinearHead(*own), *encoded.asked(part))
-                    found["train"][i, j, r] = right(LinearHead(*own), *encoded.learned(part))
+                    found["test"][i, j, r] = right(LinearHead(*own), *encoded.queries(part))
+                    found["train"][i, j, r] = right(LinearHead(*own), *encoded.support(part))
     return found
 
 
@@ -242,8 +242,8 @@ def choose_rate(
 
 def choose_penalty(encoded: Encoded, order: Tensor) -> float:
     """The ridge penalty that is best on validation classes."""
-    learned, asked = encoded.learned(order), encoded.asked(order)
-    scores = {p: right(ridge(*learned, len(order), p), *asked) for p in PENALTIES}
+    support, queries = encoded.support(order), encoded.queries(order)
+    scores = {p: right(ridge(*support, len(order), p), *queries) for p in PENALTIES}
     return max(scores, key=lambda p: scores[p])
 
 
@@ -261,8 +261,8 @@ def closed_heads(encoded: Encoded, orders: Tensor, lengths: Sequence[int], penal
         scores = torch.zeros(len(some), len(lengths), 1, dtype=torch.float64)
         for i, order in enumerate(some):
             for j, length in enumerate(lengths):
-                head = _closed(name, *encoded.learned(order[:length]), length, penalty)
-                scores[i, j] = right(head, *encoded.asked(order[:length]))
+                head = _closed(name, *encoded.support(order[:length]), length, penalty)
+                scores[i, j] = right(head, *encoded.queries(order[:length]))
         found[name] = _summed({"test": scores})
     found["ridge"]["penalty"] = penalty
     return found

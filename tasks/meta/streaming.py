@@ -85,14 +85,14 @@ class Streaming:
         outer(net, step, bench, steps=steps, rate=self.rate, schedule=self.schedule)
         tested = meta_test(net.encode, part, self.test, bench.seeds["sampling"])
         parameters = sum(p.numel() for p in net.parameters()) - sum(p.numel() for p in net.head.parameters())
-        told = {"arm": type(arm).__name__, "divided": found.divided}
-        told |= {name: getattr(arm, name) for name in ("order", "fast") if hasattr(arm, name)}
+        facts = {"arm": type(arm).__name__, "divided": found.divided}
+        facts |= {name: getattr(arm, name) for name in ("order", "fast") if hasattr(arm, name)}
         return Result(
             "accuracy",
             tested["sgd"]["test_mean"][-1],
             "higher",
             Costs(0, 0, parameters),
-            {"streaming": tested | told},
+            {"streaming": tested | facts},
             trained=f"{steps} outer steps",
             data=described(image_set, "streaming"),
         )
@@ -112,9 +112,11 @@ def network(options: Network, found: Pools, seed: int) -> ANML:
         seed: of all weights.
 
     """
-    told = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
+    kwargs = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
     shape = tuple(found.train.images.shape[2:])
-    recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **told}, init="kaiming_normal", seed=seed)
+    recipe = Recipe(
+        ANML, {"shape": shape, "outputs": len(found.train), **kwargs}, init="kaiming_normal", seed=seed
+    )
     net = recipe.build()
     assert isinstance(net, ANML)
     net.pn.requires_grad_(not options.frozen)

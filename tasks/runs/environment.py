@@ -51,21 +51,21 @@ def environment(command: Sequence[str], device: str) -> dict[str, Any]:
 
 def code(folder: Path = HERE) -> Code:
     """The commit of the checkout that this code lies in, or of the ``git archive`` that it came out of."""
-    told = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    output = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
     # A copy of the code inside somebody else's checkout must not pass for that checkout's commit.
-    if told is None or Path(told.splitlines()[0]).resolve() != folder.resolve():
+    if output is None or Path(output.splitlines()[0]).resolve() != folder.resolve():
         return Code(_archived(folder), None)
     # What a run before has written into the results is no change of the code; bars, written by hand, are.
     written = (f":(exclude,glob)results/**/{name}" for name in WRITTEN)
     changes = _git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".", *written)
-    return Code(told.splitlines()[1], None if changes is None else bool(changes.strip()))
+    return Code(output.splitlines()[1], None if changes is None else bool(changes.strip()))
 
 
 def _archived(folder: Path) -> str:
     """The commit that ``git archive`` wrote into the stamp; a stamp that it never filled in tells nothing."""
     stamp = folder / "tasks" / "commit.txt"
-    said = stamp.read_text().strip() if stamp.exists() else ""
-    return said if re.fullmatch(r"[0-9a-f]{40}", said) else UNKNOWN
+    text = stamp.read_text().strip() if stamp.exists() else ""
+    return text if re.fullmatch(r"[0-9a-f]{40}", text) else UNKNOWN
 
 
 def describe_device(device: str) -> str:

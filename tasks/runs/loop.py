@@ -91,10 +91,10 @@ def loop(
             done += 1
             if done % bench.log_every == 0 or done == steps:
                 count = whole.first + (number * steps + done) * whole.each
-                told = numbers(line, count)
-                run.log(step=count, phase="train", **told, clock={"seconds": time.process_time() - began})
+                values = numbers(line, count)
+                run.log(step=count, phase="train", **values, clock={"seconds": time.process_time() - began})
                 if whole.progress is not None:
-                    whole.progress.update(count, **{key: v for key, v in told.items() if isinstance(v, float)})
+                    whole.progress.update(count, **{key: v for key, v in values.items() if isinstance(v, float)})
             if save and done % bench.save_every == 0 and done < steps:
                 _save(state, bench, number, done, steps)
         if after is not None:
@@ -108,11 +108,11 @@ def loop(
 
 def numbers(line: Mapping[str, Number], step: int) -> dict[str, Any]:
     """What a step logs as plain numbers. FloatingPointError for a loss that is not finite."""
-    told: dict[str, Any] = {key: value.item() if isinstance(value, Tensor) else value for key, value in line.items()}
-    loss = told["loss"]
+    values: dict[str, Any] = {key: value.item() if isinstance(value, Tensor) else value for key, value in line.items()}
+    loss = values["loss"]
     if loss is None or not math.isfinite(loss):
         raise FloatingPointError(f"the loss must stay finite; got {loss} at step {step}; lower the rate (lr)")
-    return told
+    return values
 
 
 def _save(state: Mapping[str, Stateful], bench: Bench, round_: int, done: int, steps: int) -> None:

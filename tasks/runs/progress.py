@@ -24,14 +24,14 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.live = self.stream.isatty()
         self.every = every if self.live else 10 * every
-        self.began = self.told = time.monotonic()
+        self.began = self.last = time.monotonic()
 
     def update(self, done: int, **numbers: float) -> None:
         """Tell the state after ``done`` steps, with some numbers beside it."""
         now = time.monotonic()
-        if now - self.told < self.every and done < self.total:
+        if now - self.last < self.every and done < self.total:
             return
-        self.told = now
+        self.last = now
         spent = now - self.began
         left = spent / max(done - self.first, 1) * (self.total - done)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())

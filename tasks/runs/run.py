@@ -2,7 +2,7 @@
 
     config.json             the resolved configuration, defaults too
     environment.json        versions, commit, device, machine, command, fingerprint; `resumed` lists later starts
-    metrics.jsonl           one JSON object a line; readings of a clock lie under the one key "clock"
+    metrics.jsonl           one JSON object per line; readings of a clock lie under the one key "clock"
     checkpoint.safetensors  the latest state
     result.json             present when the run is finished
     plots/
@@ -256,8 +256,8 @@ def config_hash(config: Mapping[str, Any], fingerprint: str) -> str:
 
     Nothing is left out for being at its default: a default that changes later must not point at old folders.
     """
-    told = {key: value for key, value in config.items() if key not in BESIDE}
-    return digest(canonical({"config": told, "fingerprint": fingerprint}))[:10]
+    values = {key: value for key, value in config.items() if key not in BESIDE}
+    return digest(canonical({"config": values, "fingerprint": fingerprint}))[:10]
 
 
 def _slug(text: str) -> str:

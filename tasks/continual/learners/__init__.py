@@ -19,7 +19,7 @@ from tasks.continual.learners.modulated import Modulated
 from tasks.continual.learners.nothing import Nothing
 from tasks.continual.learners.psp import Psp
 from tasks.continual.learners.ridge import Ridge
-from tasks.continual.learners.routed import Routed
+from tasks.continual.learners.mixture import Routed
 from tasks.continual.learners.separate import Separate
 
 __all__ = [

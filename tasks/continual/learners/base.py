@@ -12,7 +12,7 @@ from tasks.experiment import Costs, Role
 
 
 class Learner(Protocol):
-    """Learns tasks and is asked about them; a config names its class, called as ``class(target, stream, bench, **options)``.
+    """Learns tasks and is tested on them; a config names its class, called as ``class(target, stream, bench, **options)``.
 
     `Base` has what most of them share.
     """
@@ -21,7 +21,7 @@ class Learner(Protocol):
     """``modulator``, or ``bracket``: what modulators lie between."""
 
     def __call__(self, x: Tensor, task: int | Tensor) -> Tensor:
-        """Logits (B, outputs) of inputs (B, ...) whose task, one id or int64 (B,), is told."""
+        """Logits (B, outputs) of inputs (B, ...) whose task, one id or int64 (B,), is known."""
         ...
 
     def groups(self) -> list[dict[str, Any]]:

@@ -23,6 +23,6 @@ class Dense(Base):
         self.__dict__["start"] = target.tensors()
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
-        """Logits (B, outputs); the task is not told to the network."""
+        """Logits (B, outputs); the network does not read the task."""
         logits: Tensor = self.net(x)
         return logits

@@ -21,7 +21,7 @@ class Springs(nn.Module):
     """``strength / 2 * sum_i F_i (theta_i - theta*_i)^2``; after a task ``F <- decay * F + F_task``, ``theta* <- theta``.
 
     Schwarz et al. 2018, section 4, and Huszar 2018: one centre and one diagonal for all earlier tasks, and not one of each
-    a task as in EWC (Kirkpatrick et al. 2017). Acts on the parameters of a network that somebody else owns.
+    per task as in EWC (Kirkpatrick et al. 2017). Acts on the parameters of a network that somebody else owns.
 
     Args:
         net: acted upon; its parameters stay its owner's.

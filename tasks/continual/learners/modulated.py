@@ -30,12 +30,12 @@ def call_kwargs(model: neuromod.Modulated, task: int | Tensor, condition: int | 
         condition: one integer label, or int64 (B,); None: the number of the task.
 
     """
-    said = {"task": task, "condition": task if condition is None else condition}
-    return {key: value for key, value in said.items() if key in model.reads}
+    values = {"task": task, "condition": task if condition is None else condition}
+    return {key: value for key, value in values.items() if key in model.reads}
 
 
 class Modulated(Base):
-    """A `neuromod.Modulated` that is told the task where a source reads it, and whose statistics are measured after training.
+    """A `neuromod.Modulated` that is given the task where a source reads it, and whose statistics are measured after training.
 
     Where a source reads the condition, the task's number is the condition, as an integer label. A `Head` from a `Table` that
     says no width has as many outputs as its task. A regulariser holds each task from its end on.
@@ -166,7 +166,7 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     source = dict(config["source"])
     source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     chosen, identity = sites(target, config["sites"]), config.get("identity", False)
-    return Modulator(_made(config["kind"]), _made(source), chosen, seed=seed, identity=identity)
+    return Modulator(_instance(config["kind"]), _instance(source), chosen, seed=seed, identity=identity)
 
 
 def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
@@ -189,7 +189,7 @@ def _patterns(listed: Any) -> list[Any]:
     return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
 
 
-def _made(config: Mapping[str, Any]) -> Any:
+def _instance(config: Mapping[str, Any]) -> Any:
     try:
         return instantiate(config)
     except InstantiationException as error:

@@ -1,4 +1,4 @@
-"""Parameter superposition: the weights of all tasks in one network, told apart by random signs of what goes in."""
+"""Parameter superposition: the weights of all tasks in one network, separated by random signs of what goes in."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ from tasks.experiment import Bench
 
 
 class Psp(Dense):
-    """``y = W (c_t * x)`` at every layer, ``c_t`` in {-1, 1}^in drawn once a task, W trained by all tasks.
+    """``y = W (c_t * x)`` at every layer, ``c_t`` in {-1, 1}^in drawn once per task, W trained by all tasks.
 
     Cheung et al. 2019, eq. 4, with binary contexts: random ``c_t`` are nearly orthogonal, so that what W holds for another
     task acts as noise. Computed as ``(W * c_t^T) x``. Nothing of a task is stored: the seed gives its contexts again.

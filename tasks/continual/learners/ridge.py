@@ -1,4 +1,4 @@
-"""A ridge readout on all hidden units of the frozen target, a task: what random features alone can do."""
+"""A ridge readout per task on all hidden units of the frozen target: what random features alone can do."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -24,7 +24,7 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     points = [(names[i], runs[i].measure("bank")["bits_per_weight"], runs[i].value) for i in shown]
     label = "Accuracy against bits: " + ", ".join(f"{n} {y:.3f} at {x:.2f}" for n, x, y in points)
     looks = [looks_of(runs)[i] for i in shown]
-    svg = figures.scatter("bits", label, points, looks, ("bits a weight on disk", "accuracy, task known"))
+    svg = figures.scatter("bits", label, points, looks, ("bits per weight on disk", "accuracy, task known"))
     caption = (
         "Mean accuracy against what the store keeps for each masked weight of a task, in bits: raw a mask takes one; coded "
         "against its seeded start it takes less, the less training moved it."

@@ -1,4 +1,4 @@
-"""Whether a network answers the condition it is told, and not the images alone: other conditions, same images."""
+"""Whether a network answers the condition that it is given, and not the images alone: other conditions, same images."""
 
 from typing import Any
 
@@ -37,16 +37,18 @@ def measure(
         tasks = []
         for number, task in enumerate(stream):
             drawn = torch.randint(count, (len(task.test),), generator=generator(name, seed, number))
-            asked = drawn if name == "shuffled" else torch.full_like(drawn, (number + 1) % count)
-            tasks.append(_accuracy(learner, task, number, asked.to(task.test.labels.device), batch, precision))
+            condition = drawn if name == "shuffled" else torch.full_like(drawn, (number + 1) % count)
+            tasks.append(_accuracy(learner, task, number, condition.to(task.test.labels.device), batch, precision))
         chance = sum(1 / task.classes for task in stream) / count
         found[name] = {"accuracy": sum(tasks) / count, "tasks": tasks, "chance": chance}
     return found
 
 
-def _accuracy(learner: learners.Modulated, task: Task, number: int, told: Tensor, batch: int, precision: str) -> float:
+def _accuracy(
+    learner: learners.Modulated, task: Task, number: int, conditions: Tensor, batch: int, precision: str
+) -> float:
     right = 0
-    for (images, labels), condition in zip(evaluate_batches(task.test, batch), told.split(batch), strict=True):
+    for (images, labels), condition in zip(evaluate_batches(task.test, batch), conditions.split(batch), strict=True):
         x = task.view(images)
         with autocast(precision, x.device):
             right += int((learner(x, number, condition).argmax(1) == labels).sum())

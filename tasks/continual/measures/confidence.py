@@ -24,8 +24,8 @@ def measure(learner: Any, stream: Stream, bench: Bench, *, images: int | None = 
     found = bench.measured.get("inference") or {}
     if not isinstance(learner, learners.Modulated) or not any("task_and_class" in one for one in found.values()):
         return None
-    asked = images or next(one["images_per_task"] for one in found.values() if "task_and_class" in one)
-    queries = Queries.draw(stream, asked, bench.seeds["sampling"])
+    count = images or next(one["images_per_task"] for one in found.values() if "task_and_class" in one)
+    queries = Queries.draw(stream, count, bench.seeds["sampling"])
     tasks = {"own": queries.task, "other": (queries.task + 1) % len(stream)}
     sure = {}
     for name, task in tasks.items():

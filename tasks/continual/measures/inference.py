@@ -14,7 +14,7 @@ from neuromod.inference.predictors import Predictor, classify, task_scores
 from tasks.config.build import at_least
 from tasks.continual import learners
 from tasks.continual.measures.queries import Queries, by_group, judge, lead
-from tasks.continual.measures.recall import SETTINGS, recalled
+from tasks.continual.measures.recall import SETTINGS, task_recall
 from tasks.continual.measures.rules import PREDICTORS, check_method, predictor, rule_of
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
@@ -35,12 +35,12 @@ def measure(
     groups: Sequence[int] = (),
     at: Sequence[int] = (),
     predictors: Mapping[str, int] = MappingProxyType({}),
-) -> dict[str, Any] | None:  # reason: options of a config, what is asked and of how many
-    """What every method finds (`tasks.continual.measures.queries.judge`) on random test images, a query an image.
+) -> dict[str, Any] | None:  # reason: options of a config: methods, and how many queries
+    """What every method finds (`tasks.continual.measures.queries.judge`) on random test images, one query per image.
 
-    A method ``predictor_NAME`` asks no mask: statistics of the training images of each task find it
+    A method ``predictor_NAME`` tries no mask: statistics of the training images of each task find it
     (`neuromod.inference.predictors`); ``own_class`` is then the share of images that the predictor classifies right by itself,
-    ``gain_over`` how much more often it finds the task than each other method. Methods ``hopfield...`` ask for the task of a
+    ``gain_over`` how much more often it finds the task than each other method. Methods ``hopfield...`` infer the task of a
     whole test set (`tasks.continual.measures.recall`).
 
     Args:
@@ -49,7 +49,7 @@ def measure(
         bench: its seed ``sampling`` draws the images.
         methods: ``[calibrated_]METHOD[_OBJECTIVE][_first]``, ``predictor_NAME``, ``hopfield[_remedy]``.
         images: of each task, fewer where a task has fewer.
-        group: images of one task that are asked together.
+        group: images of one task in a query.
         groups: more such sizes.
         at: numbers of tasks k: each method is measured as well over the first k tasks alone, under ``at.k``.
         predictors: ``rank`` of subspaces, ``units`` of random features.
@@ -59,7 +59,7 @@ def measure(
         return None
     seed = bench.seeds["sampling"]
     learned = {n: learned_predictor(n, stream, bench, predictors) for n in methods if n in PREDICTORS}
-    return inferred(learner.model, stream, QueryPlan(images, (group, *groups), tuple(at)), methods, learned, seed)
+    return task_inference(learner.model, stream, QueryPlan(images, (group, *groups), tuple(at)), methods, learned, seed)
 
 
 def check_options(methods: Sequence[str] = (), images: int = 256, group: int = 16, **_: Any) -> None:
@@ -105,7 +105,7 @@ class QueryPlan:
     at: tuple[int, ...] = ()
 
 
-def inferred(
+def task_inference(
     model: Modulated,
     stream: Stream,
     plan: QueryPlan,
@@ -128,15 +128,15 @@ def inferred(
     for name in methods:
         check_method(name)
         if name in SETTINGS:
-            found[name] = recalled(model, stream, name, seed)
+            found[name] = task_recall(model, stream, name, seed)
             continue
         if name in PREDICTORS:
-            found[name], hits[name] = _predicted(model, stream, queries, predictors[name], plan.sizes)
+            found[name], hits[name] = _by_predictor(model, stream, queries, predictors[name], plan.sizes)
             continue
-        found[name], hits[name] = _found(model, stream, queries, name, len(stream), plan.sizes, seed)
+        found[name], hits[name] = _by_rule(model, stream, queries, name, len(stream), plan.sizes, seed)
         for count in plan.at:
             part = queries if count == len(stream) else Queries.draw(stream, plan.images, seed, count)
-            small, _ = _found(model, stream, part, name, count, plan.sizes[:1], seed)
+            small, _ = _by_rule(model, stream, part, name, count, plan.sizes[:1], seed)
             kept = {key: value for key, value in small.items() if key != "confusion"}
             found[name].setdefault("at", {})[str(count)] = kept
     for name in (n for n in methods if n in PREDICTORS):
@@ -152,7 +152,7 @@ def _gain(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     return {"points": float(difference.mean()), "standard_errors": float(difference.mean()) / max(error, 1e-9)}
 
 
-def _found(
+def _by_rule(
     model: Modulated,
     stream: Stream,
     queries: Queries,
@@ -174,7 +174,7 @@ def _found(
     return result, single.task == queries.task
 
 
-def _predicted(
+def _by_predictor(
     model: Modulated,
     stream: Stream,
     queries: Queries,

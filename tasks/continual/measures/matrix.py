@@ -54,7 +54,7 @@ def forward_transfer(matrix: Tensor, initial: Tensor) -> float | None:
     checked = _checked(matrix)
     if initial.shape != checked.shape[:1]:
         raise ValueError(
-            f"b has one accuracy a task, ({len(checked)},); got {tuple(initial.shape)}; evaluate every task"
+            f"b has one accuracy per task, ({len(checked)},); got {tuple(initial.shape)}; evaluate every task"
         )
     return _mean(checked.diagonal(1) - initial.to(checked)[1:])
 
@@ -92,7 +92,7 @@ def summary(matrix: Tensor, initial: Tensor | None = None) -> dict[str, float | 
 
 def _checked(matrix: Tensor) -> Tensor:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
-        raise ValueError(f"an accuracy matrix is (T, T) with T >= 1; got {tuple(matrix.shape)}; give one row a task")
+        raise ValueError(f"an accuracy matrix is (T, T) with T >= 1; got {tuple(matrix.shape)}; give one row per task")
     known = matrix[~matrix.isnan()]
     if ((known < -TOLERANCE) | (known > 1 + TOLERANCE)).any():
         raise ValueError(

@@ -25,10 +25,10 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
     """``task`` and ``found`` (B,), ``label`` and ``answer`` (B,) of a batch in a drawn order; pictures of its first images.
 
     ``right`` is the share whose task and class are both right. By the ``method`` that found both most often, of those that
-    the measure ``inference`` asked; nothing where it asked none.
+    the measure ``inference`` was given; None where it was given none.
     """
-    asked = bench.measured.get("inference") or {}
-    methods = {name: one["task_and_class"] for name, one in asked.items() if "task_and_class" in one}
+    inference = bench.measured.get("inference") or {}
+    methods = {name: one["task_and_class"] for name, one in inference.items() if "task_and_class" in one}
     if not methods or not isinstance(learner, learners.Modulated):
         return None
     model, seed = learner.model, bench.seeds["sampling"]
@@ -49,8 +49,8 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
         xs.append(task.view(image))
         images.append(image[0].float().mean(0))
         labels.append(int(task.test.labels[place]))
-    made = predict(model, torch.cat(xs), by, **options)
-    found, answer = made.task.tolist(), made.logits.argmax(1).tolist()
+    batch = predict(model, torch.cat(xs), by, **options)
+    found, answer = batch.task.tolist(), batch.logits.argmax(1).tolist()
     right = [a == b and c == d for a, b, c, d in zip(tasks, found, labels, answer, strict=True)]
     return {
         "method": best,
@@ -67,15 +67,15 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """The first images of a mixed batch, and where they were sent."""
     panels = []
     for i, run in enumerate(runs):
-        if not (made := run.measure("mixed")):
+        if not (batch := run.measure("mixed")):
             continue
-        images = made["images"]
-        rows = list(zip(*(made[key][: len(images)] for key in ("task", "found", "label", "answer")), strict=True))
+        images = batch["images"]
+        rows = list(zip(*(batch[key][: len(images)] for key in ("task", "found", "label", "answer")), strict=True))
         titles = [f"{task + 1} \u2192 {found + 1}: {answer}" for task, found, _, answer in rows]
         wrong = [task != found or label != answer for task, found, label, answer in rows]
         label = f"Images of a mixed batch of {names[i]}, the task that was found and the class"
         svg = figures.pictures(f"mixed-{i}", label, images, titles, (0.0, 255.0), marked=wrong)
-        note = f"By {made['method']}: task and class of {percent(made['right'])} % of {len(made['task'])} images are right."
+        note = f"By {batch['method']}: task and class of {percent(batch['right'])} % of {len(batch['task'])} images are right."
         panels.append(Panel(names[i], looks_of(runs)[i][0], svg, note))
     caption = (
         "The first images of one unlabelled batch from several tasks, routed and classified in one call: the true task, "

@@ -71,8 +71,8 @@ def judge(
     """
     guess = guess.to(queries.task.device)
     hit = guess == queries.task
-    right = predicted(model, queries.x, guess) == queries.y
-    known = right if bool(hit.all()) else predicted(model, queries.x, queries.task) == queries.y
+    right = classes_under(model, queries.x, guess) == queries.y
+    known = right if bool(hit.all()) else classes_under(model, queries.x, queries.task) == queries.y
     result: dict[str, Any] = {
         "image": float(hit.double().mean()),
         "class": float(right.double().mean()),
@@ -93,7 +93,7 @@ def judge(
 
 
 @torch.no_grad()
-def predicted(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -> Tensor:
+def classes_under(model: Modulated, x: Tensor, task: Tensor, chunk: int = 100_000) -> Tensor:
     """The class of each image, int64 (B,), under the task that stands beside it.
 
     Args:

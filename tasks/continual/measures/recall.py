@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
 )
 
 
-def recalled(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str, Any]:
+def task_recall(model: Modulated, stream: Stream, name: str, seed: int) -> dict[str, Any]:
     """What recall is worth over the tasks of a stream; a query is the whole test set of a task (Wortsman et al. 2020,
     HopSupSup).
 

@@ -1,4 +1,4 @@
-"""Whether masks would have been allocated right, had nobody told the tasks of a bank apart: NNs, replayed on a full bank."""
+"""Whether masks would have been allocated right, had the tasks of a bank come without their numbers: NNs, replayed on a full bank."""
 
 from typing import Any
 
@@ -45,10 +45,10 @@ def measure(
         "standout": Standout(eps),
         "verified": Verified(stream.classes, threshold, best),
     }
-    asked = list(range(max(every, 1), len(stream), every))
+    places = list(range(max(every, 1), len(stream), every))
     right: dict[str, dict[str, int]] = {name: {"new": 0, "known": 0} for name in rules}
     bank = Bank(model, [0])
-    for k in asked:
+    for k in places:
         bank.grow(range(len(bank), k))
         x, _ = next(batches(stream[k], BATCH, generator("replay", seed, k), steps=1))
         for name, rule in rules.items():
@@ -56,7 +56,7 @@ def measure(
         bank.grow([k])
         for name, rule in rules.items():
             right[name]["known"] += rule.decide(model, x, bank.tasks, bank) == k
-    count = len(asked)
+    count = len(places)
     return {
         name: {
             "tasks": count,

@@ -73,10 +73,10 @@ def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Predicto
         options: ``rank`` of subspaces, ``units`` of random features.
 
     """
-    made = PREDICTORS[name](**options)
+    statistics = PREDICTORS[name](**options)
     for number, task in enumerate(stream):
-        made.learn(number, task.view(task.train.images), task.train.labels)
-    return made
+        statistics.learn(number, task.view(task.train.images), task.train.labels)
+    return statistics
 
 
 def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) -> tuple[InferenceRule, dict[str, Any]]:
@@ -87,12 +87,12 @@ def rule_of(model: Modulated, stream: Stream, name: str, count: int, seed: int) 
         count: how many of the first tasks there are to choose from.
 
     """
-    tasks, asked = list(range(count)), named(name)
+    tasks, spec = list(range(count)), named(name)
     with torch.no_grad():
-        bank = None if asked.method == "brute_force" else Bank(model, tasks)
-    sites = (next(iter(bank.mean())),) if asked.first and bank is not None else None
-    rule = InferenceRule(asked.method, asked.objective, sites, max(task.classes for task in stream))
-    calibration = _calibration(model, stream, rule, tasks, seed) if asked.calibrated else None
+        bank = None if spec.method == "brute_force" else Bank(model, tasks)
+    sites = (next(iter(bank.mean())),) if spec.first and bank is not None else None
+    rule = InferenceRule(spec.method, spec.objective, sites, max(task.classes for task in stream))
+    calibration = _calibration(model, stream, rule, tasks, seed) if spec.calibrated else None
     return rule, {"tasks": tasks, "bank": bank, "calibration": calibration}
 
 

@@ -24,12 +24,12 @@ def alphabets(image_set: ImageSet, tasks: int, seed: int) -> Stream:
     if count_of_tasks(tasks) > len(present):
         raise UserError(f"every task needs a group; got {tasks} tasks for {len(present)}; ask for fewer tasks")
     view, held = normalisation(image_set), every_fifth(labels)
-    made = []
+    sequence = []
     for index, group in enumerate(present[:tasks]):
         own = torch.tensor([i for i, name in enumerate(names) if name.partition("/")[0] == group])
         train, test = (
             only(image_set.train_images[keep], labels[keep], own, len(names), True) for keep in (~held, held)
         )
-        made.append(Task(f"alphabets-{index}-{group}", train, test, view, len(own)))
-    classes = max(task.classes for task in made)
-    return Stream("alphabets", tuple(made), image_set, seed, image_set.shape, classes)
+        sequence.append(Task(f"alphabets-{index}-{group}", train, test, view, len(own)))
+    classes = max(task.classes for task in sequence)
+    return Stream("alphabets", tuple(sequence), image_set, seed, image_set.shape, classes)

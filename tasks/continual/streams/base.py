@@ -20,7 +20,7 @@ class View(Protocol):
         ...
 
     def picture(self, values: Tensor, /) -> Tensor:
-        """Values (H, W), one an input, laid out as in the image that a person sees."""
+        """Values (H, W), one per input, laid out as in the image that a person sees."""
         ...
 
     def to(self, device: torch.device | str, /) -> Self:

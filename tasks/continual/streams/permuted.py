@@ -77,10 +77,10 @@ def permuted(image_set: ImageSet, tasks: int, seed: int, first_identity: bool = 
     train = Split(image_set.train_images, image_set.train_labels)
     test = Split(image_set.test_images, image_set.test_labels)
     _, height, width = image_set.shape
-    made = []
+    sequence = []
     for index in range(count_of_tasks(tasks)):
         plain = first_identity and index == 0
         order = torch.arange(height * width) if plain else permutation(height * width, seed, index)
         view = Permute(normalise, order.to(train.images.device))
-        made.append(Task(f"permuted-{index}", train, test, view, len(image_set.classes)))
-    return Stream("permuted", tuple(made), image_set, seed, image_set.shape, len(image_set.classes))
+        sequence.append(Task(f"permuted-{index}", train, test, view, len(image_set.classes)))
+    return Stream("permuted", tuple(sequence), image_set, seed, image_set.shape, len(image_set.classes))

@@ -1,4 +1,4 @@
-"""Questions: the same pictures of two digits, and what is asked of them makes the task."""
+"""Questions: the same pictures of two digits; a task is one question about them."""
 
 from collections.abc import Sequence
 from dataclasses import replace

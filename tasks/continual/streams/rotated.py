@@ -72,10 +72,10 @@ def rotated(image_set: ImageSet, tasks: int, degrees: float, seed: int, *, rando
     normalise = normalisation(image_set)
     train = Split(image_set.train_images, image_set.train_labels)
     test = Split(image_set.test_images, image_set.test_labels)
-    made = []
+    sequence = []
     for index in range(count):
         drawn = degrees * float(torch.rand((), generator=generator("rotated", seed, index), dtype=torch.float64))
         angle = drawn if random else index * degrees
         view = Rotate(normalise, rotation(image_set.shape, angle).to(train.images.device))
-        made.append(Task(f"rotated-{angle:g}", train, test, view, len(image_set.classes)))
-    return Stream("rotated", tuple(made), image_set, seed, image_set.shape, len(image_set.classes))
+        sequence.append(Task(f"rotated-{angle:g}", train, test, view, len(image_set.classes)))
+    return Stream("rotated", tuple(sequence), image_set, seed, image_set.shape, len(image_set.classes))

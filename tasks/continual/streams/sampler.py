@@ -16,7 +16,7 @@ from tasks.runs.seeds import derive, generator
 class BatchSampler:
     """Batches of one size out of shuffled epochs laid end to end; a batch at a seam takes from both epochs.
 
-    So every image is drawn once an epoch, no batch is short, and a split smaller than a batch repeats. Only the
+    So every image is drawn once per epoch, no batch is short, and a split smaller than a batch repeats. Only the
     permutation of the epoch drawn last is kept. UserError for an empty split or batch.
 
     Args:
@@ -90,7 +90,7 @@ class MixedSampler:
             len(balance) != len(stream) or not all(math.isfinite(weight) and weight > 0 for weight in balance)
         ):
             raise UserError(
-                f"balance needs {len(stream)} positive weights, one a task; got {list(balance)}; correct it"
+                f"balance needs {len(stream)} positive weights, one per task; got {list(balance)}; correct it"
             )
         self.stream, self.batch, self.seed = stream, batch, seed
         self.tasks_per_batch, self.balance = tasks_per_batch, balance

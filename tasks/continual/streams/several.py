@@ -40,12 +40,12 @@ def several(
     sets = [divided(one) for one in named]
     for other in sets[1:]:
         _check_shape(sets[0], other)
-    made = []
+    sequence = []
     for index, one in enumerate(sets):
         parts = Split(one.train_images, one.train_labels), Split(one.test_images, one.test_labels)
-        made.append(Task(f"several-{index}-{one.name}", *parts, normalisation(one), len(one.classes)))
-    classes = max(task.classes for task in made)
-    return Stream("several", tuple(made), _together(sets), seed, sets[0].shape, classes)
+        sequence.append(Task(f"several-{index}-{one.name}", *parts, normalisation(one), len(one.classes)))
+    classes = max(task.classes for task in sequence)
+    return Stream("several", tuple(sequence), _together(sets), seed, sets[0].shape, classes)
 
 
 def _check_shape(first: ImageSet, other: ImageSet) -> None:

@@ -28,7 +28,7 @@ def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, 
     normalise = normalisation(image_set)
     order = torch.randperm(total, generator=generator("split", seed)) if shuffle else torch.arange(total)
     outputs = total // tasks if relabel else total
-    made = []
+    sequence = []
     for index, group in enumerate(order.chunk(tasks)):
         train = only(image_set.train_images, image_set.train_labels, group, total, relabel)
         test = only(image_set.test_images, image_set.test_labels, group, total, relabel)
@@ -36,8 +36,8 @@ def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, 
             names = ", ".join(image_set.classes[int(i)] for i in group[:3])
             rule = "every task needs training images"
             raise UserError(f"{rule}; {image_set.name} has none of {names}; take fewer tasks or another set")
-        made.append(Task(f"split-{index}", train, test, normalise, outputs))
-    return Stream("split", tuple(made), image_set, seed, image_set.shape, outputs)
+        sequence.append(Task(f"split-{index}", train, test, normalise, outputs))
+    return Stream("split", tuple(sequence), image_set, seed, image_set.shape, outputs)
 
 
 def only(images: Tensor, labels: Tensor, group: Tensor, total: int, relabel: bool) -> Split:

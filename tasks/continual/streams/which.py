@@ -36,8 +36,8 @@ def which(image_set: ImageSet, tasks: int, seed: int, *, of: str, **options: Any
     if of not in STREAMS:
         raise UserError(f"which asks about a known stream; got {of!r}; nearest: {nearest(of, STREAMS)}")
     stream = STREAMS[of](image_set, tasks=tasks, seed=seed, **options)
-    made = []
+    sequence = []
     for number, task in enumerate(stream):
         train, test = (Split(part.images, torch.full_like(part.labels, number)) for part in (task.train, task.test))
-        made.append(replace(task, train=train, test=test, classes=len(stream)))
-    return replace(stream, name=f"which-{stream.name}", tasks=tuple(made), classes=len(stream))
+        sequence.append(replace(task, train=train, test=test, classes=len(stream)))
+    return replace(stream, name=f"which-{stream.name}", tasks=tuple(sequence), classes=len(stream))

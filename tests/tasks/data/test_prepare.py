@@ -11,7 +11,7 @@ from tasks.continual.streams import permuted
 from tasks.data.prepare import prepared, rgb
 from tasks.errors import UserError
 from tasks.networks import mlp
-from tasks.networks.trained import trained
+from tasks.networks.weights import with_weights
 from tests.images import write
 from tests.tasks.setup import target_of
 
@@ -68,7 +68,7 @@ def test_a_set_with_one_part_is_divided_if_asked(image_set):
 
 
 def network(root: Path, **kwargs: object):
-    return trained("tasks.networks:mlp", {"shape": [1, 6, 6], "outputs": 4, "hidden": [5], **kwargs}, "net", root)
+    return with_weights("tasks.networks:mlp", {"shape": [1, 6, 6], "outputs": 4, "hidden": [5], **kwargs}, "net", root)
 
 
 def test_a_trained_network_is_frozen_as_its_file_has_it(tmp_path, tiny):

@@ -72,7 +72,7 @@ def test_heads_in_closed_form_stand_beside(omniglot: Path) -> None:
 
 
 def test_a_head_that_has_diverged_knows_nothing() -> None:
-    f, y = encoded().learned(torch.arange(5))
+    f, y = encoded().support(torch.arange(5))
     head = fresh_head(5, f, 0, 0)
     assert right(head, f, y) > 0
     assert right(LinearHead(head.weight * torch.nan, head.bias), f, y) == 0

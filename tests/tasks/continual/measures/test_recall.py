@@ -8,7 +8,7 @@ import torch
 from neuromod.inference import Hopfield, entropy, gated_logits, pattern, recall
 from tasks.config.load import load
 from tasks.continual.learners import Modulated
-from tasks.continual.measures.inference import QueryPlan, inferred
+from tasks.continual.measures.inference import QueryPlan, task_inference
 from tasks.continual.measures.recall import BATCH, SETTINGS, Settings, _recall
 from tasks.continual.measures.rules import check_method
 from tasks.continual.streams import Stream
@@ -30,7 +30,7 @@ def played(root: Path) -> tuple[Modulated, Stream]:
 def test_what_is_reported_is_the_state_recalled_from_the_whole_test_set(tmp_path: Path) -> None:
     learner, stream = played(tmp_path)
     model = learner.model.eval()
-    found = inferred(model, stream, QueryPlan(4, (2,)), ["hopfield"], {}, 3)["hopfield"]
+    found = task_inference(model, stream, QueryPlan(4, (2,)), ["hopfield"], {}, 3)["hopfield"]
     memory, right, near = Hopfield.of(model), [], []
     for number, task in enumerate(stream):
         order = torch.randperm(len(task.test), generator=generator("recall", 3, number))

@@ -9,7 +9,7 @@ import torch
 from neuromod import Affine, Hypernet, Modulated, Modulator, Target
 from tasks.config.load import load
 from tasks.continual.measures import scenarios
-from tasks.continual.measures.inference import QueryPlan, inferred
+from tasks.continual.measures.inference import QueryPlan, task_inference
 from tasks.continual.streams import permuted
 from tasks.data.load import load as load_images
 from tasks.experiment import execute
@@ -32,7 +32,7 @@ def test_the_scenarios_are_counted_image_by_image(data: str) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.6 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    found = inferred(model, stream, QueryPlan(30, (2,)), ["brute_force"], {}, 5)
+    found = task_inference(model, stream, QueryPlan(30, (2,)), ["brute_force"], {}, 5)
     counts, total = {"CL1": 0, "CL2": 0, "CL3": 0}, 0
     for number, task in enumerate(stream):
         drawn = torch.randperm(len(task.test), generator=generator("queries", 5, number))[:30]

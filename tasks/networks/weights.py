@@ -13,7 +13,9 @@ from tasks.data.load import root_of
 from tasks.errors import UserError
 
 
-def trained(constructor: str, kwargs: Mapping[str, Any], name: str, root: str | os.PathLike[str] | None) -> nn.Module:
+def with_weights(
+    constructor: str, kwargs: Mapping[str, Any], name: str, root: str | os.PathLike[str] | None
+) -> nn.Module:
     """The network of ``constructor(**kwargs)`` with the tensors of ROOT/NAME.safetensors.
 
     UserError where the file is missing, is no safetensors file, or holds tensors of other names or shapes.

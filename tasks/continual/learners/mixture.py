@@ -44,7 +44,7 @@ class Routed(Modulated):
         super(Modulated, self).__init__()
         trained = trained_bank(target, stream, bench, bank)
         seed = bench.seeds["source"]
-        self.model, self.regulariser = routed(trained, seed, form=form, hidden=hidden, vmap=vmap), None
+        self.model, self.regulariser = mixture_of(trained, seed, form=form, hidden=hidden, vmap=vmap), None
         self.measures = any(not m.kind.learned for m in self.model.named_modulators().values())
 
 
@@ -78,7 +78,7 @@ def trained_bank(target: Target, stream: Stream, bench: Bench, bank: str) -> neu
     return learner.model
 
 
-def routed(
+def mixture_of(
     trained: neuromod.Modulated,
     seed: int,
     *,

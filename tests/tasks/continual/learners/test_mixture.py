@@ -9,7 +9,7 @@ import torch
 from neuromod import Mixture
 from tasks.commands.draws import draws
 from tasks.config.load import load
-from tasks.continual.learners.routed import bank_config, routed
+from tasks.continual.learners.mixture import bank_config, mixture_of
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.report import write
@@ -37,7 +37,7 @@ def test_a_predictor_mixes_the_masks_that_the_bank_learned(tmp_path: Path) -> No
     x = stream[0].view(stream[0].test.images[:4])
     with torch.no_grad():
         expected = [trained(x, task) for task in range(len(stream))]
-        model = routed(trained.model, 0, form="hard").eval()
+        model = mixture_of(trained.model, 0, form="hard").eval()
         source = model.modulators["threshold"].source
         assert isinstance(source, Mixture)
         for task, logits in enumerate(expected):
@@ -81,4 +81,4 @@ def test_the_bank_is_trained_on_what_the_predictor_sees(tmp_path: Path) -> None:
 def test_a_predictor_needs_tasks_and_modulators_that_read_them(tmp_path: Path) -> None:
     film = load(["experiment=demo/gate", "stream.tasks=2"])
     with pytest.raises(UserError, match="gate reads input"):
-        routed(learner_of(film).model, 0)
+        mixture_of(learner_of(film).model, 0)
