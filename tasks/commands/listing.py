@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from tasks.config.files import folders_of, options
-from tasks.config.load import experiments, description
+from tasks.config.load import description, experiments
 from tasks.config.overrides import PLACES
 
 

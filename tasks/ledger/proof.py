@@ -24,7 +24,7 @@ from tasks.errors import UserError
 from tasks.ledger import bars as bars_file
 from tasks.ledger import store
 from tasks.ledger.entry import Entry
-from tasks.runs.environment import HERE
+from tasks.runs.environment import HERE, git
 
 PARTS = ("experiment", "overrides", "metric", "seeds", "bar", "published")
 
@@ -54,7 +54,7 @@ class History:
 
         Runs record the commit of this code: in another checkout that commit says nothing.
         """
-        output = _git(results, "rev-parse", "--show-toplevel", "--is-shallow-repository", "HEAD")
+        output = git(results, "rev-parse", "--show-toplevel", "--is-shallow-repository", "HEAD")
         if output is None:
             return None
         top, shallow = Path(output.splitlines()[0]).resolve(), output.splitlines()[1] == "true"
@@ -98,7 +98,7 @@ class History:
 
     def versions(self) -> list[tuple[str, str]]:
         """Commit and path of every committed version of a ledger of this layout, latest first."""
-        log = _git(self.top, "log", "--format=%x00%H", "--name-only", "--", f":(glob){self.path('**', store.NAME)}")
+        log = git(self.top, "log", "--format=%x00%H", "--name-only", "--", f":(glob){self.path('**', store.NAME)}")
         found = []
         for block in (log or "").split("\0")[1:]:
             commit, *paths = block.split()
@@ -186,11 +186,3 @@ def _entry_at(commit: str, entry: Entry, history: History) -> Entry | None:
         except (UserError, KeyError, TypeError, ValueError):
             continue  # no such file, no such row, or one that could not have run
     return None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout

@@ -1,19 +1,45 @@
 """What meta-learning experiments have in common: an outer loop, and that they choose on validation classes themselves."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from tasks.config.build import at_least
 from tasks.data.image_set import ImageSet
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench
-from tasks.runs.loop import Number, Optimiser, loop
+from tasks.runs.loop import Number, Optimiser, factor_of, loop
 
 OuterStep = Callable[[int], Tensor]
 """The number of an outer step to its loss; gradients are left on the parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaTraining:
+    """Options of the outer loop, which every family of meta-learning has.
+
+    Args:
+        steps: outer steps, 0 or more.
+        rate: of Adam, which takes them, > 0.
+        schedule: of that rate over all steps (`tasks.runs.loop.factor_of`).
+
+    """
+
+    steps: int = 5000
+    rate: float = 1e-3
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        at_least(0, steps=self.steps)
+        factor_of(self.schedule)
+
+    def fingerprint(self, bench: Bench) -> str:
+        """Nothing beside the config."""
+        return "meta"
 
 
 def outer(net: nn.Module, step: OuterStep, bench: Bench, *, steps: int, rate: float, schedule: str) -> None:

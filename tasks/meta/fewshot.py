@@ -13,11 +13,10 @@ from neuromod.meta import Episodes, backward, cnaps
 from tasks.config.build import at_least, call, target_of
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import adapt
-from tasks.meta.family import classes_of, described, outer
+from tasks.meta.family import MetaTraining, classes_of, described, outer
 from tasks.meta.networks import Few
 from tasks.meta.pools import Pool, pools
 from tasks.meta.sampling import episodes
-from tasks.runs.loop import factor_of
 from tasks.runs.seeds import derive, generator
 
 
@@ -128,7 +127,7 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShot:
+class FewShot(MetaTraining):
     """Meta-train on episodes of the background classes, test on episodes of classes never seen.
 
     Args:
@@ -141,9 +140,7 @@ class FewShot:
         turned: classes turned by quarters count as other classes (Santoro et al. 2016).
         width: filters of a block.
         steps: outer steps.
-        rate: of Adam, which takes them.
-        schedule: of that rate over all steps.
-        test: the test.
+        test: the test; ``rate`` and ``schedule`` are those of `MetaTraining`.
 
     """
 
@@ -156,19 +153,12 @@ class FewShot:
     turned: bool = True
     width: int = 16
     steps: int = 3000
-    rate: float = 1e-3
-    schedule: str = "constant"
     test: Test = field(default_factory=Test)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, ways=self.ways, shots=self.shots, queries=self.queries, tasks=self.tasks, width=self.width)
-        at_least(0, steps=self.steps)
-        factor_of(self.schedule)
         target_of(self.adapt, "adapt")
-
-    def fingerprint(self, bench: Bench) -> str:
-        """Nothing beside the config."""
-        return "meta"
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""

@@ -14,8 +14,7 @@ from tasks.config.build import at_least, call, target_of
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import sampling
-from tasks.meta.family import outer
-from tasks.runs.loop import factor_of
+from tasks.meta.family import MetaTraining, outer
 
 
 class Regressor(nn.Module):
@@ -47,7 +46,7 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sinusoids:
+class Sinusoids(MetaTraining):
     """Meta-train on waves, test on waves never seen.
 
     The headline is the mean squared error over test tasks after adaptation; ``sinusoids.standard_error`` is that of its mean,
@@ -59,10 +58,8 @@ class Sinusoids:
         shots: points of a wave to adapt on.
         queries: points to judge by.
         steps: outer steps.
-        rate: of Adam, which takes them.
-        schedule: of that rate over all steps.
         clamp: each number of an outer gradient is cut to +- clamp.
-        test: the test.
+        test: the test; ``rate`` and ``schedule`` are those of `MetaTraining`.
 
     """
 
@@ -71,20 +68,13 @@ class Sinusoids:
     shots: int = 10
     queries: int = 10
     steps: int = 50_000
-    rate: float = 1e-3
-    schedule: str = "constant"
     clamp: float = 10.0
     test: Test = field(default_factory=Test)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, tasks=self.tasks, shots=self.shots, queries=self.queries)
-        at_least(0, steps=self.steps)
-        factor_of(self.schedule)
         target_of(self.adapt, "adapt")
-
-    def fingerprint(self, bench: Bench) -> str:
-        """Nothing beside the config."""
-        return "meta"
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromod import Recipe
-from tasks.config.build import at_least, call, target_of
+from tasks.config.build import call, target_of
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import drawing
-from tasks.meta.family import classes_of, described, outer
+from tasks.meta.family import MetaTraining, classes_of, described, outer
 from tasks.meta.networks import ANML
 from tasks.meta.pools import Pools, pools
 from tasks.meta.protocol import Protocol, meta_test
 from tasks.report.panels import Section
 from tasks.report.read import Run
-from tasks.runs.loop import factor_of
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,15 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streaming:
+class Streaming(MetaTraining):
     """Meta-train an arm of OML or ANML and test it on classes never seen, image after image (Beaulieu et al. 2020).
 
     Args:
         arm: what an outer step does (`tasks.meta.arms`).
         test: the test, and the rates it chooses from.
         net: the network.
-        validation: classes cut from the background set, on which rates are chosen.
-        steps: outer steps.
-        rate: of Adam, which takes them.
-        schedule: of that rate over all steps.
+        validation: classes cut from the background set, on which rates are chosen; ``steps``, ``rate`` and ``schedule``
+            are those of `MetaTraining`.
 
     """
 
@@ -55,20 +52,12 @@ class Streaming:
     test: Protocol
     net: Network = Network()
     validation: int = 200
-    steps: int = 5000
-    rate: float = 1e-3
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        at_least(0, steps=self.steps)
-        factor_of(self.schedule)
+        super().__post_init__()
         target_of(self.arm, "arm")
         if self.net.frozen and self.arm.get("fast", "all") == "all":
             raise UserError("a frozen network is not moved by the inner loop; got arm.fast=all; pass arm.fast=head")
-
-    def fingerprint(self, bench: Bench) -> str:
-        """Nothing beside the config."""
-        return "meta"
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
@@ -114,9 +103,7 @@ def network(options: Network, found: Pools, seed: int) -> ANML:
     """
     kwargs = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
     shape = tuple(found.train.images.shape[2:])
-    recipe = Recipe(
-        ANML, {"shape": shape, "outputs": len(found.train), **kwargs}, init="kaiming_normal", seed=seed
-    )
+    recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **kwargs}, init="kaiming_normal", seed=seed)
     net = recipe.build()
     assert isinstance(net, ANML)
     net.pn.requires_grad_(not options.frozen)

@@ -51,13 +51,13 @@ def environment(command: Sequence[str], device: str) -> dict[str, Any]:
 
 def code(folder: Path = HERE) -> Code:
     """The commit of the checkout that this code lies in, or of the ``git archive`` that it came out of."""
-    output = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    output = git(folder, "rev-parse", "--show-toplevel", "HEAD")
     # A copy of the code inside somebody else's checkout must not pass for that checkout's commit.
     if output is None or Path(output.splitlines()[0]).resolve() != folder.resolve():
         return Code(_archived(folder), None)
     # What a run before has written into the results is no change of the code; bars, written by hand, are.
     written = (f":(exclude,glob)results/**/{name}" for name in WRITTEN)
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".", *written)
+    changes = git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".", *written)
     return Code(output.splitlines()[1], None if changes is None else bool(changes.strip()))
 
 
@@ -88,8 +88,8 @@ def _version(package: str) -> str:
         return UNKNOWN
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, None where there is no git, no checkout or no commit yet."""
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git says of a checkout; None where there is no git, no checkout or no commit yet."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

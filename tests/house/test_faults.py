@@ -45,19 +45,14 @@ def test_an_option_of_another_family_is_refused(experiment: str, override: str) 
     assert "\n" not in str(caught.value)
 
 
+def online(root: Path) -> list[str]:
+    """An online run on a small image set."""
+    data = f"data.root='{write(root / 'data')}'"
+    return [ONLINE, "data=tiny", data, "stream.tasks=2", "batch=16", "outputs=20", "device=cpu"]
+
+
 def test_precision_is_an_option_of_an_online_run_and_has_an_effect(tmp_path: Path) -> None:
-    data = f"data.root='{write(tmp_path / 'data')}'"
-    given = [
-        ONLINE,
-        "data=tiny",
-        data,
-        "stream.tasks=2",
-        "steps=20",
-        "batch=16",
-        "outputs=20",
-        "device=cpu",
-        "jitter=0",
-    ]
+    given = [*online(tmp_path), "steps=20", "jitter=0"]
     plain, half = (
         execute(load([*given, f"precision={p}"]), root=tmp_path, command=[]) for p in ("float32", "bfloat16")
     )
@@ -68,18 +63,7 @@ def test_precision_is_an_option_of_an_online_run_and_has_an_effect(tmp_path: Pat
 def test_an_online_run_that_diverges_is_one_line_and_no_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = f"data.root='{write(tmp_path / 'data')}'"
-    given = [
-        ONLINE,
-        "data=tiny",
-        data,
-        "stream.tasks=2",
-        "steps=60",
-        "batch=16",
-        "outputs=20",
-        "device=cpu",
-        "log_every=5",
-    ]
+    given = [*online(tmp_path), "steps=60", "log_every=5"]
     diverging = ["optimizer=sgd", "optimizer.lr=1e30", "modulator=affine_heads", "target=mlp_layernorm"]
     assert main(["train", *given, *diverging, "--root", str(tmp_path / "runs")]) == 2
     assert "error: the loss must stay finite; got " in capsys.readouterr().err.splitlines()[-1]

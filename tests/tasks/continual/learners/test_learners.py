@@ -1,6 +1,5 @@
 """What all learners keep: mixed batches, the frozen target, costs, options; a stopped run ends as a whole one."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ import pytest
 import torch
 
 from tasks.config.load import load
-from tasks.continual.learners import Psp
 from tasks.errors import UserError
 from tasks.experiment import Costs, execute
 from tasks.runs.files import read_json
 from tasks.runs.run import Run
 from tests.tasks.continual.learners.stage import FIRST, LAST, TINY, TRAINED, build, images, moves, state, train
-from tests.tasks.setup import bench, learner_of, stream_of
+from tests.tasks.setup import learner_of, stream_of
 
 
 def run(root: Path, data: str, method: str) -> Path:
@@ -111,17 +109,3 @@ def test_networks_of_their_own_leave_each_other_alone(stage: tuple[Any, Any]) ->
     train(alone, stream, 2)  # the second task learned is not told from a first
     x, _ = images(stream, 2)
     assert torch.equal(learner(x, 2), alone(x, 2))
-
-
-def test_contexts_are_signs_nearly_orthogonal_and_come_from_the_seed(stage: tuple[Any, Any]) -> None:
-    stream, target = stage
-    many, tasks = dataclasses.replace(stream, tasks=stream.tasks[:1] * 200), 200
-    learner = Psp(target, many, bench(5))
-    contexts = learner.contexts(FIRST)
-    assert set(contexts.unique().tolist()) == {-1.0, 1.0}
-    between = (contexts @ contexts.T / contexts.shape[1])[~torch.eye(tasks, dtype=torch.bool)]
-    assert abs(float(between.mean())) < 0.01
-    assert float(between.std()) == pytest.approx(contexts.shape[1] ** -0.5, rel=0.05)
-    assert torch.equal(Psp(target, stream, bench(5)).contexts(FIRST), contexts[:3])
-    assert not torch.equal(Psp(target, stream, bench(6)).contexts(FIRST), contexts[:3])
-    assert set(learner.state_dict()) == {f"net.{FIRST}", f"net.{LAST}"}  # contexts are not stored

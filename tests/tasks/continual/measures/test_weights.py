@@ -91,7 +91,7 @@ def test_masks_of_two_starts_overlap_as_they_say(tmp_path: Path) -> None:
 
 def test_gains_near_zero_are_counted_set_to_zero_and_put_back(tmp_path: Path) -> None:
     small = ["target.kwargs.depth=8", "target.kwargs.width=4", "stream.tasks=1", "steps=6", "batch=8", "device=cpu"]
-    folder = run(tmp_path, "bn_only/mnist_8", *small, "log_every=1", "save_every=1")
+    folder = run(tmp_path, "bn_only/mnist", *small, "log_every=1", "save_every=1")
     result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
     assert {"near_zero", "near_zero_share", "zeroed_cost", "random_zeroed_cost"} <= result["measures"]["weights"].keys()
     stream = stream_of(config)
