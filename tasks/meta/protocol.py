@@ -9,14 +9,13 @@ Args:
     orders: int64 (orders, length), places of classes in the order in which they are learned.
     lengths: numbers of classes after which is tested, ascending.
     seed: of heads and of orders.
-    shuffled: images of all classes in one random order: the i.i.d. ceiling of one pass.
     encode: images float (B, C, H, W) in [0, 1] to features (B, D).
 
 """
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,6 +64,22 @@ class Protocol:
         if self.shots >= pool.each:
             raise UserError(f"shots must leave images to ask for; got {self.shots} of {pool.each}; take fewer")
         return [n for n in self.lengths if n <= len(pool)] or [len(pool)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a head learns, at each of several rates.
+
+    Args:
+        optimiser: ``sgd`` or ``adam``.
+        rates: of its steps, > 0, ascending.
+        shuffled: images of all classes come in one random order: the i.i.d. ceiling of one pass.
+
+    """
+
+    optimiser: str
+    rates: Sequence[float]
+    shuffled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +139,12 @@ def meta_test(encode: Callable[[Tensor], Tensor], pools: Pools, protocol: Protoc
     lengths, some = protocol.fitting(pools.test), protocol.fitting(pools.validation)
     orders = drawn_orders(len(pools.test), max(lengths), protocol.orders, seed)
     result: dict[str, Any] = {"lengths": lengths, "orders": orders.tolist(), "shots": protocol.shots}
-    for name, rates in protocol.rates.items():
-        chosen = choose_rate(checked, max(some), name, rates, protocol.orders, seed)
-        result[name] = chosen | _summed(trajectories(tested, orders, lengths, name, [chosen["rate"]], seed))
-    mixed = choose_rate(checked, max(some), "sgd", protocol.rates["sgd"], protocol.orders, seed, shuffled=True)
-    oracle = trajectories(tested, orders, lengths, "sgd", [mixed["rate"]], seed, shuffled=True)
-    result["iid"] = mixed | _summed(oracle)
+    sweeps = {name: Sweep(name, rates) for name, rates in protocol.rates.items()}
+    sweeps["iid"] = Sweep("sgd", protocol.rates["sgd"], shuffled=True)
+    for name, sweep in sweeps.items():
+        choice = choose_rate(checked, max(some), sweep, protocol.orders, seed)
+        found = trajectories(tested, orders, lengths, replace(sweep, rates=[choice["rate"]]), seed)
+        result[name] = choice | _summed(found)
     penalty = choose_penalty(checked, drawn_orders(len(pools.validation), max(some), 1, seed)[0])
     result |= closed_heads(tested, orders, lengths, penalty)
     return result
@@ -151,19 +166,16 @@ def trajectories(
     encoded: Encoded,
     orders: Tensor,
     lengths: Sequence[int],
-    optimiser: str,
-    rates: Sequence[float],
+    sweep: Sweep,
     seed: int,
-    *,
-    shuffled: bool = False,
-) -> dict[str, Tensor]:  # reason: a protocol has so many facts
+) -> dict[str, Tensor]:
     """``test`` and ``train`` accuracy (orders, lengths, rates) in [0, 1]; all rates of an order in one recursion.
 
     Args:
-        optimiser: ``sgd`` or ``adam``.
-        rates: of the head's steps, > 0.
+        sweep: how a head learns, at which rates.
 
     """
+    rates, shuffled = sweep.rates, sweep.shuffled
     found = {key: torch.zeros(len(orders), len(lengths), len(rates), dtype=torch.float64) for key in ("test", "train")}
     for i, order in enumerate(orders):
         for places in [[j] for j in range(len(lengths))] if shuffled else [list(range(len(lengths)))]:
@@ -172,7 +184,7 @@ def trajectories(
                 mixed = torch.randperm(len(y), generator=generator("shuffled", seed, i, len(y))).to(y.device)
                 f, y = f[mixed], y[mixed]
             head, at = fresh_head(orders.shape[1], f, seed, i), [lengths[j] * encoded.shots for j in places]
-            heads = OPTIMISERS[optimiser](f, y, head, torch.tensor(rates), at=at)
+            heads = OPTIMISERS[sweep.optimiser](f, y, head, torch.tensor(rates), at=at)
             for j, (_, moved) in zip(places, heads, strict=True):
                 part = order[: lengths[j]]
                 for r, own in enumerate(zip(moved.weight, moved.bias, strict=True)):
@@ -212,32 +224,28 @@ def right(head: LinearHead, features: Tensor, labels: Tensor) -> float:
 def choose_rate(
     encoded: Encoded,
     length: int,
-    optimiser: str,
-    rates: Sequence[float],
+    sweep: Sweep,
     orders: int,
     seed: int,
-    *,
-    shuffled: bool = False,
-) -> dict[str, Any]:  # reason: a protocol has so many facts
+) -> dict[str, Any]:
     """The rate that is best on validation classes, and the whole sweep; a warning where it is at the edge of its sweep.
 
     Args:
         length: classes after which rates are compared.
-        optimiser: ``sgd`` or ``adam``.
-        rates: to choose from, ascending.
+        sweep: the rates to choose from.
         orders: how many orders of classes are averaged.
 
     """
     drawn = drawn_orders(len(encoded.features), length, orders, seed)
-    found = trajectories(encoded, drawn, [length], optimiser, rates, seed, shuffled=shuffled)
-    sweep = found["test"].mean((0, 1)).tolist()
-    best = max(range(len(rates)), key=lambda i: sweep[i])
+    found = trajectories(encoded, drawn, [length], sweep, seed)
+    rates, means = sweep.rates, found["test"].mean((0, 1)).tolist()
+    best = max(range(len(rates)), key=lambda i: means[i])
     edge = best in (0, len(rates) - 1)
     if edge:
         warnings.warn(
-            f"the best rate of {optimiser}, {rates[best]}, is at the edge of its sweep; widen it", stacklevel=2
+            f"the best rate of {sweep.optimiser}, {rates[best]}, is at the edge of its sweep; widen it", stacklevel=2
         )
-    return {"rate": rates[best], "sweep": [list(pair) for pair in zip(rates, sweep, strict=True)], "edge": edge}
+    return {"rate": rates[best], "sweep": [list(pair) for pair in zip(rates, means, strict=True)], "edge": edge}
 
 
 def choose_penalty(encoded: Encoded, order: Tensor) -> float:

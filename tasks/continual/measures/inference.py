@@ -133,10 +133,10 @@ def task_inference(
         if name in PREDICTORS:
             found[name], hits[name] = _by_predictor(model, stream, queries, predictors[name], plan.sizes)
             continue
-        found[name], hits[name] = _by_rule(model, stream, queries, name, len(stream), plan.sizes, seed)
+        found[name], hits[name] = _by_rule(model, stream, queries, name, plan.sizes, seed)
         for count in plan.at:
             part = queries if count == len(stream) else Queries.draw(stream, plan.images, seed, count)
-            small, _ = _by_rule(model, stream, part, name, count, plan.sizes[:1], seed)
+            small, _ = _by_rule(model, stream, part, name, plan.sizes[:1], seed)
             kept = {key: value for key, value in small.items() if key != "confusion"}
             found[name].setdefault("at", {})[str(count)] = kept
     for name in (n for n in methods if n in PREDICTORS):
@@ -157,11 +157,10 @@ def _by_rule(
     stream: Stream,
     queries: Queries,
     name: str,
-    count: int,
     sizes: Sequence[int],
     seed: int,
-) -> tuple[dict[str, Any], Tensor]:  # reason: one method, over the first so many tasks
-    rule, options = rule_of(model, stream, name, count, seed)
+) -> tuple[dict[str, Any], Tensor]:
+    rule, options = rule_of(model, stream, name, queries.tasks, seed)
     single = infer(model, queries.x, rule, **options)
     groups = {}
     for size in (s for s in sizes if s <= queries.each):
@@ -170,7 +169,7 @@ def _by_rule(
         else:
             whole = queries.x.unflatten(0, (-1, queries.each))[:, : queries.each // size * size].flatten(0, 1)
             groups[size] = infer(model, whole, rule, group=size, **options).task
-    result = judge(model, queries, single.task, groups, count) | {"lead": lead(single.scores, queries.task)}
+    result = judge(model, queries, single.task, groups) | {"lead": lead(single.scores, queries.task)}
     return result, single.task == queries.task
 
 
@@ -184,7 +183,7 @@ def _by_predictor(
     scores = task_scores(learned, queries.x)
     guess = scores.argmax(1)
     groups = {size: by_group(scores, queries, size) for size in sizes if size <= queries.each}
-    result = judge(model, queries, guess, groups, len(stream))
+    result = judge(model, queries, guess, groups)
     task, label = classify(learned, queries.x)
     own, (each, shared) = label == queries.y, learned.bytes()
     result |= {

@@ -31,6 +31,11 @@ class Queries:
     task: Tensor
     each: int
 
+    @property
+    def tasks(self) -> int:
+        """How many of the first tasks the images are from, and a method has to choose from."""
+        return len(self.x) // self.each
+
     @classmethod
     def draw(cls, stream: Stream, images: int, seed: int, tasks: int | None = None) -> "Queries":
         """Images of each of the first tasks, in a drawn order.
@@ -52,9 +57,7 @@ class Queries:
         return cls(torch.cat(xs), torch.cat(ys), torch.cat(ids), count)
 
 
-def judge(
-    model: Modulated, queries: Queries, guess: Tensor, grouped: Mapping[int, Tensor], tasks: int
-) -> dict[str, Any]:
+def judge(model: Modulated, queries: Queries, guess: Tensor, grouped: Mapping[int, Tensor]) -> dict[str, Any]:
     """What inferred tasks are worth, as shares in [0, 1].
 
     ``image``: share of images whose task is found. ``class``: class accuracy under the task that was found (GNs of
@@ -66,7 +69,6 @@ def judge(
         queries: the images.
         guess: the inferred task of each image, int64 (N,).
         grouped: per size of a group, the inferred task of each group, (N // size,) in the order of the images.
-        tasks: how many tasks there were to choose from.
 
     """
     guess = guess.to(queries.task.device)
@@ -85,8 +87,8 @@ def judge(
         truth = queries.task.view(-1, queries.each)[:, : queries.each // size * size].reshape(-1, size)[:, 0]
         sizes[str(size)] = float((answer.to(truth.device) == truth).double().mean())
     result |= {"groups": sizes}
-    if tasks <= SHOWN:
-        confusion = torch.zeros(tasks, tasks, dtype=torch.float64)
+    if queries.tasks <= SHOWN:
+        confusion = torch.zeros(queries.tasks, queries.tasks, dtype=torch.float64)
         confusion.index_put_((queries.task.cpu(), guess.cpu()), torch.ones(len(guess)).double(), accumulate=True)
         result["confusion"] = [[round(v, 6) for v in row] for row in (confusion / queries.each).tolist()]
     return result

@@ -10,7 +10,17 @@ from neuromod.meta import LinearHead
 from tasks.data.load import load as load_images
 from tasks.errors import UserError
 from tasks.meta.pools import pools
-from tasks.meta.protocol import Encoded, Protocol, choose_rate, drawn_orders, fresh_head, meta_test, right, trajectories
+from tasks.meta.protocol import (
+    Encoded,
+    Protocol,
+    Sweep,
+    choose_rate,
+    drawn_orders,
+    fresh_head,
+    meta_test,
+    right,
+    trajectories,
+)
 from tests.meta import slow_heads
 
 
@@ -22,7 +32,7 @@ def encoded(classes: int = 5, each: int = 4) -> Encoded:
 def test_a_trajectory_is_one_pass_class_after_class(optimiser: str) -> None:
     some, orders = encoded(), drawn_orders(5, 4, 2, seed=3)
     rates = [0.01, 0.1]
-    found = trajectories(some, orders, [2, 4], optimiser, rates, seed=3)
+    found = trajectories(some, orders, [2, 4], Sweep(optimiser, rates), seed=3)
     for i, order in enumerate(orders):
         head = fresh_head(4, some.features, 3, i)
         f = some.features[order, :3].reshape(-1, 6)
@@ -39,19 +49,19 @@ def test_a_trajectory_is_one_pass_class_after_class(optimiser: str) -> None:
 
 def test_a_shorter_test_is_the_start_of_a_longer_one() -> None:
     some, orders = encoded(), drawn_orders(5, 5, 1, seed=0)
-    both = trajectories(some, orders, [2, 5], "sgd", [0.1], seed=0)
-    alone = trajectories(some, orders, [5], "sgd", [0.1], seed=0)
+    both = trajectories(some, orders, [2, 5], Sweep("sgd", [0.1]), seed=0)
+    alone = trajectories(some, orders, [5], Sweep("sgd", [0.1]), seed=0)
     assert both["test"][0, 1, 0] == alone["test"][0, 0, 0]
 
 
 def test_rates_are_chosen_on_validation_classes_and_an_edge_is_told() -> None:
     some = encoded()
     with pytest.warns(UserWarning, match=r"1e-06.*edge"):
-        edge = choose_rate(some, 5, "sgd", [1e-6], 2, seed=0)
+        edge = choose_rate(some, 5, Sweep("sgd", [1e-6]), 2, seed=0)
     assert edge["edge"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = choose_rate(some, 5, "sgd", [1e-6, 0.3, 1e6], 2, seed=0)
+        found = choose_rate(some, 5, Sweep("sgd", [1e-6, 0.3, 1e6]), 2, seed=0)
     best = max(found["sweep"], key=lambda pair: pair[1])
     assert found["rate"] == best[0]
 
