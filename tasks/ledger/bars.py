@@ -91,7 +91,7 @@ _Strict.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456
 def _check_above(made: Entry, bars: Mapping[str, Entry]) -> None:
     """A bar above another row needs a row of the same seeds and of a metric of the same name, and no circle.
 
-    Two heads or two routers may stand side by side: names are those at the end, ``test_mean.-1`` of ``meta.iid.test_mean.-1``.
+    Two heads or two predictors may stand side by side: names are those at the end, ``test_mean.-1`` of ``meta.iid.test_mean.-1``.
     """
     if made.above is None:
         return

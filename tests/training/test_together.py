@@ -82,8 +82,8 @@ def test_rows_move_as_they_do_alone(optimiser: str, norm: str) -> None:
 
 
 def test_the_target_and_the_mode_stay() -> None:
-    played = model()
-    side = Together(played, [0, 1])
+    network = model()
+    side = Together(network, [0, 1])
     assert set(dict(side.named_parameters())) == {
         "rows.threshold.1/weight/score",
         "rows.topk.4/weight/score",
@@ -91,21 +91,21 @@ def test_the_target_and_the_mode_stay() -> None:
         "rows.head.7/weight/weight",
     }
     side(draw(2, 3, 6)).sum().backward()
-    played.target.verify()
+    network.target.verify()
 
 
 def test_what_cannot_train_side_by_side() -> None:
-    played = model()
+    network = model()
     with pytest.raises(RefusedError, match=r"distinct, one at least; got \[0, 0\]"):
-        Together(played, [0, 0])
+        Together(network, [0, 0])
     with pytest.raises(RefusedError, match=r"task 7 is not; call add\(7\) first"):
-        Together(played, [0, 7])
+        Together(network, [0, 7])
     with pytest.raises(RefusedError, match=r"leading axis of 2 tasks; got \(3, 4, 6\)"):
-        Together(played, [0, 1])(draw(3, 4, 6))
-    played.seal(1)
+        Together(network, [0, 1])(draw(3, 4, 6))
+    network.seal(1)
     with pytest.raises(RefusedError, match="task 1 is not"):
-        Together(played, [0, 1])
-    target = played.target
+        Together(network, [0, 1])
+    target = network.target
     for kind, source in ((Bernoulli(), Table(2)), (Threshold(), LowRank(2, tasks=2)), (Threshold(), Table(None))):
         shared = Modulated(target, Modulator(kind, source, target.weights("1.weight"), seed=0))
         with pytest.raises(RefusedError, match=r"rows of its own and no noise; .* does not; train them in turn"):

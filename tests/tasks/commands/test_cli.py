@@ -17,7 +17,7 @@ from tests.images import write
 ROOT = Path(__file__).parents[3]
 TINY = ["experiment=demo/base", "data=tiny", "target=lenet_300_100", "target.kwargs.hidden=[8]", "device=cpu"]
 TINY += ["stream.tasks=2", "outputs=10", "batch=8", "steps=3", "optimizer.lr=0.01"]
-Told = Callable[..., str]
+Refusal = Callable[..., str]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Told:
+def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
     """Run a command that a user got wrong; returns its one line."""
 
     def run(*arguments: str) -> str:
@@ -47,50 +47,50 @@ def holds(line: str, *parts: str) -> None:
 # ---- mistakes ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_mistyped_experiment_or_option(told: Told) -> None:
-    holds(told("train", "experiment=demo/supermsk"), "'demo/supermsk'", "'demo/supermask'")
-    holds(told("train", *TINY, "optimizer.lrr=1"), "'optimizer.lrr'", "'optimizer.lr'")
-    holds(told("train", *TINY, "target=resnet02"), "'resnet02'", "'resnet20'")
-    holds(told("train", "steps"), "key=value", "'steps'")
-    holds(told("select", "experiment=demo/supermsk"), "'demo/supermask'")
+def test_a_mistyped_experiment_or_option(refusal: Refusal) -> None:
+    holds(refusal("train", "experiment=demo/supermsk"), "'demo/supermsk'", "'demo/supermask'")
+    holds(refusal("train", *TINY, "optimizer.lrr=1"), "'optimizer.lrr'", "'optimizer.lr'")
+    holds(refusal("train", *TINY, "target=resnet02"), "'resnet02'", "'resnet20'")
+    holds(refusal("train", "steps"), "key=value", "'steps'")
+    holds(refusal("select", "experiment=demo/supermsk"), "'demo/supermask'")
 
 
-def test_a_gpu_that_is_not_there(told: Told, data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there(refusal: Refusal, data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    line = told("train", *TINY, data, "device=cuda", "--root", str(tmp_path / "runs"))
+    line = refusal("train", *TINY, data, "device=cuda", "--root", str(tmp_path / "runs"))
     holds(line, "device=cuda", "got none", "device=cpu")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_data_set_that_is_not_there(told: Told, data: str, tmp_path: Path) -> None:
-    holds(told("train", *TINY, data, "data=tinny", "--root", str(tmp_path)), "'tinny'", "nearest names", "'tiny'")
+def test_a_data_set_that_is_not_there(refusal: Refusal, data: str, tmp_path: Path) -> None:
+    holds(refusal("train", *TINY, data, "data=tinny", "--root", str(tmp_path)), "'tinny'", "nearest names", "'tiny'")
 
 
-def test_a_network_that_is_not_there(told: Told, data: str, tmp_path: Path) -> None:
+def test_a_network_that_is_not_there(refusal: Refusal, data: str, tmp_path: Path) -> None:
     given = [o for o in TINY if not o.startswith("target")]
-    line = told("train", *given, data, "target=nowhere:net", "--root", str(tmp_path))
+    line = refusal("train", *given, data, "target=nowhere:net", "--root", str(tmp_path))
     holds(line, "target.constructor", "'nowhere:net'", "package.module.name")
 
 
-def test_an_unknown_method_of_inference_is_told_before_training(told: Told, data: str, tmp_path: Path) -> None:
-    line = told("train", *TINY, data, "inference.methods=[one_shott]", "--root", str(tmp_path / "runs"))
+def test_an_unknown_method_of_inference_is_told_before_training(refusal: Refusal, data: str, tmp_path: Path) -> None:
+    line = refusal("train", *TINY, data, "inference.methods=[one_shott]", "--root", str(tmp_path / "runs"))
     holds(line, "'one_shott'", "'one_shot'")
     assert not list((tmp_path / "runs").glob("*/metrics.jsonl"))
 
 
-def test_an_unknown_row(told: Told, tmp_path: Path) -> None:
+def test_an_unknown_row(refusal: Refusal, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results", tmp_path / "results")
     there = ["--root", str(tmp_path), "--results", str(tmp_path / "results")]
-    line = told("ledger", "--run", "supsup-acuracy-known", *there)
+    line = refusal("ledger", "--run", "supsup-acuracy-known", *there)
     holds(line, "'supsup-acuracy-known'", "'supsup-accuracy-known'")
-    holds(told("reproduce", "nothing-like-it", *there), "'nothing-like-it'", "nearest")
+    holds(refusal("reproduce", "nothing-like-it", *there), "'nothing-like-it'", "nearest")
 
 
-def test_a_report_of_what_is_not_finished(told: Told, tmp_path: Path) -> None:
+def test_a_report_of_what_is_not_finished(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
     write_json(tmp_path / "begun/config.json", {})
     write_json(tmp_path / "begun/environment.json", {})
-    line = told("report", str(tmp_path / "begun"), "--out", str(tmp_path / "report.html"))
+    line = refusal("report", str(tmp_path / "begun"), "--out", str(tmp_path / "report.html"))
     holds(line, "'begun'", "result.json", "finish the run")
     assert not (tmp_path / "report.html").exists()
 
@@ -147,7 +147,7 @@ def test_train_tells_the_result_and_the_folder(data: str, tmp_path: Path, capsys
     assert capsys.readouterr().out.strip() == str(page)
 
 
-def test_what_a_kind_refuses_is_one_line(told: Told, data: str, tmp_path: Path) -> None:
+def test_what_a_kind_refuses_is_one_line(refusal: Refusal, data: str, tmp_path: Path) -> None:
     mask = ["modulator=topk_table", "modulators.topk.kind.density=1.5"]
-    line = told("train", *TINY, data, *mask, "--root", str(tmp_path))
+    line = refusal("train", *TINY, data, *mask, "--root", str(tmp_path))
     holds(line, "density must be in (0, 1]; got 1.5; pass the share of weights to keep")

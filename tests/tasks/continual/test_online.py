@@ -36,34 +36,34 @@ def model(tasks: int) -> tuple[Modulated, torch.Tensor]:
 
 
 def test_standout_is_the_rule_of_the_paper() -> None:
-    played, x = model(6)
-    nu = torch.softmax(one_shot(played, x, tasks=range(6)).sum(0) / 9, 0)
+    network, x = model(6)
+    nu = torch.softmax(one_shot(network, x, tasks=range(6)).sum(0) / 9, 0)
     for eps in (-1.0, float(6 * nu.max()) - 1 - 1e-6, float(6 * nu.max()) - 1 + 1e-6):
-        found = Standout(eps).decide(played, x, range(6))
+        found = Standout(eps).decide(network, x, range(6))
         assert found == (int(nu.argmax()) if 6 * float(nu.max()) >= 1 + eps else None)
-    played.seal(0)
-    kept = {name: value.clone() for name, value in played.state_dict().items()}
-    few = Standout(-1.0).decide(played, x, [4, 2])
+    network.seal(0)
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    few = Standout(-1.0).decide(network, x, [4, 2])
     # Of five masks, three stand in as they would start; one of those is no answer.
     more, _ = model(9)
     spare = one_shot(more, x, tasks=[4, 2, 6, 7, 8]).sum(0).argmax()
     assert few == (None if int(spare) > 1 else [4, 2][int(spare)])
-    after = played.state_dict()
+    after = network.state_dict()
     assert kept.keys() == after.keys()
     assert all(torch.equal(kept[name], after[name]) for name in kept)
 
 
 def test_verified_asks_the_likely_ones_for_their_margin() -> None:
-    played, x = model(6)
-    margins = brute_force(played, x, tasks=range(6), objective=objective("margin", 4)).mean(0)
-    likely = one_shot(played, x, tasks=range(5)).sum(0).topk(2).indices.tolist()
+    network, x = model(6)
+    margins = brute_force(network, x, tasks=range(6), objective=objective("margin", 4)).mean(0)
+    likely = one_shot(network, x, tasks=range(5)).sum(0).topk(2).indices.tolist()
     best = max([*likely, 5], key=lambda task: float(margins[task]))
     for threshold in (float(margins[best]) - 1e-6, float(margins[best]) + 1e-6):
         rule = Verified(4, threshold, best=2)
-        assert rule.decide(played, x, range(5), always=[5]) == (best if threshold <= margins[best] else None)
+        assert rule.decide(network, x, range(5), always=[5]) == (best if threshold <= margins[best] else None)
     for task in range(5):
-        played.seal(task)
-    assert Verified(4, -100.0, best=2).decide(played, x, range(5), Bank(played, range(5)), always=[5]) == best
+        network.seal(task)
+    assert Verified(4, -100.0, best=2).decide(network, x, range(5), Bank(network, range(5)), always=[5]) == best
 
 
 # ---- what is counted ---------------------------------------------------------------------------------------------------

@@ -169,8 +169,8 @@ def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path, mon
 def test_a_loss_that_diverges_is_one_line(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [*SEQUENCE, data, "learner=dense", "optimizer=sgd", "optimizer.lr=1e30", "--root", str(tmp_path)]
     assert main(["train", *given]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert told[0].startswith("error: the loss must stay finite; got ")
-    assert told[0].endswith("lower the rate (lr)")
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: the loss must stay finite; got ")
+    assert errors[0].endswith("lower the rate (lr)")
     assert not list(tmp_path.glob("*/result.json"))

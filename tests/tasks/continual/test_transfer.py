@@ -15,21 +15,21 @@ def model() -> Modulated:
     return Modulated(target, Modulator(Threshold(), Table(4), target.weights("*"), seed=0))
 
 
-def scores(played: Modulated, task: int) -> dict[str, torch.Tensor]:
-    own = played.named_modulators()["threshold"].source.own(task)
+def scores(network: Modulated, task: int) -> dict[str, torch.Tensor]:
+    own = network.named_modulators()["threshold"].source.own(task)
     return {key: value.detach().clone() for key, value in own.items()}
 
 
 @pytest.mark.parametrize("form", ["none", "scores", "masks"])
 def test_a_start_is_the_mean_of_what_was_learned_at_the_norm_of_a_start(form: str) -> None:
-    played, begun = model(), Transfer(form)
-    start = {task: scores(played, task) for task in range(3)}
-    begun.begin(played, 0)
-    assert all(torch.equal(a, b) for a, b in zip(scores(played, 0).values(), start[0].values(), strict=True))
+    network, begun = model(), Transfer(form)
+    start = {task: scores(network, task) for task in range(3)}
+    begun.begin(network, 0)
+    assert all(torch.equal(a, b) for a, b in zip(scores(network, 0).values(), start[0].values(), strict=True))
     for task in (0, 1):
-        begun.end(played, task)
-    begun.begin(played, 2)
-    for key, found in scores(played, 2).items():
+        begun.end(network, task)
+    begun.begin(network, 2)
+    for key, found in scores(network, 2).items():
         a, b = start[0][key], start[1][key]
         mean = {"none": start[2][key], "scores": a + b, "masks": (a >= 0).float() + (b >= 0).float() - 1}[form]
         expected = mean * start[2][key].norm() / mean.norm()
@@ -42,9 +42,9 @@ def test_steps_are_counted_to_the_first_mean_that_is_high_enough() -> None:
             {"phase": "train", "task": task, "step": first + 10 * (i + 1), "accuracy": v} for i, v in enumerate(values)
         ]
 
-    told = [*lines(0, 0, [0.5, 0.9, 0.9, 0.9]), *lines(1, 40, [0.8, 1.0, 0.7, 1.0]), *lines(2, 80, [0.1] * 4)]
-    told.append({"phase": "sealed", "task": 0, "step": 40, "accuracy": 1.0})
-    assert steps_to(told, 0.9, plan_steps=40, readings=2) == {"tasks": [30, 20, None], "mean": 30.0}
+    log = [*lines(0, 0, [0.5, 0.9, 0.9, 0.9]), *lines(1, 40, [0.8, 1.0, 0.7, 1.0]), *lines(2, 80, [0.1] * 4)]
+    log.append({"phase": "sealed", "task": 0, "step": 40, "accuracy": 1.0})
+    assert steps_to(log, 0.9, plan_steps=40, readings=2) == {"tasks": [30, 20, None], "mean": 30.0}
     assert steps_to(lines(0, 0, [1.0, 1.0]), 0.9, plan_steps=20, readings=2) == {"tasks": [20], "mean": None}
 
 

@@ -70,7 +70,7 @@ def shake(module: nn.Module, seed: int = 0, size: float = 0.3) -> None:
             parameter += size * draw(*parameter.shape, seed=1000 * seed + i)
 
 
-def played(kind: str = "affine", source: str = "whole") -> Modulated:
+def modulated(kind: str = "affine", source: str = "whole") -> Modulated:
     t, made = target(), KINDS[kind]()
     model = Modulated(t, Modulator(made, SOURCES[source](), sites(t, made), seed=0))
     shake(model)

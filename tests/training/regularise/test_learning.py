@@ -12,7 +12,7 @@ from neuromod import (
     OutputRegulariser,
     Source,
 )
-from tests.training.regularise.common import OPTIMISERS, SOURCES, bits, held, loss_of, played, shared
+from tests.training.regularise.common import OPTIMISERS, SOURCES, bits, held, loss_of, modulated, shared
 
 
 def learn(
@@ -37,7 +37,7 @@ def drift(model: Modulated, before: dict[str, Tensor], task: int) -> float:
 def test_a_strong_regulariser_keeps_old_rows_and_none_forgets_them(source: str) -> None:
     drifts, losses = {}, {}
     for beta in (0.0, 10.0):
-        model = played("generated", source)
+        model = modulated("generated", source)
         regulariser = held(model, beta=beta, lookahead=True)
         learn(model, regulariser, 0)
         regulariser.hold(0)
@@ -53,7 +53,7 @@ def test_a_strong_regulariser_keeps_old_rows_and_none_forgets_them(source: str) 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_codes_of_held_tasks_and_their_moments_stand_still(source: str, name: str) -> None:
-    model = played("affine", source)
+    model = modulated("affine", source)
     codes = model.named_modulators()["affine"].source.codes.table
     optimizer = OPTIMISERS[name](model.parameters())  # made once, over all tasks, as a user may
     for _ in range(3):
@@ -84,7 +84,7 @@ def codes_of(model: Modulated) -> Source:
 @pytest.mark.parametrize("options", [{}, {"stored": False}, {"sample": 1}, {"sample": 1, "stored": False}])
 def test_a_resumed_run_goes_on_bit_for_bit(options: dict[str, Any]) -> None:
     def fresh() -> tuple[Modulated, OutputRegulariser]:
-        model = played("generated", "chunks")
+        model = modulated("generated", "chunks")
         return model, held(model, lookahead=True, **options)
 
     def go(model: Modulated, regulariser: OutputRegulariser, optimizer: torch.optim.Optimizer, steps: range) -> None:
@@ -116,7 +116,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(options: dict[str, Any]) -> None:
 
 
 def test_a_penalty_of_nothing_is_nothing() -> None:
-    model = played()
+    model = modulated()
     optimizer = OPTIMISERS["SGD"](model.parameters())
     loss_of(model, 0).backward()
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]

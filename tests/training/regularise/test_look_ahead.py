@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from neuromod.training.regularise import ahead
-from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, played, shared, slow_penalty
+from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, modulated, shared, slow_penalty
 
 
 @pytest.mark.parametrize("warm", [0, 3])
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_the_look_ahead_is_the_step_of_the_optimiser(name: str, warm: int) -> None:
-    model = played("generated", "chunks")
+    model = modulated("generated", "chunks")
     regulariser = held(model, 0, 1, lookahead=True)
     own = model.named_modulators()["generated"].source
     then = copy.deepcopy(own)
@@ -52,7 +52,7 @@ def test_the_look_ahead_is_the_step_of_the_optimiser(name: str, warm: int) -> No
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_the_parameters_ahead_are_those_after_the_step_bit_for_bit(name: str) -> None:
-    model = played()
+    model = modulated()
     optimizer = OPTIMISERS[name](model.parameters())
     for step in range(3):
         optimizer.zero_grad()
@@ -64,7 +64,7 @@ def test_the_parameters_ahead_are_those_after_the_step_bit_for_bit(name: str) ->
 
 
 def test_everything_is_put_back_when_something_fails_in_between() -> None:
-    model = played()
+    model = modulated()
     optimizer = OPTIMISERS["Adam"](model.parameters())
     loss_of(model, 1).backward()
     before = bits(model, optimizer)
@@ -79,7 +79,7 @@ def test_everything_is_put_back_when_something_fails_in_between() -> None:
 
 
 def test_without_look_ahead_the_first_step_of_a_task_is_free() -> None:
-    model = played()
+    model = modulated()
     optimizer = OPTIMISERS["Adam"](model.parameters())
     loss_of(model, 1).backward()
     assert held(copy.deepcopy(model), 0, lookahead=False).backward(optimizer) == 0.0

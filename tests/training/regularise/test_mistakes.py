@@ -16,7 +16,7 @@ from neuromod import (
     Source,
     Table,
 )
-from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, played, target
+from tests.training.regularise.common import OPTIMISERS, bits, held, loss_of, modulated, target
 
 
 def reading(source: Source) -> Modulated:
@@ -29,11 +29,11 @@ def reading(source: Source) -> Modulated:
     [
         (lambda: OutputRegulariser(reading(Table(tasks=2)), beta=1, seed=0), ["tasks share", "Table", "a Hypernet"]),
         (lambda: OutputRegulariser(reading(Hypernet("input")), beta=1, seed=0), ["affine reads 'input'", "'task'"]),
-        (lambda: OutputRegulariser(played(), beta=-0.1, seed=0), ["beta", "-0.1"]),
-        (lambda: OutputRegulariser(played(), beta=float("nan"), seed=0), ["beta", "nan"]),
-        (lambda: OutputRegulariser(played(), beta=1, sample=0, seed=0), ["sample=0", "None"]),
-        (lambda: held(played(), 9), ["task 9"]),
-        (lambda: held(played(), 1, 1), ["once", "task 1", "[1]"]),
+        (lambda: OutputRegulariser(modulated(), beta=-0.1, seed=0), ["beta", "-0.1"]),
+        (lambda: OutputRegulariser(modulated(), beta=float("nan"), seed=0), ["beta", "nan"]),
+        (lambda: OutputRegulariser(modulated(), beta=1, sample=0, seed=0), ["sample=0", "None"]),
+        (lambda: held(modulated(), 9), ["task 9"]),
+        (lambda: held(modulated(), 1, 1), ["once", "task 1", "[1]"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(attempt: Callable[[], object], parts: list[str]) -> None:
@@ -44,7 +44,7 @@ def test_a_mistake_is_told_in_one_line(attempt: Callable[[], object], parts: lis
 
 
 def test_a_penalty_that_is_not_finite_is_refused_and_nothing_has_moved() -> None:
-    model = played("affine", "basis")
+    model = modulated("affine", "basis")
     regulariser = held(model, 0, lookahead=True)
     optimizer = OPTIMISERS["Adam"](model.parameters())
     loss_of(model, 1).backward()

@@ -13,14 +13,14 @@ from neuromod import (
     Table,
     Threshold,
 )
-from tests.training.regularise.common import KINDS, SOURCES, draw, held, played, shake, shared, slow_penalty, target
+from tests.training.regularise.common import KINDS, SOURCES, draw, held, modulated, shake, shared, slow_penalty, target
 
 
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_penalty_and_its_gradient_are_those_of_the_equation(kind: str, source: str, stored: bool) -> None:
-    model = played(kind, source)
+    model = modulated(kind, source)
     own = next(iter(model.named_modulators().values())).source
     regulariser = held(model, 0, 2, 1, stored=stored)
     then = copy.deepcopy(own)

@@ -13,11 +13,11 @@ from neuromod import (
     OutputRegulariser,
 )
 from neuromod.sources.context import Context
-from tests.training.regularise.common import SOURCES, draw, held, played, shake, shared, slow_penalty, target
+from tests.training.regularise.common import SOURCES, draw, held, modulated, shake, shared, slow_penalty, target
 
 
 def test_the_mean_of_many_samples_is_the_whole() -> None:
-    model = played()
+    model = modulated()
     regulariser = held(model, 0, 1, 2, sample=2)
     full = OutputRegulariser(model, beta=0.7, seed=5)
     full.load_state_dict(regulariser.state_dict())
@@ -35,7 +35,7 @@ def test_the_mean_of_many_samples_is_the_whole() -> None:
 def test_a_sample_is_keyed_by_seed_and_step() -> None:
     values = {}
     for seed in (5, 5, 6):
-        model = played()
+        model = modulated()
         regulariser = held(model, 0, 1, 2, sample=1, seed=seed)
         shake(regulariser.sources["affine"].head)
         drawn = [regulariser.penalty().item() for _ in range(12)]
@@ -45,7 +45,7 @@ def test_a_sample_is_keyed_by_seed_and_step() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_stored_targets_are_those_that_are_recomputed(source: str) -> None:
-    model = played("generated", source)
+    model = modulated("generated", source)
     stored, recomputed = (held(model, stored=stored, sample=2) for stored in (True, False))
     for task in (0, 1, 2):
         for regulariser in (stored, recomputed):
@@ -78,7 +78,7 @@ def test_hard_experts_are_held_task_by_task_in_evaluation_too() -> None:
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_sealed_task_needs_no_holding(stored: bool) -> None:
-    model = played("scores")
+    model = modulated("scores")
     regulariser = held(model, 0, 1, stored=stored)
     own = regulariser.sources["threshold"]
     then = copy.deepcopy(own)

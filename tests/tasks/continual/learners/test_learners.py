@@ -84,7 +84,7 @@ def test_a_readout_has_the_outputs_of_the_classes(data: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "override", "told"),
+    ("method", "override", "message"),
     [
         ("psp", "strength=1.0", "an option must exist; got 'strength'"),
         ("ewc", "weights_lr=1.0", "an option must exist; got 'weights_lr'"),
@@ -92,8 +92,8 @@ def test_a_readout_has_the_outputs_of_the_classes(data: str) -> None:
         ("ewc", "decay=1.5", r"decay in \[0, 1\]; got .*decay=1\.5"),
     ],
 )
-def test_an_option_that_is_not_there(method: str, override: str, told: str, data: str) -> None:
-    with pytest.raises(UserError, match=rf"\A[^\n]*{told}[^\n]*\Z"):
+def test_an_option_that_is_not_there(method: str, override: str, message: str, data: str) -> None:
+    with pytest.raises(UserError, match=rf"\A[^\n]*{message}[^\n]*\Z"):
         learner_of(load([*TINY, data, f"learner={method}", override]))
 
 

@@ -18,22 +18,22 @@ from tests.images import write as write_images
 from tests.tasks.setup import SMALL, learner_of, stream_of
 
 
-def asked(root: Path, *overrides: str) -> dict[str, Any]:
+def config_of(root: Path, *overrides: str) -> dict[str, Any]:
     data = write_images(root / "data", "mnist")
     return load(["experiment=routing/mixture", *SMALL, f"data.root='{data}'", *overrides])
 
 
 def bank(config: dict[str, Any]) -> dict[str, Any]:
-    told = bank_config(config, config["run"]["learner"]["bank"])
-    told["run"] |= {"steps": 2, "batch": 8, "measures": {}}
-    return told
+    settings = bank_config(config, config["run"]["learner"]["bank"])
+    settings["run"] |= {"steps": 2, "batch": 8, "measures": {}}
+    return settings
 
 
 def test_a_predictor_mixes_the_masks_that_the_bank_learned(tmp_path: Path) -> None:
-    config = asked(tmp_path)
-    told = bank(config)
-    folder = execute(told, root=tmp_path, command=["train"])
-    stream, trained = stream_of(config), learner_of(told, folder)
+    config = config_of(tmp_path)
+    settings = bank(config)
+    folder = execute(settings, root=tmp_path, command=["train"])
+    stream, trained = stream_of(config), learner_of(settings, folder)
     x = stream[0].view(stream[0].test.images[:4])
     with torch.no_grad():
         expected = [trained(x, task) for task in range(len(stream))]
@@ -47,14 +47,14 @@ def test_a_predictor_mixes_the_masks_that_the_bank_learned(tmp_path: Path) -> No
 
 
 def test_routing_is_a_picture_of_the_report(tmp_path: Path) -> None:
-    folder = execute(asked(tmp_path), root=tmp_path, command=["train"], results=tmp_path)
+    folder = execute(config_of(tmp_path), root=tmp_path, command=["train"], results=tmp_path)
     result = read_json(folder / "result.json")
     weights = torch.tensor(result["measures"]["routing"]["weights"])
     assert weights.shape == (2, 2)
     assert torch.allclose(weights.sum(1), torch.ones(2), atol=1e-3)
     assert result["costs"]["parameters_per_task"] == 0
     assert "Which expert for which task?" in write([folder], tmp_path / "page.html", "t", [], draws()).read_text()
-    again = execute(asked(tmp_path), root=tmp_path, command=["train"], results=tmp_path)
+    again = execute(config_of(tmp_path), root=tmp_path, command=["train"], results=tmp_path)
     assert again == folder
 
 
@@ -69,13 +69,13 @@ def test_routing_is_a_picture_of_the_report(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit(tmp_path: Path, override: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        execute(asked(tmp_path, override), root=tmp_path, command=["train"], results=tmp_path)
+        execute(config_of(tmp_path, override), root=tmp_path, command=["train"], results=tmp_path)
 
 
 def test_the_bank_is_trained_on_what_the_predictor_sees(tmp_path: Path) -> None:
-    told = bank(asked(tmp_path, "stream.tasks=3", "seed=4"))
-    assert (told["run"]["stream"]["tasks"], told["seed"]) == (3, 4)
-    assert told["run"]["learner"]["_target_"].endswith("Modulated")
+    settings = bank(config_of(tmp_path, "stream.tasks=3", "seed=4"))
+    assert (settings["run"]["stream"]["tasks"], settings["seed"]) == (3, 4)
+    assert settings["run"]["learner"]["_target_"].endswith("Modulated")
 
 
 def test_a_predictor_needs_tasks_and_modulators_that_read_them(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def run(root: Path, data: str, *overrides: str) -> Path:
     return execute(load([*TINY, data, *overrides]), root=root, command=["train"], results=root)
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
+def record(folder: Path) -> list[dict[str, Any]]:
     """What a run wrote, without what a clock said."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ("clock", "seconds")} for line in found] + [
@@ -50,7 +50,7 @@ def test_a_run_stopped_at_any_checkpoint_goes_on(
                 run(tmp_path / "stopped", data, *overrides)
             stops += 1
     folder = run(tmp_path / "stopped", data, *overrides)
-    assert told(folder) == told(whole)
+    assert record(folder) == record(whole)
     assert (folder / "checkpoint.safetensors").read_bytes() == (whole / "checkpoint.safetensors").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The condition in the loop: told as a label, and what is measured under another task's."""
+"""The condition in the loop: given as a label, and what is measured under another task's."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,18 +34,18 @@ def key(x: Tensor) -> tuple[float, ...]:
 
 
 class Knowing(Modulated):
-    """Answers every question rightly, and only the question that it is told."""
+    """Answers every question rightly, and only the question that it is given."""
 
     def __init__(self, stream: Stream, reads: str = "condition") -> None:
         Base.__init__(self)
         self.__dict__["model"] = SimpleNamespace(reads=frozenset([reads]))
         self.classes = stream.classes
-        self.told: list[int] = []
+        self.conditions: list[int] = []
         images = stream[0].view(stream[0].test.images)
         self.answers = {key(x): [int(task.test.labels[i]) for task in stream] for i, x in enumerate(images)}
 
     def forward(self, x: Tensor, task: int, condition: Tensor) -> Tensor:  # type: ignore[override]
-        self.told += condition.tolist()
+        self.conditions += condition.tolist()
         chosen = [self.answers[key(one)][c] for one, c in zip(x, condition.tolist(), strict=True)]
         return torch.eye(self.classes)[chosen]
 
@@ -62,13 +62,13 @@ def test_a_network_that_knows_all_answers_is_right_as_often_as_the_answers_agree
         assert found["swapped"]["tasks"][number] == agree / count
     assert found["swapped"]["accuracy"] == pytest.approx(sum(found["swapped"]["tasks"]) / 4)
     assert found["swapped"]["chance"] == found["shuffled"]["chance"] == pytest.approx(1 / 5)
-    assert learner.told[: 4 * count] != learner.told[4 * count :]
-    drawn = [learner.told[(4 + number) * count : (5 + number) * count] for number in range(4)]
-    for number, told in enumerate(drawn):
-        assert set(told) == {0, 1, 2, 3}
-        right = sum(labels[c][i] == labels[number][i] for i, c in enumerate(told))
+    assert learner.conditions[: 4 * count] != learner.conditions[4 * count :]
+    drawn = [learner.conditions[(4 + number) * count : (5 + number) * count] for number in range(4)]
+    for number, row in enumerate(drawn):
+        assert set(row) == {0, 1, 2, 3}
+        right = sum(labels[c][i] == labels[number][i] for i, c in enumerate(row))
         assert found["shuffled"]["tasks"][number] == right / count
-    assert len({tuple(told) for told in drawn}) == 4
+    assert len({tuple(row) for row in drawn}) == 4
 
 
 def test_the_drawn_conditions_follow_the_seed(tiny: Any) -> None:
@@ -76,8 +76,8 @@ def test_the_drawn_conditions_follow_the_seed(tiny: Any) -> None:
     learners: list[Any] = [Knowing(stream) for _ in range(3)]
     for learner, seed in zip(learners, (5, 5, 6), strict=True):
         conditions(learner, stream, seed)
-    assert learners[0].told == learners[1].told
-    assert learners[0].told != learners[2].told
+    assert learners[0].conditions == learners[1].conditions
+    assert learners[0].conditions != learners[2].conditions
 
 
 def test_without_a_condition_or_another_task_nothing_is_measured(tiny: Any) -> None:

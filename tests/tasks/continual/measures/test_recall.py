@@ -18,7 +18,7 @@ from tests.images import write
 from tests.tasks.setup import SMALL, learner_of, stream_of
 
 
-def played(root: Path) -> tuple[Modulated, Stream]:
+def learner_and_stream(root: Path) -> tuple[Modulated, Stream]:
     data = write(root / "data", "mnist")
     config = load(["experiment=supsup/hopfield_split_mnist", *SMALL, f"data.root='{data}'", "run=sequence"])
     stream = stream_of(config)
@@ -28,7 +28,7 @@ def played(root: Path) -> tuple[Modulated, Stream]:
 
 
 def test_what_is_reported_is_the_state_recalled_from_the_whole_test_set(tmp_path: Path) -> None:
-    learner, stream = played(tmp_path)
+    learner, stream = learner_and_stream(tmp_path)
     model = learner.model.eval()
     found = task_inference(model, stream, QueryPlan(4, (2,)), ["hopfield"], {}, 3)["hopfield"]
     memory, right, near = Hopfield.of(model), [], []
@@ -47,7 +47,7 @@ def test_what_is_reported_is_the_state_recalled_from_the_whole_test_set(tmp_path
 
 
 def test_of_several_starts_the_surest_is_kept(tmp_path: Path) -> None:
-    learner, stream = played(tmp_path)
+    learner, stream = learner_and_stream(tmp_path)
     model, x = learner.model.eval(), stream[0].view(stream[0].train.images.repeat(9, 1, 1, 1))
     memory = Hopfield.of(model)
     doubts = []
