@@ -10,7 +10,7 @@ import torch
 
 from tasks.config.build import device_of, experiment
 from tasks.data.prepare import images
-from tasks.ledger.selection import chosen
+from tasks.ledger.selection import choice_of
 from tasks.runs.bench import Bench
 from tasks.runs.run import Run
 from tasks.runs.seeds import seeds
@@ -133,17 +133,17 @@ def execute(
         found = subject.execute(bench)
         record = _record(found, config, data)
         if held is None:
-            record["selection"] = chosen(config, results)
+            record["selection"] = choice_of(config, results)
         run.finish(record | {"seconds": round(time.process_time() - began, 2)})
         return run.folder
 
 
-def _record(found: Result, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
+def _record(result: Result, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
     source = {key: getattr(data, key, None) for key in ("name", "sha256", "substitute")}
     return {
         "title": config["title"],
-        **{name: getattr(found, name) for name in ("metric", "value", "better", "role", "trained")},
-        "costs": None if found.costs is None else dataclasses.asdict(found.costs),
-        "measures": dict(found.measures),
-        "data": dict(found.data or source),
+        **{name: getattr(result, name) for name in ("metric", "value", "better", "role", "trained")},
+        "costs": None if result.costs is None else dataclasses.asdict(result.costs),
+        "measures": dict(result.measures),
+        "data": dict(result.data or source),
     }

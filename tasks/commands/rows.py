@@ -17,7 +17,7 @@ from tasks.ledger.check import Problem, check_history, check_runs, check_selecti
 from tasks.ledger.check import check as check_rows
 from tasks.ledger.drawings import buys, hidden, tradeoff
 from tasks.ledger.entry import Bar, Entry
-from tasks.ledger.ledger import make_row, record, recorded
+from tasks.ledger.ledger import make_row, record, run_digests
 from tasks.ledger.page import ours, pages
 from tasks.ledger.store import Ledger, Row, load, save, write_changed
 
@@ -145,9 +145,9 @@ def line(row: Row) -> str:
 
 def _runs(entry: Entry, bars: Mapping[str, Entry], root: Path, results: Path) -> list[Path]:
     """The folders of the entry's runs, one per seed: run, or found finished."""
-    folders, known = [], recorded(entry, bars)
+    folders, known = [], run_digests(entry, bars)
     for seed in entry.seeds:
-        given = entry.given(seed)
+        given = entry.overrides_of(seed)
         command = ["python", "-m", "tasks", "train", *given]
         folders.append(execute(compose(given), root=root, command=command, results=results, bars=known))
     return folders

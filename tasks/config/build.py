@@ -78,15 +78,15 @@ def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | N
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def call(spec: Mapping[str, Any], where: str, *given: Any, **supplied: Any) -> Any:
-    """Call what a spec names, with ``given`` and ``supplied`` by the code and the rest of the spec as its options.
+def call(spec: Mapping[str, Any], where: str, *args: Any, **supplied: Any) -> Any:
+    """Call what a spec names, with ``args`` and ``supplied`` from the code and the rest of the spec as its options.
 
     UserError for an option that it does not take, that the code supplies, or that it refuses.
 
     Args:
         spec: ``{_target_: dotted path, options}``.
         where: the place of ``spec`` in the config, for the words of an error.
-        given: positional arguments.
+        args: positional arguments.
         supplied: arguments by name that no config sets.
 
     """
@@ -94,10 +94,10 @@ def call(spec: Mapping[str, Any], where: str, *given: Any, **supplied: Any) -> A
     options = {key: value for key, value in spec.items() if key != TARGET}
     known = options_of(function)
     if known is not None:
-        own = list(known)[len(given) :]
+        own = list(known)[len(args) :]
         check(where, options, [name for name in own if name not in supplied])
     try:
-        return function(*given, **supplied, **options)
+        return function(*args, **supplied, **options)
     except (UserError, RefusedError, FloatingPointError):
         raise
     except (TypeError, ValueError) as error:

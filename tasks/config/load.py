@@ -65,10 +65,10 @@ def description(name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
     raise UserError(f"an experiment must exist; got {name!r}; nearest: {nearest(name, options('experiment', folders))}")
 
 
-def _subject(given: Sequence[str]) -> tuple[str, str | None]:
+def _subject(overrides: Sequence[str]) -> tuple[str, str | None]:
     """The experiment that is named, and the dotted path of the user's own family where ``run=`` names one."""
-    chosen = [item.removeprefix("experiment=") for item in given if item.startswith("experiment=")]
-    own = [item.removeprefix("run=") for item in given if item.startswith("run=") and "." in item]
+    chosen = [item.removeprefix("experiment=") for item in overrides if item.startswith("experiment=")]
+    own = [item.removeprefix("run=") for item in overrides if item.startswith("run=") and "." in item]
     if (len(chosen) == 1 and len(own) <= 1) or (not chosen and len(own) == 1):
         return (chosen or own)[0], own[0] if own else None
     raise UserError(

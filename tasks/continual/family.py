@@ -206,8 +206,8 @@ def result(
         measures: by name, what was measured.
 
     """
-    kept: Costs = learner.costs()
-    costs = replace(kept, bytes_with_shared=kept.bytes_per_task + 4 * kept.parameters_shared / len(stream))
+    own: Costs = learner.costs()
+    costs = replace(own, bytes_with_shared=own.bytes_per_task + 4 * own.parameters_shared / len(stream))
     return Result("accuracy", accuracy, "higher", costs, measures, learner.role, trained, stream.describe())
 
 

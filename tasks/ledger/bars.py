@@ -88,28 +88,30 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 _Strict.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 
 
-def _check_above(made: Entry, bars: Mapping[str, Entry]) -> None:
+def _check_above(entry: Entry, bars: Mapping[str, Entry]) -> None:
     """A bar above another row needs a row of the same seeds and of a metric of the same name, and no circle.
 
     Two heads or two predictors may stand side by side: names are those at the end, ``test_mean.-1`` of ``meta.iid.test_mean.-1``.
     """
-    if made.above is None:
+    if entry.above is None:
         return
-    other = bars.get(made.above)
+    other = bars.get(entry.above)
     if other is None:
-        known = [row for row in bars if row != made.row]
-        raise UserError(f"{made.row}.bar: above names a row; got {made.above!r}; nearest: {nearest(made.above, known)}")
-    if _last_name(made.metric) != _last_name(other.metric):
-        rule = f"{made.row}.bar: a row above another has a metric of its name"
-        raise UserError(f"{rule}; got {made.metric!r}, {made.above} has {other.metric!r}; correct one")
-    if made.seeds != other.seeds:
-        rule = f"{made.row}.bar: a row above another has its seeds"
-        raise UserError(f"{rule}; got {made.seeds!r}, {made.above} has {other.seeds!r}; correct one")
-    chain = [made.row]
+        known = [row for row in bars if row != entry.row]
+        raise UserError(
+            f"{entry.row}.bar: above names a row; got {entry.above!r}; nearest: {nearest(entry.above, known)}"
+        )
+    if _last_name(entry.metric) != _last_name(other.metric):
+        rule = f"{entry.row}.bar: a row above another has a metric of its name"
+        raise UserError(f"{rule}; got {entry.metric!r}, {entry.above} has {other.metric!r}; correct one")
+    if entry.seeds != other.seeds:
+        rule = f"{entry.row}.bar: a row above another has its seeds"
+        raise UserError(f"{rule}; got {entry.seeds!r}, {entry.above} has {other.seeds!r}; correct one")
+    chain = [entry.row]
     while (below := bars[chain[-1]].above) is not None and below in bars:
         if below in chain:
             circle = " above ".join([*chain[chain.index(below) :], below])
-            raise UserError(f"{made.row}.bar: no row stands above itself; got {circle}; take one bar out")
+            raise UserError(f"{entry.row}.bar: no row stands above itself; got {circle}; take one bar out")
         chain.append(below)
 
 

@@ -120,7 +120,7 @@ class Entry:
         """The first part of the experiment's name: rows of a family share a page."""
         return self.experiment.split("/")[0]
 
-    def given(self, seed: int) -> list[str]:
+    def overrides_of(self, seed: int) -> list[str]:
         """The overrides of the command that runs one seed today."""
         return [f"experiment={self.experiment}", *self.overrides, f"seed={seed}"]
 

@@ -69,7 +69,7 @@ def make_row(row_id: str, runs: Sequence[str | PathLike[str]], bars: Mapping[str
     return seal(_row(entry, read, _beside(entry, ledger)))
 
 
-def recorded(entry: Entry, bars: Mapping[str, Entry]) -> dict[str, str]:
+def run_digests(entry: Entry, bars: Mapping[str, Entry]) -> dict[str, str]:
     """The digests of all rows that the entry's runs serve, for `execute`: those of its experiment, overrides and seeds."""
     same = (entry.experiment, entry.overrides, entry.seeds)
     return {row: one.sha256 for row, one in bars.items() if (one.experiment, one.overrides, one.seeds) == same}

@@ -42,9 +42,9 @@ def pages(
     return made
 
 
-def edge(made: Mapping[str, Any]) -> str:
+def edge(selection: Mapping[str, Any]) -> str:
     """The choices of a selection file that stand at the end of their grid; '' where none does."""
-    return ", ".join(f"{key}={made['choice'][key]}" for key, stands in made.get("edge", {}).items() if stands)
+    return ", ".join(f"{key}={selection['choice'][key]}" for key, stands in selection.get("edge", {}).items() if stands)
 
 
 def render_index(
@@ -143,7 +143,7 @@ def _cells(entry: Entry, row: Row | None) -> list[str]:
     value = f"{published['value']:.4g}" if published else ("dropped" if row["published_dropped"] else "")
     command = f"`{row['command']}`"
     if entry.was:
-        command += f", now: `{shlex.join(['python', '-m', 'tasks', 'train', *entry.given(row['seeds'][0])])}`"
+        command += f", now: `{shlex.join(['python', '-m', 'tasks', 'train', *entry.overrides_of(row['seeds'][0])])}`"
     return [
         entry.title,
         ours(row),

@@ -16,7 +16,7 @@ def file(results: Path, experiment: str) -> Path:
     return results / experiment / NAME
 
 
-def chosen(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
+def choice_of(config: Mapping[str, Any], results: Path) -> dict[str, Any] | None:
     """The choice that was made for an experiment, and whether its config follows it; None where none was made.
 
     Its `sha256` is that of the file, so that a choice that is edited after a run is found.
@@ -54,13 +54,13 @@ def edges(points: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) -> dic
     return found
 
 
-def same(made: Mapping[str, Any], quoted: Mapping[str, Any]) -> bool:
+def same(choice: Mapping[str, Any], quoted: Mapping[str, Any]) -> bool:
     """Whether two choices are one, where a key may have been moved since: ``run.optimizer.lr`` is ``optimizer.lr``."""
 
     def moved(key: str, value: Any) -> bool:
-        return any(f".{other}".endswith(f".{key}") and value == theirs for other, theirs in made.items())
+        return any(f".{other}".endswith(f".{key}") and value == theirs for other, theirs in choice.items())
 
-    return len(made) == len(quoted) and all(moved(key, value) for key, value in quoted.items())
+    return len(choice) == len(quoted) and all(moved(key, value) for key, value in quoted.items())
 
 
 def _is_number(value: Any) -> bool:

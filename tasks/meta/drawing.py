@@ -50,8 +50,8 @@ def streaming(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     return [Section("streaming", "What is known after so many classes", caption, tuple(panels))]
 
 
-def _how(found: Mapping[str, Any]) -> str:
-    return f"Order {found['order']}, fast: {found['fast']}. " if "order" in found else ""
+def _how(measure: Mapping[str, Any]) -> str:
+    return f"Order {measure['order']}, fast: {measure['fast']}. " if "order" in measure else ""
 
 
 def _drawn(

@@ -79,6 +79,6 @@ def classes_of(bench: Bench) -> ImageSet:
     return found
 
 
-def described(found: ImageSet, stream: str) -> dict[str, object]:
+def data_record(image_set: ImageSet, stream: str) -> dict[str, object]:
     """What a run records of its data."""
-    return {"name": found.name, "sha256": found.sha256, "substitute": found.substitute, "stream": stream}
+    return {"name": image_set.name, "sha256": image_set.sha256, "substitute": image_set.substitute, "stream": stream}

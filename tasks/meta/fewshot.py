@@ -13,7 +13,7 @@ from neuromod.meta import Episodes, backward, cnaps
 from tasks.config.build import at_least, call, target_of
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import adapt
-from tasks.meta.family import MetaTraining, classes_of, described, outer
+from tasks.meta.family import MetaTraining, classes_of, data_record, outer
 from tasks.meta.networks import Few
 from tasks.meta.pools import Pool, pools
 from tasks.meta.sampling import episodes
@@ -187,7 +187,7 @@ class FewShot(MetaTraining):
             Costs(0, 0, sum(p.numel() for p in moved)),
             {"few_shot": {"interval": 1.96 * float(each.std()) / len(each) ** 0.5, "tasks": len(each)}},
             trained=f"{self.steps if moved else 0} outer steps",
-            data=described(image_set, "episodes"),
+            data=data_record(image_set, "episodes"),
         )
 
     def _drawn(self, pool: Pool, seed: int, number: int, *, turned: bool = False) -> Episodes:

@@ -287,7 +287,9 @@ def _closed(name: str, features: Tensor, labels: Tensor, classes: int, penalty: 
     return LinearHead(head.weight.to(features), head.bias.to(features))
 
 
-def _summed(found: Mapping[str, Tensor]) -> dict[str, Any]:
+def _summed(accuracies: Mapping[str, Tensor]) -> dict[str, Any]:
     """Of accuracies (orders, lengths, 1): every order, and the mean over orders by length."""
-    every = {key: [[round(v, 6) for v in row] for row in values.squeeze(2).tolist()] for key, values in found.items()}
-    return every | {f"{key}_mean": values.mean((0, 2)).tolist() for key, values in found.items()}
+    every = {
+        key: [[round(v, 6) for v in row] for row in values.squeeze(2).tolist()] for key, values in accuracies.items()
+    }
+    return every | {f"{key}_mean": values.mean((0, 2)).tolist() for key, values in accuracies.items()}

@@ -33,8 +33,8 @@ class Regressor(nn.Module):
         """Inputs (B, 1), and a context (size,) of the task they belong to, to (B, 1)."""
         if context is not None:
             x = torch.cat([x, context.expand(len(x), -1)], 1)
-        found: Tensor = self.net(x)
-        return found
+        y: Tensor = self.net(x)
+        return y
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tasks.config.build import call, target_of
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import drawing
-from tasks.meta.family import MetaTraining, classes_of, described, outer
+from tasks.meta.family import MetaTraining, classes_of, data_record, outer
 from tasks.meta.networks import ANML
 from tasks.meta.pools import Pools, pools
 from tasks.meta.protocol import Protocol, meta_test
@@ -83,7 +83,7 @@ class Streaming(MetaTraining):
             Costs(0, 0, parameters),
             {"streaming": tested | facts},
             trained=f"{steps} outer steps",
-            data=described(image_set, "streaming"),
+            data=data_record(image_set, "streaming"),
         )
 
     @staticmethod
@@ -92,7 +92,7 @@ class Streaming(MetaTraining):
         return drawing.streaming(runs, names)
 
 
-def network(options: Network, found: Pools, seed: int) -> ANML:
+def network(options: Network, pools: Pools, seed: int) -> ANML:
     """The network of an arm; its head has an output for every class of the background set.
 
     Args:
@@ -102,8 +102,8 @@ def network(options: Network, found: Pools, seed: int) -> ANML:
 
     """
     kwargs = {"width": options.width, "gate_width": options.gate_width, "gate": options.gate}
-    shape = tuple(found.train.images.shape[2:])
-    recipe = Recipe(ANML, {"shape": shape, "outputs": len(found.train), **kwargs}, init="kaiming_normal", seed=seed)
+    shape = tuple(pools.train.images.shape[2:])
+    recipe = Recipe(ANML, {"shape": shape, "outputs": len(pools.train), **kwargs}, init="kaiming_normal", seed=seed)
     net = recipe.build()
     assert isinstance(net, ANML)
     net.pn.requires_grad_(not options.frozen)

@@ -54,7 +54,7 @@ def grids(
     runs: Sequence[Run],
     names: Sequence[str],
     name: str,
-    found: Callable[[Run], list[tuple[str, figures.Grid, str]]],
+    grids_of: Callable[[Run], list[tuple[str, figures.Grid, str]]],
     axes: tuple[str, str],
     scale: tuple[float, float],
     tasks: tuple[bool, bool] = (True, True),
@@ -65,7 +65,7 @@ def grids(
         runs: the finished runs.
         names: one per run.
         name: what the numbers are.
-        found: a run to (what stands behind the run's name, grid, note) of each of its grids.
+        grids_of: a run to (what stands behind the run's name, grid, note) of each of its grids.
         axes: names of rows and columns.
         scale: the values at the ends of the colours.
         tasks: whether rows and columns count tasks.
@@ -74,7 +74,7 @@ def grids(
     panels = []
     key = name.replace(" ", "-")
     for i, run in enumerate(runs):
-        for j, (extra, grid, note) in enumerate(found(run)):
+        for j, (extra, grid, note) in enumerate(grids_of(run)):
             title = f"{names[i]}{extra}"
             size = None if tasks[1] else (6.6, max(1.2, 0.24 * len(grid) + 0.6))
             label = f"{name[0].upper()}{name[1:]} of {title}"

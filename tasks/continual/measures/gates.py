@@ -58,10 +58,10 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     scale = (0.0, max([1.0, *tops]))
 
     def panels(key: str, rows: str, name: str) -> list[Panel]:
-        def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+        def grids_of(run: Run) -> list[tuple[str, figures.Grid, str]]:
             return [(f", by {rows}", run.measure("gates")[key], "")] if run.measure("gates").get(key) else []
 
-        return grids(runs, names, name, found, (rows, "channel"), scale, (rows == "task", False))
+        return grids(runs, names, name, grids_of, (rows, "channel"), scale, (rows == "task", False))
 
     by_task, by_class = (
         panels("by_task", "task", "gate activity"),

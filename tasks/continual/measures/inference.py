@@ -196,7 +196,7 @@ def _by_predictor(
 def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Which task was inferred for the inputs of which task."""
 
-    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+    def grids_of(run: Run) -> list[tuple[str, figures.Grid, str]]:
         out: list[tuple[str, figures.Grid, str]] = []
         for method, result in run.measure("inference").items():
             if "confusion" not in result:  # hundreds of tasks are no picture
@@ -206,6 +206,6 @@ def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
             out.append((f", {method}", shares, f"Right: {percent(result['image'])} % from one image{groups}."))
         return out
 
-    panels = grids(runs, names, "share of inputs", found, ("true task", "inferred task"), (0.0, 1.0))
+    panels = grids(runs, names, "share of inputs", grids_of, ("true task", "inferred task"), (0.0, 1.0))
     caption = "The task inferred for the inputs of each true task, as shares of the row; the diagonal is right."
     return [Section("inference", "Which task is this?", caption, tuple(panels))] if panels else []

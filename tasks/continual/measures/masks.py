@@ -126,14 +126,14 @@ def _pictures(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
 def _shared(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     """Intersection over union of the masks of two tasks."""
 
-    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+    def grids_of(run: Run) -> list[tuple[str, figures.Grid, str]]:
         if not (grid := run.measure("masks").get("overlap")):
             return []
         mean, chance = (run.measure("masks").get(f"overlap_{key}") for key in ("mean", "chance"))
         note = f"Mean of pairs {mean:.3f}; independent masks as dense {chance:.3f}." if known(mean) else ""
         return [("", grid, note)]
 
-    panels = grids(runs, names, "overlap", found, ("task", "task"), (0.0, 1.0))
+    panels = grids(runs, names, "overlap", grids_of, ("task", "task"), (0.0, 1.0))
     caption = (
         "Overlap of the masks of two tasks: weights kept by both over weights kept by either. Independent masks that "
         "keep a share d of the weights overlap by d / (2 - d), which is 1/3 at d = 1/2."

@@ -45,11 +45,11 @@ def _mean(model: neuromod.Modulated, source: Mixture, x: Tensor, task: int) -> T
 def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Mean routing weight of each expert on the test inputs of each task."""
 
-    def found(run: Run) -> list[tuple[str, figures.Grid, str]]:
+    def grids_of(run: Run) -> list[tuple[str, figures.Grid, str]]:
         if not (routed := run.measure("routing")):
             return []
         return [("", routed["weights"], f"Experts from left to right: {', '.join(map(str, routed['experts']))}.")]
 
-    panels = grids(runs, names, "routing weight", found, ("task", "expert"), (0.0, 1.0))
+    panels = grids(runs, names, "routing weight", grids_of, ("task", "expert"), (0.0, 1.0))
     caption = "Mean weight that the router gives each expert (column) on the inputs of each task (row)."
     return [Section("routing", "Which expert for which task?", caption, tuple(panels))] if panels else []

@@ -26,8 +26,8 @@ def measure(learner: Any, stream: Stream, bench: Bench, *, samples: int = 10) ->
     if not any(m.noisy for m in model.named_modulators().values()):
         return None
 
-    def drawn(number: int) -> float:
+    def accuracy_of(number: int) -> float:
         return mean_accuracy(lambda x, task: model(x, draw=number, **call_kwargs(model, task)), stream)
 
-    draws = [drawn(number) for number in range(samples)]
+    draws = [accuracy_of(number) for number in range(samples)]
     return {"accuracy": sum(draws) / len(draws)}

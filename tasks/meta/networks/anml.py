@@ -65,8 +65,8 @@ class ANML(nn.Module):
     def gates(self, x: Tensor) -> Tensor:
         """The factors (B, features) of the features of each image; they do not depend on what an inner loop moves."""
         if self.nm is not None:
-            found: Tensor = self.nm(x)
-            return threshold(found, 0.0) if self.binary else torch.sigmoid(found)
+            values: Tensor = self.nm(x)
+            return threshold(values, 0.0) if self.binary else torch.sigmoid(values)
         return x.new_ones(1, 1) if self.static is None else torch.sigmoid(self.static)[None]
 
     def encode(self, x: Tensor, gates: Tensor | None = None) -> Tensor:

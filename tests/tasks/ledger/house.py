@@ -8,7 +8,7 @@ from typing import Any
 from tasks.commands.rows import problems, write_pages
 from tasks.ledger.bars import load_bars
 from tasks.ledger.ledger import seal
-from tasks.ledger.selection import chosen
+from tasks.ledger.selection import choice_of
 from tasks.ledger.store import Row, load, neat, pack
 from tests.tasks.ledger.scratch import CONFIG, DATA, Run
 
@@ -31,7 +31,7 @@ def ran(root: Path, results: Path, seed: int, value: float) -> Run:
     bars = {row: entry.sha256 for row, entry in load_bars(results).items()}
     with Run.open(root, "permuted", CONFIG | {"seed": seed}, "ab", ["python", str(seed)], bars=bars) as run:
         measured = {"inference": {"one_shot": value}, "accuracies": [0.1, 0.2], "data": DATA}
-        run.finish(measured | {"selection": chosen(run.config, results)})
+        run.finish(measured | {"selection": choice_of(run.config, results)})
     return run
 
 

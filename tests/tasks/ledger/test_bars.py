@@ -77,7 +77,7 @@ def test_a_former_form_keeps_the_digest_of_what_was_run(tmp_path):
     new = write_bars(tmp_path, moved.replace("note: small", was), "stream/permuted")["psp"]
     assert new.sha256 == old.sha256
     assert new.form == Form("stream/permuted", ("a=1",), "one_shot")
-    assert new.given(2) == ["experiment=stream/permuted", "a=1", "seed=2"]
+    assert new.overrides_of(2) == ["experiment=stream/permuted", "a=1", "seed=2"]
     (tmp_path / "stream" / "permuted" / "bars.yaml").unlink()
     assert write_bars(tmp_path, moved, "stream/permuted")["psp"].sha256 != old.sha256
 

@@ -170,12 +170,12 @@ def test_select_writes_its_choice_once(data: str, tmp_path: Path, capsys: pytest
     assert capsys.readouterr().out.splitlines()[-1].startswith("chosen: ")
     assert (path.read_bytes(), [(f.stat().st_mtime_ns, f.read_bytes()) for f in finished]) == before
 
-    chosen = selection.chosen(load([*given, "optimizer.lr=0.1", "schedule=constant"]), results)
+    chosen = selection.choice_of(load([*given, "optimizer.lr=0.1", "schedule=constant"]), results)
     assert chosen is not None
     assert (chosen["follows"], chosen["choice"], chosen["seeds"]) == (True, written["choice"], [100])
     for other in (["optimizer.lr=0.2", "schedule=constant"], ["optimizer.lr=0.1", "schedule=cosine"]):
-        assert selection.chosen(load([*given, *other]), results)["follows"] is False  # type: ignore[index]
-    assert selection.chosen(load(["experiment=demo/base"]), results) is None
+        assert selection.choice_of(load([*given, *other]), results)["follows"] is False  # type: ignore[index]
+    assert selection.choice_of(load(["experiment=demo/base"]), results) is None
 
 
 def test_a_config_without_the_chosen_option_does_not_follow(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_config_without_the_chosen_option_does_not_follow(tmp_path: Path) -> N
     path.parent.mkdir(parents=True)
     made = {"metric": "accuracy", "seeds": [100], "held_out": 5, "commit": "c0ffee"}
     write_json(path, made | {"choice": {"optimizer.momentum": 0.9}})
-    chosen = selection.chosen(config, tmp_path)
+    chosen = selection.choice_of(config, tmp_path)
     assert chosen is not None
     assert chosen["follows"] is False
 
@@ -194,7 +194,7 @@ def test_the_committed_choices_are_those_of_their_experiments() -> None:
         made = read_json(path)
         assert path == selection.file(ROOT / "results", made["experiment"])
         assert not {0, 1, 2} & set(made["seeds"])  # those of the results
-        chosen = selection.chosen(load([f"experiment={made['experiment']}"]), ROOT / "results")
+        chosen = selection.choice_of(load([f"experiment={made['experiment']}"]), ROOT / "results")
         assert chosen is not None
         assert chosen["follows"] is True
 

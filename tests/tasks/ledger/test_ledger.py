@@ -7,7 +7,7 @@ import pytest
 
 from tasks.errors import UserError
 from tasks.ledger.check import check
-from tasks.ledger.ledger import record, recorded, seal
+from tasks.ledger.ledger import record, run_digests, seal
 from tasks.ledger.page import render
 from tasks.ledger.store import Ledger, load, load_ledger
 from tasks.runs.files import read_json, write_json
@@ -235,8 +235,8 @@ def test_a_run_that_began_before_its_bar_stood_is_refused(tmp_path, results, bar
 def test_a_run_records_the_bars_of_all_rows_that_share_it(results):
     shared = "\n  second:\n    title: Second\n    seeds: [0]\n    metric: accuracies.0\n"
     bars = write_bars(results, BARS + shared)
-    assert recorded(bars["plain"], bars) == {name: bars[name].sha256 for name in ("plain", "second")}
-    assert list(recorded(bars["psp"], bars)) == ["psp"]
+    assert run_digests(bars["plain"], bars) == {name: bars[name].sha256 for name in ("plain", "second")}
+    assert list(run_digests(bars["psp"], bars)) == ["psp"]
 
 
 def page(rows, bars):
