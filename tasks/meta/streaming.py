@@ -97,7 +97,7 @@ def network(options: Network, pools: Pools, seed: int) -> ANML:
 
     Args:
         options: widths and gate.
-        found: the pools, whose images say the shape.
+        pools: of classes, whose images say the shape.
         seed: of all weights.
 
     """
