@@ -138,7 +138,7 @@ def reproduce(name: str, *, root: Path, results: Path) -> int:
 
 
 def line(row: Row) -> str:
-    """A row on one line."""
+    """A row of the ledger as one line of text: its id, mean and spread, bar and verdict."""
     bar = "" if row["bar"] is None else f", bar {Bar(**row['bar'])}: {row['verdict']}"
     return f"{row['row']}: {ours(row)} over seeds {row['seeds']}{bar}"
 

@@ -59,7 +59,7 @@ def select(overrides: Sequence[str], *, root: Path, results: Path) -> int:
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """All combinations of a grid."""
+    """All combinations of a grid's values: one dict per point, from a key to its value."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 

@@ -13,7 +13,7 @@ class Allocation:
     runs: list[list[int]] = field(default_factory=list)
 
     def note(self, task: int, mask: int) -> None:
-        """One more batch."""
+        """Count one more batch of a true ``task`` that was learned with ``mask``, both ids."""
         if self.runs and self.runs[-1][:2] == [task, mask]:
             self.runs[-1][2] += 1
         else:

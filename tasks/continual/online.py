@@ -226,7 +226,7 @@ class _Masks:
         return {"learner": self.learner.state_dict(), "optimiser": self.optimiser.state_dict(), "state": state}
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Take up what `state_dict` gave: the run goes on with the mask that it stood at."""
         self.learner.load_state_dict(tree["learner"])
         self.state = State(**tree["state"] | {"allocation": Allocation(tree["state"]["allocation"])})
         self.optimiser.load_state_dict(tree["optimiser"])

@@ -24,11 +24,11 @@ class Accuracies:
         self.initial: Tensor | None = None
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """Both."""
+        """The matrix (T, T) and the accuracies before training (T,), or None for these."""
         return {"matrix": self.matrix, "initial": self.initial}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Both."""
+        """Take up what `state_dict` gave."""
         self.matrix, self.initial = state["matrix"], state["initial"]
 
 

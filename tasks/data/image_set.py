@@ -56,7 +56,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """The shape (C, H, W) of one image."""
         channels, height, width = self.train_images.shape[1:]
         return channels, height, width
 

@@ -98,7 +98,7 @@ class Entry:
 
     @property
     def form(self) -> Form:
-        """The form that runs today."""
+        """Experiment, overrides and metric as they are spelt today, whatever they were when the row ran."""
         return Form(self.experiment, self.overrides, self.metric)
 
     @property

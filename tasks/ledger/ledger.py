@@ -86,7 +86,7 @@ def sealed(row: Row) -> bool:
 
 
 def held_to(entry: Entry) -> dict[str, Any] | None:
-    """The bar as a row keeps it."""
+    """An entry's bar as a row of the ledger keeps it: a dict without what is None; None without a bar."""
     return None if entry.bar is None else {key: v for key, v in asdict(entry.bar).items() if v is not None}
 
 

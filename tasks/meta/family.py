@@ -38,7 +38,9 @@ class MetaTraining:
         factor_of(self.schedule)
 
     def fingerprint(self, bench: Bench) -> str:
-        """Nothing beside the config."""
+        """A constant: beside the config nothing tells these runs apart, for their networks are drawn from the run's
+        seeds.
+        """
         return "meta"
 
 

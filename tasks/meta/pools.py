@@ -24,7 +24,7 @@ class Pool:
 
     @property
     def each(self) -> int:
-        """Images of a class."""
+        """How many images every class has."""
         return self.images.shape[1]
 
     def seen(self, index: Tensor | tuple[Any, ...]) -> Tensor:

@@ -33,12 +33,12 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The name of its row."""
+        """The run's title, which is the name of its row in the table."""
         return str(self.result["title"])
 
     @property
     def value(self) -> float:
-        """Its headline number."""
+        """The run's headline number."""
         return float(self.result["value"])
 
     def measure(self, name: str) -> Mapping[str, Any]:

@@ -66,5 +66,5 @@ class Lines:
         self.lines: list[dict[str, Any]] = []
 
     def log(self, **fields: Any) -> None:
-        """One more line."""
+        """Keep the fields of one logged line."""
         self.lines.append(fields)

@@ -165,7 +165,7 @@ class Optimiser:
             group["lr"] = group["initial_lr"] * self.factor(done)
 
     def state_dict(self) -> Any:
-        """None between rounds."""
+        """The optimiser's state; None between rounds, when there is no optimiser."""
         return None if self.now is None else self.now.state_dict()
 
     def load_state_dict(self, state: Any) -> None:

@@ -40,7 +40,7 @@ class Progress:
         self.stream.flush()
 
     def close(self) -> None:
-        """End the live line."""
+        """Clear the live line of a terminal; elsewhere nothing is left to do."""
         if self.live:
             self.stream.write("\r\x1b[2K")
             self.stream.flush()

@@ -157,7 +157,7 @@ class Run:
 
     @property
     def plots(self) -> Path:
-        """The folder for pictures."""
+        """The folder of this run for pictures."""
         return self.folder / "plots"
 
     def log(self, **fields: Any) -> None:

@@ -41,7 +41,7 @@ class Learner(Protocol):
         ...
 
     def costs(self) -> Costs:
-        """What is kept for use."""
+        """What is kept for use: parameters and bytes per task, and what all tasks share."""
         ...
 
     def train(self, mode: bool = True) -> Any:
@@ -57,7 +57,7 @@ class Learner(Protocol):
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
-        """All that training changes."""
+        """All that training changes, by name: tensors and plain values, as a checkpoint takes them."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> object:

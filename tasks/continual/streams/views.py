@@ -24,7 +24,7 @@ class Normalise:
         return (images.float() / 255 - self.mean) / self.std
 
     def picture(self, values: Tensor) -> Tensor:
-        """Inputs lie as in the image."""
+        """The values (H, W) as they are: this view moves no pixel."""
         return values
 
     def to(self, device: torch.device | str) -> Self:

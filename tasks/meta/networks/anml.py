@@ -75,7 +75,9 @@ class ANML(nn.Module):
         return features * (self.gates(x) if gates is None else gates)
 
     def classifier(self) -> LinearHead:
-        """The head as it is."""
+        """The linear head as weight (outputs, D) and bias (outputs,), for functions that move a head without moving the
+        network.
+        """
         return LinearHead(self.head.weight, self.head.bias)
 
     def forward(self, x: Tensor, gates: Tensor | None = None) -> Tensor:
