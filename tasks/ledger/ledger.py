@@ -10,9 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tasks.config.load import find
 from tasks.errors import UserError, nearest
 from tasks.ledger.entry import Entry
-from tasks.ledger.metric import dig, number
+from tasks.ledger.metric import number
 from tasks.ledger.store import Ledger, Row, load, save
 from tasks.runs.files import canonical, digest, file_digest, read_json
 
@@ -190,8 +191,11 @@ def _check_config(folder: Path, config: dict[str, Any], entry: Entry) -> None:
     for override in entry.overrides:
         key, _, text = override.lstrip("+").partition("=")
         wanted = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
-        present, found = dig(config, key)
-        if present and not isinstance(found, dict) and isinstance(wanted, dict) and found != wanted["value"]:
+        try:
+            found = find(config, key)
+        except KeyError:
+            continue
+        if not isinstance(found, dict) and isinstance(wanted, dict) and found != wanted["value"]:
             rule = f"{entry.row} has the override {override}"
             raise UserError(f"{rule}; {folder} ran with {key}={found!r}; give the runs of the entry")
 

@@ -19,7 +19,12 @@ from tasks.runs.files import read_json
 
 ROOT = Path(__file__).parents[2]
 OWN = '''
+from dataclasses import dataclass
+
+from neuromod.inference.predictors import Signature
+from tasks.continual import Sequence
 from tasks.continual.learners import Dense
+from tasks.experiment import Result
 from tasks.report.panels import Panel, Section
 
 
@@ -54,6 +59,32 @@ def warm(done):
 
 def flipped(images, rng):
     return images.flip(-1)
+
+
+class Backwards(Sequence):
+    """The tasks from the last to the first."""
+
+    def rounds(self, stream):
+        return [[task] for task in reversed(range(len(stream)))]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A loop of its own hand: it counts."""
+
+    to: int = 3
+
+    def fingerprint(self, bench):
+        return "none"
+
+    def execute(self, bench):
+        for number in range(self.to):
+            bench.run.log(step=number + 1, phase="train", loss=1.0 / (number + 1))
+        return Result("count", float(self.to), "higher")
+
+
+class Nearest(Signature):
+    """A predictor of its own, no better than the signature."""
 '''
 
 
@@ -133,3 +164,34 @@ def test_everything_that_a_path_names_may_be_the_users_own(scratch: Path, tmp_pa
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
     with pytest.raises(UserError, match=r"measures\.own has no option 'powr'; nearest: 'power'"):
         load([*given[:-4], "measures.own={_target_: mine.measure, powr: 2}"])
+
+
+def test_a_loop_of_ones_own_and_a_predictor(scratch: Path, tmp_path: Path) -> None:
+    counted = read_json(execute(load(["run=mine.Counting", "to=4"]), root=tmp_path, command=[]) / "result.json")
+    assert (counted["metric"], counted["value"], counted["title"]) == ("count", 4.0, "mine.Counting")
+    given = ["experiment=demo/supermask", "run._target_=mine.Backwards", "steps=2", "stream.tasks=2", "batch=8"]
+    asked = "inference.methods=[mine.Nearest,predictor_signature,one_shot]"
+    folder = execute(load([*given, asked, "inference.images=20"]), root=tmp_path, command=[])
+    found = read_json(folder / "result.json")["measures"]["inference"]
+    assert found["mine.Nearest"]["image"] == found["predictor_signature"]["image"]
+    tasks = [json.loads(line).get("task") for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [task for task in tasks if task is not None] == [1, 0]
+    with pytest.raises(UserError, match="mine has no 'Nearst'; nearest: 'Nearest'"):
+        load([*given, "inference.methods=[mine.Nearst]"])
+
+
+def test_its_row_stands_in_a_ledger_of_its_own(
+    scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    (results / "rigl").mkdir(parents=True)
+    overrides = json.dumps([f"configs={scratch / 'configs'}", "steps=20", "density=0.2"])
+    (results / "rigl/bars.yaml").write_text(
+        "seeds: [0, 1, 2]\nrows:\n  rigl-digits:\n    title: RigL on the digits\n    metric: accuracy\n"
+        f"    overrides: {overrides}\n    bar: {{op: '>=', value: 0.2}}\n"
+    )
+    there = ["--results", str(results), "--root", str(tmp_path / "runs")]
+    assert main(["ledger", "--run", "rigl-digits", *there]) == 0
+    assert "rigl-digits: " in capsys.readouterr().out
+    assert "held" in (results / "rigl/README.md").read_text()
+    assert len(read_json(results / "rigl/ledger.json")["rows"]) == 1

@@ -15,7 +15,7 @@ from tasks.config.build import at_least
 from tasks.continual import learners
 from tasks.continual.measures.queries import Queries, by_group, judge, lead
 from tasks.continual.measures.recall import SETTINGS, task_recall
-from tasks.continual.measures.rules import PREDICTORS, check_method, predictor, rule_of
+from tasks.continual.measures.rules import check_method, is_predictor, predictor, rule_of
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
 from tasks.report import figures
@@ -47,7 +47,8 @@ def measure(
         learner: a modulated network; nothing is found of others.
         stream: the tasks.
         bench: its seed ``sampling`` draws the images.
-        methods: ``[calibrated_]METHOD[_OBJECTIVE][_first]``, ``predictor_NAME``, ``hopfield[_remedy]``.
+        methods: ``[calibrated_]METHOD[_OBJECTIVE][_first]``, ``predictor_NAME`` or the dotted
+            path of a predictor, ``hopfield[_remedy]``.
         images: of each task, fewer where a task has fewer.
         group: images of one task in a query.
         groups: more such sizes.
@@ -58,7 +59,7 @@ def measure(
     if not methods or not isinstance(learner, learners.Modulated):
         return None
     seed = bench.seeds["sampling"]
-    learned = {n: learned_predictor(n, stream, bench, predictors) for n in methods if n in PREDICTORS}
+    learned = {n: learned_predictor(n, stream, bench, predictors) for n in methods if is_predictor(n)}
     return task_inference(learner.model, stream, QueryPlan(images, (group, *groups), tuple(at)), methods, learned, seed)
 
 
@@ -130,7 +131,7 @@ def task_inference(
         if name in SETTINGS:
             found[name] = task_recall(model, stream, name, seed)
             continue
-        if name in PREDICTORS:
+        if is_predictor(name):
             found[name], hits[name] = _by_predictor(model, stream, queries, predictors[name], plan.sizes)
             continue
         found[name], hits[name] = _by_rule(model, stream, queries, name, plan.sizes, seed)
@@ -139,8 +140,8 @@ def task_inference(
             small, _ = _by_rule(model, stream, part, name, plan.sizes[:1], seed)
             kept = {key: value for key, value in small.items() if key != "confusion"}
             found[name].setdefault("at", {})[str(count)] = kept
-    for name in (n for n in methods if n in PREDICTORS):
-        others = {other: hits[other] for other in hits if other not in PREDICTORS}
+    for name in (n for n in methods if is_predictor(n)):
+        others = {other: hits[other] for other in hits if not is_predictor(other)}
         found[name]["gain_over"] = {other: _gain(hits[name], theirs) for other, theirs in others.items()}
     return found
 

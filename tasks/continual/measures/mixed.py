@@ -8,7 +8,7 @@ import torch
 from neuromod.inference import predict
 from tasks.continual import learners
 from tasks.continual.measures.inference import learned_predictor
-from tasks.continual.measures.rules import PREDICTORS, rule_of
+from tasks.continual.measures.rules import is_predictor, rule_of
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
 from tasks.report import figures
@@ -35,7 +35,7 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
     best = max(methods, key=lambda name: methods[name])
     by: Any
     options: dict[str, Any]
-    if best in PREDICTORS:
+    if is_predictor(best):
         by, options = learned_predictor(best, stream, bench, {}), {}
     else:
         by, options = rule_of(model, stream, best, len(stream), seed)

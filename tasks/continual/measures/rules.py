@@ -12,6 +12,7 @@ from neuromod.bank import Bank
 from neuromod.inference import OBJECTIVES, Calibration, InferenceRule, fit_calibration
 from neuromod.inference.infer import METHODS
 from neuromod.inference.predictors import Linear, Predictor, RandomFeatures, Signature, Subspaces
+from tasks.config.build import resolve
 from tasks.continual.measures.recall import SETTINGS
 from tasks.continual.streams import Stream
 from tasks.errors import UserError, nearest
@@ -47,9 +48,16 @@ class Named:
     first: bool
 
 
+def is_predictor(name: str) -> bool:
+    """Whether a method asks statistics of the images and no mask: one of `PREDICTORS`, or the dotted path of a user's own."""
+    return name in PREDICTORS or "." in name
+
+
 def check_method(name: str) -> None:
     """Refuse an unknown method: before the training whose end would use it."""
-    if name not in PREDICTORS and name not in SETTINGS:
+    if "." in name:
+        resolve(name, "inference.methods")
+    elif name not in PREDICTORS and name not in SETTINGS:
         named(name)
 
 
@@ -66,14 +74,14 @@ def named(name: str) -> Named:
 
 
 def predictor(name: str, stream: Stream, options: Mapping[str, int]) -> Predictor:
-    """A predictor of `PREDICTORS` that has learned every task of a stream, from statistics of its training images.
+    """A predictor that has learned every task of a stream, from statistics of its training images.
 
     Args:
-        name: its name there.
-        options: ``rank`` of subspaces, ``units`` of random features.
+        name: its name in `PREDICTORS`, or a dotted path, called without options.
+        options: ``rank`` of subspaces, ``units`` of random features; a predictor of `PREDICTORS` takes those that it has.
 
     """
-    statistics = PREDICTORS[name](**options)
+    statistics = PREDICTORS[name](**options) if name in PREDICTORS else resolve(name, "inference.methods")()
     for number, task in enumerate(stream):
         statistics.learn(number, task.view(task.train.images), task.train.labels)
     return statistics
