@@ -37,7 +37,7 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
     ),
     (
         "bits of the mask",
-        (Curve("bits", "on disk, a weight", "s", False), Curve("flipped", "moved from the start", "o")),
+        (Curve("bits", "on disk, per weight", "s", False), Curve("flipped", "moved from the start", "o")),
     ),
 )
 
