@@ -62,7 +62,9 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
     assert float((together - model(x, task=torch.tensor([1, 0, 0, 1]))).abs().max()) > 1e-2 * size
 
 
-@pytest.mark.parametrize(("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14), ("transfer", 10)])
+@pytest.mark.parametrize(
+    ("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14), ("transfer", 10)]
+)
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:
     page = README.parent / f"docs/{name}.md"
     test = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
@@ -93,7 +95,9 @@ def commands() -> list[tuple[str, str]]:
         (name, line.strip())
         for name, text in texts()
         for line in re.findall(r"python -m tasks train ([^`\n#]+)", text)
-        if "=" in line and "..." not in line and not any(word in line for word in PLACEHOLDERS)
+        if "=" in line
+        and "..." not in line
+        and not any(word in line for word in PLACEHOLDERS)
         # That each config composes by itself is held by test_configs.
         and not (name.startswith("configs/") and re.fullmatch(r"experiment=\S+( seed=0)?", line.strip()))
     ]
