@@ -137,10 +137,6 @@ def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
         data = run.result["data"]
         stands_in = data.get("substitute")
         why = "" if not stands_in else str(stands_in) if isinstance(stands_in, str) else "not the published data"
-        key = json.dumps(data, sort_keys=True)
-        seen[key] = {
-            "name": data["name"] or "drawn from the seed",
-            "sha256": data.get("sha256") or "",
-            "substitute": why,
-        }
+        said = {"name": data["name"] or "drawn from the seed", "sha256": data.get("sha256") or "", "substitute": why}
+        seen[json.dumps(said)] = said  # what else a run says of its data, such as its seed, does not make it another
     return list(seen.values())

@@ -169,7 +169,9 @@ def curves(
             # The last point is what the table reports, so thinning never drops it.
             picked = sorted({*range(0, len(x), thin), len(x) - 1})
             strength = 1.0 if len(lines) == 1 else 0.35 + 0.65 * i / (len(lines) - 1)
-            ax.plot([x[j] for j in picked], [y[j] for j in picked], color=look[0], alpha=strength, linewidth=1.1)
+            mark = "o" if len(picked) == 1 else ""  # one point makes no line
+            shown = [x[j] for j in picked], [y[j] for j in picked]
+            ax.plot(*shown, color=look[0], alpha=strength, linewidth=1.1, marker=mark, markersize=3)
         named = sorted({0, len(lines) - 1})
         right = max(x[-1] for _, x, _ in lines)
         name, x, y = lines[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.report import headline
+from tasks.report import data_used, headline
 from tasks.report.read import Run
 
 
@@ -42,3 +42,9 @@ def test_where_lower_is_better_the_lowest_mean_leads() -> None:
     assert headline([*runs, *ends]).endswith(
         "Brackets: mean squared error 0.9 (none) to mean squared error 0.05 (all)."
     )
+
+
+def test_seeds_of_one_data_set_name_it_once() -> None:
+    data = {"name": "digits", "sha256": "ab", "substitute": "fewer digits", "tasks": 5}
+    seen = data_used([Run("masks", {}, {}, (), {"data": data | {"seed": seed}}) for seed in range(3)])
+    assert [(one["name"], one["substitute"]) for one in seen] == [("digits", "fewer digits")]
