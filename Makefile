@@ -14,7 +14,7 @@ PY := $(V)/bin/python
 help:
 	@echo "make demo   one frozen random network, five modulators, a report in runs/demo/report.html"
 	@echo "make test   the tests (at most 10 minutes, installation included)"
-	@echo "make check  what is slower: lint, types, every contract cell, the notebook"
+	@echo "make check  what is slower: lint, types, every contract cell, the notebooks"
 	@echo "make bench  the benchmarks; exits 1 when a bar is missed"
 
 $(V)/.stamp: pyproject.toml constraints.txt

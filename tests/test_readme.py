@@ -1,6 +1,10 @@
-"""The README's ten lines work unchanged on networks of torchvision: a mask, an affine and a gate kind on each."""
+"""README and docs do what they say: their examples run, their commands compose, their links and anchors lead somewhere."""
 
 import doctest
+import json
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,11 @@ import torchvision
 
 from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, Table, Target, Threshold
 from neuromod.target.recipe import kaiming_normal
+from tasks.commands.sweep import expand
+from tasks.config.load import load
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = (README, README.parent / "CONTRIBUTING.md", *sorted((README.parent / "docs").glob("*.md")))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,9 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
     assert float((together - model(x, task=torch.tensor([1, 0, 0, 1]))).abs().max()) > 1e-2 * size
 
 
-@pytest.mark.parametrize(("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14)])
+@pytest.mark.parametrize(
+    ("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14), ("transfer", 10)]
+)
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:
     page = README.parent / f"docs/{name}.md"
     test = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
@@ -64,3 +73,70 @@ def test_the_pages_of_the_docs(name: str, lines: int) -> None:
         failed, tried = doctest.DocTestRunner(verbose=False).run(test)
     assert failed == 0
     assert tried > lines
+
+
+# What stands for something of the reader's own; the examples of CONTRIBUTING are run in tests/house/test_sixth_family.py.
+PLACEHOLDERS = ("package.module", "NAME", "PATH", "my/configs", "rigl.RigL", "signflip")
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every page, notebook and config whose words may hold a command, by its name."""
+    root = README.parent
+    yield from ((page.relative_to(root).as_posix(), page.read_text()) for page in PAGES)
+    yield from ((path.relative_to(root).as_posix(), path.read_text()) for path in (root / "configs").rglob("*.yaml"))
+    for path in (root / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        yield path.relative_to(root).as_posix(), "\n".join("".join(cell["source"]) for cell in cells)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and overrides of every ``python -m tasks train`` line without a placeholder."""
+    found = [
+        (name, line.strip())
+        for name, text in texts()
+        for line in re.findall(r"python -m tasks train ([^`\n#]+)", text)
+        if "=" in line
+        and "..." not in line
+        and not any(word in line for word in PLACEHOLDERS)
+        # That each config composes by itself is held by test_configs.
+        and not (name.startswith("configs/") and re.fullmatch(r"experiment=\S+( seed=0)?", line.strip()))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def test_every_command_that_is_written_composes() -> None:
+    asked = commands()
+    assert {"README.md", "docs/transfer.md"} <= {name for name, _ in asked}
+    assert len(asked) > 20
+    wrong = []
+    for name, line in asked:
+        words = [word for word in shlex.split(line) if "=" in word]
+        try:
+            for overrides in expand(words):
+                load(overrides)
+        except ValueError as error:
+            wrong.append(f"{name}: {line}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_experiment_that_is_named_exists() -> None:
+    for name, text in texts():
+        for experiment in re.findall(r"`experiment=([\w/]+)`", text):
+            assert (README.parent / "configs/experiment" / f"{experiment}.yaml").is_file(), f"{name}: {experiment}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), link

@@ -6,9 +6,13 @@ from typing import Any
 
 from tasks.commands.draws import draws
 from tasks.config.load import load
+from tasks.continual.measures import matrix
 from tasks.experiment import execute
 from tasks.report import text_table, write
-from tasks.runs.files import read_json
+from tasks.report.read import labels
+from tasks.report.read import load as load_run
+from tasks.report.svg import document
+from tasks.runs.files import read_json, write_atomic
 
 # Modulators whose source is shared between tasks are shown trained jointly and in sequence: their forgetting is seen.
 RUNS = (
@@ -42,8 +46,16 @@ def demo(root: Path) -> int:
     print("\n".join(f"{'holds ' if held else 'FAILS '} {text}" for text, held in checked))
     notes = [text for text, _ in checked]
     page = write(folders, root / "report.html", "One frozen network, many behaviours", notes, draws())
+    _picture(folders, root / "demo.svg")
     print(f"report: {page}")
     return 0 if all(held for _, held in checked) else 1
+
+
+def _picture(folders: Sequence[Path], out: Path) -> None:
+    """The picture of the README, ``docs/demo.svg``: mean accuracy over the tasks learnt so far."""
+    runs = [load_run(folder) for folder in folders]
+    (section,) = [part for part in matrix.draw(runs, labels(runs)) if part.key == "progress"]
+    write_atomic(out, document(section.panels[0].svg))
 
 
 def claims(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
@@ -63,7 +75,7 @@ def claims(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
         (f"modulators of one task each forget exactly nothing (largest {worst})", worst == 0),
         (
             f"the network tells the task of {size} unlabelled images in {100 * found['groups'][size]:.1f} % of cases by "
-            f"{method} (one image: {100 * found['image']:.1f} %; at least {100 * INFERRED:.0f} % for {size})",
+            f"{method.replace('_', ' ')} (one image: {100 * found['image']:.1f} %; at least {100 * INFERRED:.0f} % for {size})",
             found["groups"][size] >= INFERRED,
         ),
     ]

@@ -57,11 +57,12 @@ def write_pages(results: Path, families: set[str] | None = None) -> None:
         write_changed(path, text)
 
 
-def write_drawings(results: Path, row: str) -> None:
-    """The pictures that show a row."""
+def write_drawings(results: Path, row: str | None = None) -> None:
+    """The pictures that show a row (default: all pictures)."""
+    rows = load(results).rows
     for name, shows, draw in DRAWINGS:
-        if shows(row):
-            drawn = draw(load(results).rows)
+        if row is None or shows(row):
+            drawn = draw(rows)
             if drawn is not None:
                 write_changed(results / name, drawn)
 
@@ -82,6 +83,7 @@ def show(results: Path, *, check: bool, missed: bool, root: Path = Path("runs"))
     if not check:
         save(ledger, bars, results)  # each row in the folder of its entry
         write_pages(results)
+        write_drawings(results)
         return 0
     found = problems(ledger, bars, results, root, missed=missed)
     for problem in found:

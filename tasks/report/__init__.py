@@ -17,6 +17,7 @@ from tasks.runs.files import write_atomic
 
 __all__ = ["text_table", "write"]
 
+PHONE = 240  # points; a drawing that is wider scrolls on a phone
 GROUPS = {
     "modulator": "Modulators of the frozen network",
     "bracket": "Brackets: what the numbers above lie between",
@@ -46,6 +47,7 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: Sequence[str] = ()
         lstrip_blocks=True,
     )
     here.filters["drawn"] = Markup  # only svg.py makes these strings, and it escapes what it is given
+    here.filters["wide"] = lambda svg: float(svg.split('width="')[1].split("pt")[0]) > PHONE
     here.filters["shown"] = lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     page = here.get_template("page.html.j2").render(
         title=title,
@@ -92,26 +94,36 @@ def _sentence(method: Sequence[Run]) -> str:
     data, costs = result["data"], result["costs"]
     tasks, stream = data.get("tasks", 1), data.get("stream", data.get("name"))
     over = f" over {tasks} tasks of {stream}" if tasks > 1 else f" on {stream}" if stream else ""
-    each = [run.value for run in method]
-    seeds = ""
-    if (found := interval(each)) is not None:
-        low, high = (shown(value, result["metric"]) for value in found)
-        of = ", ".join(shown(value, result["metric"]) for value in each)
-        seeds = f", mean of {len(each)} seeds (95 % interval {low} to {high}; each {of})"
-    cost = ""
+    lower = " (lower is better)" if result["better"] == "lower" else ""
+    parts = [f"{method[0].title}: {_said(method)}{lower}{over}, {_seeds(method)}"]
     if costs is not None:
-        cost = f" with {count(costs['parameters_per_task'])} parameters and {count(costs['bytes_per_task'])} bytes per task"
-    sentence = f"{method[0].title}: {_said(method)}{over}{cost}{seeds}"
+        parts.append(
+            f"{count(costs['parameters_per_task'])} parameters and {count(costs['bytes_per_task'])} bytes per task"
+        )
     every = [run.measure("matrix").get("forgetting") for run in method]
     lost = [value for value in every if value is not None]
     if len(lost) == len(every):
-        sentence += f"; forgets {percent(fmean(lost))} %"
-    return sentence + "."
+        parts.append(f"forgets {percent(fmean(lost))} %")
+    return "; ".join(parts) + "."
+
+
+def _seeds(method: Sequence[Run]) -> str:
+    """Behind how many seeds a number stands: the interval of their mean and each of them, or that there is one."""
+    each = [run.value for run in method]
+    if (found := interval(each)) is None:
+        return "one seed, so without an interval"
+    metric = method[0].result["metric"]
+    low, high = (shown(value, metric) for value in found)
+    return (
+        f"mean of {len(each)} seeds (95 % interval {low} to {high}; each {', '.join(shown(v, metric) for v in each)})"
+    )
 
 
 def _said(method: Sequence[Run]) -> str:
-    metric = method[0].result["metric"]
-    return shown(_mean(method), metric) + (" % accuracy" if metric == "accuracy" else f" {metric}")
+    metric, number = method[0].result["metric"], shown(_mean(method), method[0].result["metric"])
+    if metric == "accuracy":
+        return f"{number} % accuracy"
+    return f"{metric} {number}"
 
 
 def _mean(method: Sequence[Run]) -> float:
@@ -125,10 +137,6 @@ def data_used(runs: Sequence[Run]) -> list[dict[str, Any]]:
         data = run.result["data"]
         stands_in = data.get("substitute")
         why = "" if not stands_in else str(stands_in) if isinstance(stands_in, str) else "not the published data"
-        key = json.dumps(data, sort_keys=True)
-        seen[key] = {
-            "name": data["name"] or "drawn from the seed",
-            "sha256": data.get("sha256") or "",
-            "substitute": why,
-        }
+        said = {"name": data["name"] or "drawn from the seed", "sha256": data.get("sha256") or "", "substitute": why}
+        seen[json.dumps(said)] = said  # what else a run says of its data, such as its seed, does not make it another
     return list(seen.values())

@@ -38,6 +38,13 @@ def known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
+def readable_on(colour: Sequence[float]) -> str:
+    """Black or white, whichever has more contrast on a colour (red, green, blue in [0, 1]): 4.5 to 1 at least (WCAG 2.1)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "white"
+
+
 def _ticks(n: int) -> list[int]:
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, n) if n <= 10 * s)
     return list(range(0, n, step))
@@ -83,9 +90,9 @@ def heat(
             for i, row in enumerate(values):
                 for j, v in enumerate(row):
                     if math.isfinite(v):
-                        dark = (v - scale[0]) / (scale[1] - scale[0]) > 0.55
+                        colour = readable_on(ramp((v - scale[0]) / (scale[1] - scale[0])))
                         text = f"{v:.2f}".removeprefix("0") if abs(v) < 1 else f"{v:.2f}"
-                        ax.text(j, i, text, ha="center", va="center", color="white" if dark else INK, fontsize=8)
+                        ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
 
     height = min(3.0, 0.75 + 0.42 * rows) if rows < 5 else 2.6
     return render(key, label, size or (2.9, height), draw)
@@ -190,15 +197,18 @@ def curves(
             # The last point is what the table reports, so thinning never drops it.
             picked = sorted({*range(0, len(x), thin), len(x) - 1})
             strength = 1.0 if len(lines) == 1 else 0.35 + 0.65 * i / (len(lines) - 1)
-            ax.plot([x[j] for j in picked], [y[j] for j in picked], color=look[0], alpha=strength, linewidth=1.1)
+            mark = "o" if len(picked) == 1 else ""  # one point makes no line
+            shown = [x[j] for j in picked], [y[j] for j in picked]
+            ax.plot(*shown, color=look[0], alpha=strength, linewidth=1.1, marker=mark, markersize=3)
         named = sorted({0, len(lines) - 1})
         right = max(x[-1] for _, x, _ in lines)
         name, x, y = lines[0]
-        # Lines of tasks learnt one after another end at different steps: the first is named inside, where it fits.
+        # Lines of tasks learnt one after another end at different steps: the first is named below itself, where there is room.
         if x[-1] < lines[-1][1][0]:
             named = named[1:]
-            if x[-1] - x[0] > 0.15 * right:
-                ax.annotate(name, (x[-1], y[0] + 0.4 * (y[-1] - y[0])), ha="right", va="center", fontsize=7.5)
+            below = min(*y, *lines[1][2]) - 0.08 * (limits[1] - limits[0])
+            if x[-1] - x[0] > 0.15 * right and below > limits[0]:
+                ax.annotate(name, ((x[0] + x[-1]) / 2, below), ha="center", va="center", fontsize=7.5)
         places = _spread([lines[i][2][-1] for i in named], 0.1 * (limits[1] - limits[0]), *limits)
         for i, place in zip(named, places, strict=True):
             ax.annotate(lines[i][0], (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)

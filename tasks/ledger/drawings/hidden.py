@@ -49,7 +49,7 @@ def hidden(ledger: Sequence[Mapping[str, Any]], key: str = "hidden") -> str | No
         _line(depth, rows, DEPTHS, "BatchNorm alone", 2)
         _line(depth, rows, RANDOM, "as many other weights", 1)
         depth.set_xlabel("depth of a random ResNet")
-        depth.legend(fontsize=7.5, frameon=False)
+        depth.legend(fontsize=7.5, frameon=False, loc="center right")
 
     label = "MNIST: accuracy of masks and signs without training weights, by density, and of BatchNorm alone by depth"
     return document(render(key, label, (7.4, 5.6), draw))

@@ -56,6 +56,9 @@ def test_every_drawing_can_be_heard_and_every_figure_has_a_caption(page: Page) -
     assert all(d["role"] == "img" and d["aria-label"] for d in drawings)
     assert len(page.every("figure")) == len(page.every("figcaption")) == 8
     assert all(h.get("scope") for h in page.every("th"))
+    wide = [d for d in page.every("div") if d.get("class") == "wide"]
+    assert len(wide) > 3  # the table, and what is wider than a phone: named, and scrolled by key too
+    assert all(d["tabindex"] == "0" and d["role"] == "region" and d["aria-label"] for d in wide)
 
 
 def test_the_table_says_what_the_runs_say(runs: list[Path], page: Page) -> None:
