@@ -27,9 +27,15 @@ GROUPS = {
 def write(runs: Sequence[Path], out: Path, title: str, notes: Sequence[str] = (), draws: Sequence[Draw] = ()) -> Path:
     """Write the report of these run folders to the file `out` and return `out`; equal inputs give equal bytes.
 
-    ``draws`` are those of the measures and families at hand; nothing is imported that a run folder names.
-
     UserError where a folder is not a finished run, or where there is none.
+
+    Args:
+        runs: folders of finished runs, in the order of the page.
+        out: the HTML file; its folder is made where it is missing.
+        title: of the page.
+        notes: sentences under the headline.
+        draws: the drawings of the measures and families at hand; nothing is imported that a run folder names.
+
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

@@ -54,9 +54,14 @@ def _settings(key: str) -> Any:
 
 
 def render(key: str, label: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
-    """Draw on a fresh Figure of `size` inches and return `<svg role="img" aria-label=...>`.
+    """Draw on a fresh figure and return `<svg role="img" aria-label=...>`.
 
-    key: unique in the page, letters, digits and hyphens; it salts matplotlib's hashes and prefixes each id.
+    Args:
+        key: unique in the page, letters, digits and hyphens; it salts matplotlib's hashes and prefixes each id.
+        label: what a reader hears in the place of the drawing.
+        size: width and height, in inches.
+        draw: draws on the figure that it is handed.
+
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -80,7 +85,14 @@ def document(svg: str) -> str:
 
 
 def inline(document: str, key: str, label: str) -> str:
-    """An SVG document made fit to stand inside a page; `key` and `label` as in `render`."""
+    """An SVG document made fit to stand inside a page.
+
+    Args:
+        document: as matplotlib writes it.
+        key: as of `render`.
+        label: as of `render`.
+
+    """
     body = document[document.index("<svg") :]
     # The style element would reach the whole page; what it says is said on the root below.
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)

@@ -23,7 +23,14 @@ def seconds(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a result: its heading with the unit, where it stands, and how it is written."""
+    """One number of a result.
+
+    Args:
+        heading: with the unit.
+        of: from the content of result.json to the number, or None where it was not measured.
+        show: how the number is written; None is a dash.
+
+    """
 
     heading: str
     of: Callable[[Mapping[str, Any]], Any]
