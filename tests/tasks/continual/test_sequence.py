@@ -150,17 +150,17 @@ def half(done: float) -> float:
     return 0.5 if done < 0.5 else 0.25
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "drops", "tests.tasks.test_train.half"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "drops", "tests.tasks.continual.test_sequence.half"])
 def test_the_schedule_of_each_task(schedule: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     monkeypatch.setattr(Recording, "rates", rates)
-    optimizer = ["optimizer._target_=tests.tasks.test_train.Recording", "optimizer.lr=0.5"]
+    optimizer = ["optimizer._target_=tests.tasks.continual.test_sequence.Recording", "optimizer.lr=0.5"]
     run_sequence(tmp_path, data, f"schedule={schedule}", *optimizer)
     expected = {
         "constant": [0.5] * 20,
         "cosine": [0.25 * (1 + np.cos(np.pi * i / 20)) for i in range(20)],
         "drops": [0.5] * 10 + [0.05] * 5 + [0.005] * 5,
-        "tests.tasks.test_train.half": [0.25] * 10 + [0.125] * 10,
+        "tests.tasks.continual.test_sequence.half": [0.25] * 10 + [0.125] * 10,
     }[schedule]
     np.testing.assert_allclose(rates, expected * 2, rtol=1e-12)
     assert schedule not in ("cosine", "drops") or rates[-1] <= 0.0101 * rates[0]
