@@ -1,6 +1,7 @@
 """What was taken without effect, or failed without a word, before an option was a field: each is refused or right now."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tasks.experiment import execute
 from tasks.runs.files import read_json
 from tasks.runs.run import config_hash
 from tests.images import write
+from tests.tasks.report.pages import make_run
 
 WAVES = "experiment=meta/waves_maml"
 ONLINE = "experiment=supsup/online"
@@ -110,3 +112,21 @@ def test_a_set_without_test_images_is_refused_before_training(
     assert main(["train", *given, "--root", str(tmp_path / "runs")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "has none; add some, or pass data.divide=true" in line
+
+
+def test_a_folder_of_a_run_names_nothing_that_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hostile.py").write_text("raise SystemExit('a run folder was trusted')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = make_run(tmp_path / "run", 0)
+    named = {"_target_": "hostile.Family", "measures": {"own": {"_target_": "hostile"}}}
+    config = read_json(folder / "config.json") | {"experiment": "hostile", "run": named}
+    (folder / "config.json").write_text(json.dumps(config))
+    result = read_json(folder / "result.json")
+    result["measures"]["own"] = {"_target_": "hostile.measure"}
+    (folder / "result.json").write_text(json.dumps(result))
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    assert "hostile" not in sys.modules
+    with pytest.raises(SystemExit):
+        load(["run=hostile.Family"])  # the command line is trusted: the check above can fail
