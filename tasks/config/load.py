@@ -101,7 +101,7 @@ def find(config: Mapping[str, Any], key: str) -> Any:
 
 def _reason(text: str) -> str:
     """What hydra says, on one line; a choice without a place in words of ours."""
-    if found := re.search(r"In '([^']+)': Could not override '([^']+)'. No match", text):
-        place, choice = found.groups()
+    if found := re.search(r"(?:In '([^']+)': )?Could not override '([^']+)'. No match", text):
+        place, choice = found[1] or "an override", found[2]
         return f"{place} chooses {choice}, for which the run or the learner that was chosen has no place; choose others"
     return f"the config can't be composed: {text.splitlines()[0]}; correct the override"

@@ -148,6 +148,7 @@ def test_every_family_is_named_by_an_experiment(name: str) -> None:
         (["experiment=demo/base", "modulator=topk"], ["modulator", "'topk'", "'topk_table'"]),
         (["experiment=demo/base", "steps"], ["key=value", "'steps'", "steps=VALUE"]),
         (["experiment=demo/base", "steps=[1"], ["can't be composed"]),
+        (["experiment=meta/oml", "learner=dense"], ["learner", "no place", "choose others"]),
         (["steps=3"], ["one experiment", "[]", "experiment=NAME"]),
         (["experiment=demo/base", "experiment=demo/film"], ["one experiment", "demo/base", "demo/film"]),
         ([], ["one experiment"]),
