@@ -8,6 +8,7 @@ from tests.house.source import ROOT, calls, files, imports, name_of
 
 FLOORS = (
     ("errors", "seeds", "modes"),
+    ("arguments",),
     ("analysis",),
     ("target",),
     ("kinds",),
