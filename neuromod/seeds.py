@@ -1,7 +1,11 @@
 """Random streams derived from one seed: every draw has a generator of its own, named by what it is for."""
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -23,3 +27,23 @@ def generator(*parts: object, device: torch.device | str = "cpu") -> torch.Gener
     True
     """
     return torch.Generator(device).manual_seed(derive(*parts))
+
+
+@contextmanager
+def preserved(seed: int | None = None) -> Iterator[None]:
+    """The global generators of torch, numpy and `random` as they were, afterwards; inside they start at ``seed``, if one is given.
+
+    For code of others that draws from them: a constructor, a network that is probed.
+    """
+    numbers, python = np.random.get_state(), random.getstate()  # noqa: NPY002 - others draw from the global one
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002
+                random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(numbers)  # noqa: NPY002
+            random.setstate(python)
