@@ -11,7 +11,7 @@ from neuromod.modulator import Modulator
 from neuromod.sources.base import Rows
 from neuromod.sources.context import Context
 from neuromod.target.skeleton import Skeleton
-from neuromod.target.substitute import check
+from neuromod.target.substitute import check, ties_of
 from neuromod.target.target import Target
 
 Modulators = Mapping[str, Modulator]
@@ -83,11 +83,18 @@ class Composition(nn.Module):
         return sum(value.numel() * value.element_size() for row in rows for value in row.values())
 
 
-def refuse_clashes(modulators: Modulators) -> None:
-    """Refuse two modulators of one tensor where the second ignores the first, or the first changes its shape."""
+def refuse_clashes(target: Target, modulators: Modulators) -> None:
+    """Refuse two modulators of one tensor where the second ignores the first, or the first changes its shape.
+
+    One that writes a tied tensor writes it in all its places.
+    """
     writers: dict[str, str] = {}
+    ties = ties_of(target.pristine)
     for name, modulator in modulators.items():
-        for tensor in sorted(modulator.writes()):
+        written = modulator.writes()
+        for tensor in sorted(
+            written | {other for n in written for other in ties.get(n, ()) if not modulator.kind.alone}
+        ):
             before = writers.get(tensor)
             if before is not None:
                 first = modulators[before].kind
@@ -113,17 +120,18 @@ def refuse_twins(modulators: Modulators) -> None:
                 )
 
 
-def gathers(modulators: Modulators) -> dict[str, bool]:
+def gathers(target: Target, modulators: Modulators) -> dict[str, bool]:
     """Of each modulator by name, whether one call of the network can give each sample of a batch a row of its own.
 
-    That needs kinds that act through taps at every site of the modulator (`Modulator.gathers`), and that no later modulator writes
-    the weight or bias of such a layer: a tap acts on what the layer puts out, so a later change of the weight would come too
-    early. Where it is False, a batch of several rows is split, one call for each.
+    That needs samples that do not meet inside the network, kinds that act through taps at every site of the modulator
+    (`Modulator.gathers`), and that no later modulator writes the weight or bias of such a layer: a tap acts on what the layer puts
+    out, so a later change of the weight would come too early. Where it is False, a batch of several rows is split, one call for
+    each.
     """
     found, later = {}, set[str]()
     for name, modulator in reversed(list(modulators.items())):
         weights = {t for s in modulator.sites if s.role == "weight" for t in (s.name, f"{s.module}.bias".lstrip("."))}
-        found[name] = modulator.gathers and not weights & later
+        found[name] = target.probe.meets is None and modulator.gathers and not weights & later
         later |= weights
     return {name: found[name] for name in modulators}
 
@@ -164,13 +172,76 @@ def refuse_batch_norm(target: Target, modulators: Modulators) -> None:
                 f"norm='batch' takes statistics over a task's samples; {name!r} reads {read!r} behind a norm, in one forward "
                 "for all samples; read a module in front of the norms, or use norm='frozen'"
             )
-    in_one_call = gathers(modulators)
+    in_one_call = gathers(target, modulators)
     for name, modulator in modulators.items():
         if modulator.reads not in ("task", "nothing") and not in_one_call[name]:
             raise RefusedError(
                 f"norm='batch' takes statistics over a task's samples; {name!r} would split them one by one "
                 f"(it reads {modulator.reads!r} and writes weights); use norm='frozen'"
             )
+
+
+def refuse_meeting(target: Target, modulators: Modulators) -> None:
+    """Refuse rows per sample where samples meet inside the network: a batch of one sample has other statistics.
+
+    A mixed batch of such a network is split by task, and equals the batches of its tasks.
+    """
+    for name, modulator in modulators.items():
+        if target.probe.meets is not None and modulator.reads not in ("task", "nothing"):
+            place = f"in {target.probe.meets!r}" if target.probe.meets else "on the way to its output"
+            raise RefusedError(
+                f"samples of this network meet {place} (statistics of the batch), so it is split by task alone; {name!r} reads "
+                f"{modulator.reads!r}; normalise with running statistics, or read the task"
+            )
+
+
+def refuse_vmap(target: Target, vmap: bool) -> None:
+    """Refuse ``vmap=True`` for networks that torch has no batching rule for, or whose samples meet."""
+    names = [n for n in target.probe.calls if isinstance(target.pristine.get_submodule(n), nn.RNNBase)]
+    if vmap and (names or target.probe.meets is not None):
+        why = f"{names[0]!r} is recurrent, and torch has no rule for it" if names else "samples of this one meet"
+        raise RefusedError(f"vmap=True needs a network that runs sample by sample; {why}; drop vmap=True")
+
+
+def refuse_compiled(target: Target) -> None:
+    """Refuse to compile a network whose every call needs modules of its own (`Probe.fresh`)."""
+    if target.probe.fresh:
+        raise RefusedError(
+            "a compiled network keeps nothing from call to call, and is not called again in the backward (checkpoint); this one "
+            "does; switch that off in the network, or call it uncompiled"
+        )
+
+
+def refuse_keywords(others: Mapping[str, object], rows: object, given: tuple[object, ...]) -> None:
+    """Refuse keywords that no call takes, and what is given beside rows.
+
+    Args:
+        others: keywords that are none of a call's.
+        rows: as of a call.
+        given: task, condition and draw of the call.
+
+    """
+    if others:
+        raise RefusedError(
+            f"a call takes the network's inputs by position, and task=, condition=, draw= or rows=; got {next(iter(others))}=; "
+            "pass inputs in order"
+        )
+    if rows is not None and any(part is not None for part in given):
+        raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
+
+
+def refuse_recomputed(draw: int | None) -> None:
+    """Refuse a call in a backward (a checkpoint around the whole model) that would draw its noise anew."""
+    if draw is None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        raise RefusedError(
+            "a call that is recomputed in the backward must draw the same noise again; got none of its own; pass draw=step to it"
+        )
+
+
+def head_width(modulators: Modulators) -> int | None:
+    """Outputs of the target's own head, where tasks have heads of other widths; else None."""
+    heads = [m for m in modulators.values() if m.kind.per_task]
+    return heads[0].sites[0].shape[0] if heads else None
 
 
 def refuse_unmeasured(modulators: Modulators, context: Context) -> None:

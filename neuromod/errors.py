@@ -1,7 +1,8 @@
 """Readable refusals: the rule, the value, the remedy, on one line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
@@ -23,3 +24,20 @@ def nearest(name: str, names: Iterable[object], count: int = 3) -> str:
 
 class RefusedError(ValueError):
     """A request that neuromod does not honour; the message names the rule, the value and the remedy."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for one line of a refusal, with its type."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+@contextmanager
+def refusing(rule: str, remedy: str) -> Iterator[None]:
+    """Code of others inside: whatever it raises is refused in one line, ``rule`` (what it says) ``remedy``."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError(f"{rule} ({first_line(error)}); {remedy}") from error

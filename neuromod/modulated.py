@@ -8,17 +8,24 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from neuromod.arguments import flag
 from neuromod.batches import run, run_vmapped
 from neuromod.composition import (
     Composition,
     check_rows,
     check_shapes,
     gathers,
+    head_width,
     refuse_batch_norm,
     refuse_clashes,
+    refuse_compiled,
     refuse_cycles,
+    refuse_keywords,
+    refuse_meeting,
+    refuse_recomputed,
     refuse_twins,
     refuse_unmeasured,
+    refuse_vmap,
 )
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
@@ -59,17 +66,20 @@ class Modulated(Composition):
         self.vmap = vmap
         self.register_buffer("fingerprint", torch.tensor(list(bytes.fromhex(target.fingerprint())), dtype=torch.uint8))
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
-        refuse_clashes(self.named_modulators())
+        refuse_clashes(target, self.named_modulators())
         refuse_twins(self.named_modulators())
         refuse_batch_norm(target, self.named_modulators())
         refuse_cycles(target, self.named_modulators())
-        self.gathers = gathers(self.named_modulators())
+        refuse_meeting(target, self.named_modulators())
+        refuse_vmap(target, flag(vmap, "vmap"))
+        self.gathers = gathers(target, self.named_modulators())
         taps = [s for m in modulators for s in m.sites if s.role == "output"]
         taps += [s for n, m in self.named_modulators().items() if self.gathers[n] for s in m.sites]
         self.skeleton = target.skeleton(taps)
         self._forget()
         self.train(self.training)
-        example = tuple(x.movedim(target.batch_axis, 0) for x in target.example)
+        pairs = zip(target.example, target.axes, strict=True)
+        example = tuple(x.movedim(axis, 0) for x, axis in pairs if axis is not None)
         context = Context(
             example, len(example[0]), activation=lambda name: self.skeleton.activation(name, target.example)
         )
@@ -86,6 +96,7 @@ class Modulated(Composition):
         condition: int | Tensor | None = None,
         draw: int | None = None,
         rows: Mapping[str, Rows] | None = None,
+        **others: Any,
     ) -> Any:
         """The network's output, each sample modulated as its task, condition or input says.
 
@@ -98,19 +109,18 @@ class Modulated(Composition):
             draw: the number that keys the noise of stochastic kinds: in training a counter by default, in evaluation none.
             rows: what `rows` returned for these very inputs, in the place of task, condition and draw: a source is then not
                 run twice where a penalty needs the raw numbers as well (``loss(model(x, rows=r)) + penalty(r)``).
+            others: refused: the network takes its inputs by position.
 
         """
-        axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
+        refuse_keywords(others, rows, (task, condition, draw))
         if rows is not None:
-            if task is not None or condition is not None or draw is not None:
-                raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
-            check_rows(rows, self.gathers, parse_inputs(inputs, len(self.target.example), axis))
+            check_rows(rows, self.gathers, parse_inputs(inputs, self.target.axes))
             return self._run(rows, inputs)
         context = self.context(inputs, task, condition)
         cached = {} if self.training or draw is not None else self._cached
         if cached and context.tasks is not None and all(t in cached for t in context.tasks):
             kept = Rows(tuple(cached[t] for t in context.tasks), context.index)
-            return run(lambda edits, x: self.skeleton(edits[0], x), [(kept, False)], inputs, axis, out_axes)
+            return self._split(lambda edits, x: self.skeleton.put(edits[0], x), [(kept, False)], inputs)
         return self._run(self._rows(context, draw), inputs)
 
     def rows(
@@ -132,7 +142,11 @@ class Modulated(Composition):
         return self._rows(self.context(inputs, task, condition), draw)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager."""
+        """Compile the call of one row (`torch.compile`); choosing rows and splitting the batch stay eager.
+
+        Refused: a network that keeps something from call to call, or is called again in the backward.
+        """
+        refuse_compiled(self.target)
         self.__dict__["_one_row"] = torch.compile(self._one, *args, **options)
 
     def edits(self, *, task: int | None = None, condition: int | Tensor | None = None) -> Edits:
@@ -147,11 +161,16 @@ class Modulated(Composition):
 
     def compose(self, rows: Mapping[str, Row]) -> Edits:
         """The edits of one row of each named modulator, folded in their order: each sees what those before it wrote."""
-        now = dict(self.skeleton.tensors)
+        own, ties = self.skeleton.tensors, self.skeleton.ties
+        now = dict(own)
         edits: Edits = {}
         for name, modulator in self.named_modulators().items():
             if name in rows:
-                new = modulator.edits(rows[name], now)
+                # Each tensor keeps its dtype, whatever the modulation is computed in.
+                new = {n: v.to(own[n].dtype) if n in own else v for n, v in modulator.edits(rows[name], now).items()}
+                tied = {other: n for n in new for other in ties.get(n, ())}
+                # What is for one place alone leaves what is tied to it as it stands.
+                new |= {other: now[other] if modulator.kind.alone else new[n] for other, n in tied.items()}
                 now |= new
                 edits |= new
         return edits
@@ -170,8 +189,7 @@ class Modulated(Composition):
             condition: as of a call.
 
         """
-        count, axis = len(self.target.example), self.target.batch_axis
-        context = parse(inputs, task, condition, reads=self.reads, count=count, axis=axis)
+        context = parse(inputs, task, condition, reads=self.reads, axes=self.target.axes)
         outputs: dict[str, Tensor] = {}
 
         def activation(name: str) -> Tensor:
@@ -255,11 +273,16 @@ class Modulated(Composition):
         return self.compose(dict(zip(self.gathers, rows, strict=True)))
 
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
-        axis, out_axes = self.target.batch_axis, self.target.probe.output_axes
         parts = [(rows[name], gathers) for name, gathers in self.gathers.items()]
         if self.vmap:
-            return run_vmapped(self._composed, self.skeleton, parts, inputs, axis, out_axes)
-        return run(self._one_row, parts, inputs, axis, out_axes)
+            outputs = self.target.probe.outputs
+            return run_vmapped(self._composed, self.skeleton, parts, inputs, self.target.axes, outputs)
+        return self._split(self._one_row, parts, inputs)
+
+    def _split(self, one: Any, parts: list[tuple[Any, bool]], inputs: tuple[Tensor, ...]) -> Any:
+        return run(
+            one, parts, inputs, self.target.axes, self.target.probe.outputs, width=head_width(self.named_modulators())
+        )
 
     def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
         modulators = self.named_modulators()
@@ -270,6 +293,7 @@ class Modulated(Composition):
             refuse_unmeasured(self.readers("task"), context)
         rows = {name: modulator(context) for name, modulator in modulators.items()}
         if noisy and (self.training or draw is not None):
+            refuse_recomputed(draw)
             number = int(self.draws) if draw is None else draw
             self.draws += draw is None
             rows |= {n: m.noise(rows[n], context, number) for n, m in modulators.items() if m.noisy}

@@ -35,15 +35,15 @@ def preserved(seed: int | None = None) -> Iterator[None]:
 
     For code of others that draws from them: a constructor, a network that is probed.
     """
-    numbers, python = np.random.get_state(), random.getstate()  # noqa: NPY002 - others draw from the global one
+    numbers, python = np.random.get_state(), random.getstate()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
             if seed is not None:
                 torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)  # noqa: NPY002
+                np.random.seed(seed % 2**32)
                 random.seed(seed)
             yield
         finally:
-            np.random.set_state(numbers)  # noqa: NPY002
+            np.random.set_state(numbers)
             random.setstate(python)

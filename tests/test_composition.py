@@ -53,4 +53,4 @@ def test_two_of_one_kind_may_share_a_seed_at_other_sites() -> None:
 def test_a_weight_that_is_written_later_is_not_gathered() -> None:
     t = target()
     gate, mask = (Modulator(Affine(), Table(1), t.outputs("1")), Modulator(Threshold(), Table(1), t.weights("*")))
-    assert gathers({"affine": gate, "threshold": mask}) == {"affine": True, "threshold": False}
+    assert gathers(t, {"affine": gate, "threshold": mask}) == {"affine": True, "threshold": False}

@@ -35,6 +35,8 @@ class Kind:
     """False for numbers that are measured (kept as buffers) and not learned."""
     replaces: ClassVar[bool] = False
     """True for kinds that ignore what was there: they must be the first to write a tensor."""
+    alone: ClassVar[bool] = False
+    """True for kinds that act on the one place of a site, and leave what is tied to it as it is."""
     per_task: ClassVar[tuple[str, ...]] = ()
     """Fields that may differ from task to task, as options of `Modulator.add`."""
 

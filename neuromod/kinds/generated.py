@@ -49,6 +49,7 @@ class Head(Kind):
 
     width: int | None = None
     replaces: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
     per_task: ClassVar[tuple[str, ...]] = ("width",)
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod.errors import RefusedError
+from neuromod.target.samples import Axes
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Parsed = tuple[tuple[int, ...] | None, Tensor | None, Tensor | None]
@@ -17,7 +18,7 @@ class Context:
     """What a call is about, parsed: all that a source may read.
 
     Args:
-        inputs: of the network, the batch axis first.
+        inputs: of the network, the batch axis first; without those that all samples share.
         size: B, samples in the batch.
         tasks: the distinct ids in the batch; None where no task is given, or inside a compiled graph, where ids can't be read.
         index: int64 (B,), which of them each sample has; None: the first, for all.
@@ -46,8 +47,7 @@ def parse(
     condition: int | Tensor | None,
     *,
     reads: Collection[str],
-    count: int,
-    axis: int,
+    axes: Axes,
 ) -> Context:
     """What a call says; refused in one line where that is nothing that the sources can use.
 
@@ -56,34 +56,32 @@ def parse(
         task: one id, B of them, or None.
         condition: for all samples, one for each, or None.
         reads: what the sources read.
-        count: inputs that the network takes.
-        axis: their batch axis.
+        axes: the batch axis of each input that the network takes; None where all samples share it.
 
     """
-    size = parse_inputs(inputs, count, axis)
+    size = parse_inputs(inputs, axes)
     tasks, index, ids = parse_tasks(task, size, "task" in reads)
-    first = tuple(x.movedim(axis, 0) for x in inputs)
+    first = tuple(x.movedim(axis, 0) for x, axis in zip(inputs, axes, strict=True) if axis is not None)
     return Context(first, size, tasks, index, ids, parse_condition(condition, "condition" in reads))
 
 
-def parse_inputs(inputs: Sequence[Tensor], count: int, axis: int) -> int:
+def parse_inputs(inputs: Sequence[Tensor], axes: Axes) -> int:
     """The batch size that the inputs share. Refused: another number of inputs, an empty batch, sizes that differ.
 
     Args:
         inputs: of a call.
-        count: how many the network takes.
-        axis: of the batch.
+        axes: the batch axis of each; None where all samples share it.
 
     """
-    if len(inputs) != count:
-        raise RefusedError(f"the network takes {count} inputs; got {len(inputs)}; pass them in order")
-    odd = next((x for x in inputs if not isinstance(x, Tensor) or x.ndim <= axis), None)
-    if odd is not None:
-        shown = tuple(odd.shape) if isinstance(odd, Tensor) else type(odd).__name__
-        raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {shown}; stack the samples")
-    sizes = [x.shape[axis] for x in inputs]
+    if len(inputs) != len(axes):
+        raise RefusedError(f"the network takes {len(axes)} inputs; got {len(inputs)}; pass them in order")
+    for x, axis in zip(inputs, axes, strict=True):
+        if not isinstance(x, Tensor) or (axis is not None and x.ndim <= axis):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {got}; stack the samples")
+    sizes = [x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None]
     if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):
-        raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check axis {axis}")
+        raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check batch_axis={axes}")
     return sizes[0]
 
 

@@ -1,54 +1,99 @@
 """Which axis of an output is what, and which module stands beside another: read off types and the probe, never guessed."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
+from neuromod.arguments import count, one_of
 from neuromod.errors import RefusedError, nearest
-from neuromod.target.probe import Call, Probe
+from neuromod.target.probe import Probe
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CHANNEL_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)
+POOLS = (_MaxPoolNd, _AvgPoolNd, _AdaptiveMaxPoolNd, _AdaptiveAvgPoolNd)
+CHANNEL_FIRST = (_ConvNd, _NormBase, nn.GroupNorm, *POOLS, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Upsample)
 CHANNEL_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding)
 PLACEMENTS = ("before", "after", "activation")
 ACTIVATIONS = nn.ReLU.__module__
 
 
-def channel_axis(name: str, module: nn.Module, call: Call, channel: int | None) -> int:
-    """The channel axis of an output: 1 for convolutions and their norms, -1 for linear layers and theirs.
+def channel_axis(net: nn.Module, probe: Probe, name: str, channel: int | None) -> int:
+    """The channel axis of an output: 1 behind convolutions and their norms, -1 behind linear layers and theirs.
 
-    Refused: a module whose type does not say it (an activation of three axes, a layer of the user's own).
+    Of a module whose type does not say it, an activation or a container, the layers beside it do: those whose output it reads, and
+    those that read its own. Refused: where none of them says it, or two say different axes.
 
     Args:
-        name: of the module, for the refusal.
-        module: what puts the output out.
-        call: one call of it, with the output's shape.
-        channel: the axis that the user named, which is taken as it is; None where the type shall say it.
+        net: the pristine network.
+        probe: of that network.
+        name: of the module that puts the output out.
+        channel: the axis that the user named, which is taken as it is; None where it shall be found.
 
     """
+    module, shape = net.get_submodule(name), probe.calls[name][0].shape
     if channel is not None:
+        count(channel, "channel=", least=-len(shape), most=len(shape) - 1)
         return channel
-    ndim = len(call.shape)
-    if type(module).__module__.startswith("torch.nn."):
-        if isinstance(module, CHANNEL_FIRST) or (ndim >= 4 and not isinstance(module, CHANNEL_LAST)):
-            return 1
-        if isinstance(module, CHANNEL_LAST) or ndim == 2:
-            return -1
-    elif isinstance(module, _ConvNd | _NormBase | nn.GroupNorm):
-        return 1
-    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        size = module.normalized_shape[-1]
-        fits = [axis for axis in {1, ndim - 1} if call.shape[axis] == size]
-        if len(fits) == 1:
-            return 1 if fits[0] == 1 and ndim > 2 else -1
-    elif ndim == 2 or isinstance(module, nn.Linear | nn.RNNBase | nn.Embedding):
-        return -1
+    own = _by_type(module, shape)
+    found = {own} if own is not None else _beside(net, probe, name)
+    if len(found) == 1:
+        return found.pop()
+    said = f"the layers beside it say {sorted(found)}" if found else "nor from the layers beside it"
     raise RefusedError(
-        f"the channel axis of {name!r} ({type(module).__name__}, output {call.shape}) is not known from its type; "
-        "pass outputs(..., channel=axis)"
+        f"the channel axis of {name!r} ({type(module).__name__}, output {shape}) is not known from its type, {said}; pass "
+        "outputs(..., channel=axis)"
     )
+
+
+def _by_type(module: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """The channel axis that the type of a module says."""
+    ndim = len(shape)
+    if isinstance(module, CHANNEL_FIRST):
+        return 1
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and not type(module).__module__.startswith("torch.nn."):
+        size = module.normalized_shape[-1]
+        fits = [axis for axis in {1, ndim - 1} if shape[axis] == size]
+        return None if len(fits) != 1 else 1 if fits[0] == 1 and ndim > 2 else -1
+    if isinstance(module, CHANNEL_LAST) or ndim == 2:
+        return -1
+    return None
+
+
+def _beside(net: nn.Module, probe: Probe, name: str) -> set[int]:
+    """The channel axes that layers beside a module say, seen through modules that keep the shape."""
+    shape = probe.calls[name][0].shape
+    if name in probe.same:
+        return _seen(net, probe, probe.same[name], shape)
+    feeding = [_seen(net, probe, a, shape) for a, b in probe.flow if b == name]
+    reading = [_of_reader(net, b, shape) for a, b in probe.flow if a == name]
+    return set().union(*feeding, *reading)
+
+
+def _seen(net: nn.Module, probe: Probe, name: str, shape: tuple[int, ...]) -> set[int]:
+    """The axis that a module, or the nearest in front of it whose type says one, gives to an output of this shape."""
+    for _ in range(len(probe.calls)):
+        if probe.calls[name][0].shape != shape:
+            return set()
+        own = _by_type(net.get_submodule(name), shape)
+        if own is not None:
+            return {own}
+        feeding = [a for a, b in probe.flow if b == name]
+        if len(feeding) != 1:
+            return set()
+        name = feeding[0]
+    return set()
+
+
+def _of_reader(net: nn.Module, name: str, shape: tuple[int, ...]) -> set[int]:
+    """The axis of the channels that a layer reads, where that says it."""
+    module = net.get_submodule(name)
+    if isinstance(module, CHANNEL_FIRST):
+        return {1}
+    own = _by_type(module, shape) if isinstance(module, CHANNEL_LAST) else None
+    return set() if own is None else {own}
 
 
 def batch_axis(net: nn.Module, probe: Probe, name: str) -> int | None:
@@ -109,3 +154,37 @@ def neighbour(net: nn.Module, probe: Probe, norm: str, placement: str) -> str:
             "with outputs(...)"
         )
     return found[0]
+
+
+def acting(net: nn.Module, probe: Probe, names: Sequence[str], what: str, unused: str) -> list[str]:
+    """The names of tensors or modules that act on the output and that a gradient reaches; others are refused, or left out.
+
+    Args:
+        net: the pristine network.
+        probe: of that network.
+        names: of the candidates.
+        what: they are: "weight", "output" or "norm".
+        unused: "refuse" or "skip" those that do not act; all of them are refused in any case.
+
+    """
+    one_of(unused, "unused", ("refuse", "skip"))
+    used = probe.used if what == "weight" else probe.calls
+    idle = [n for n in names if n not in used]
+    cut = [n for n in names if n not in idle and probe.reached is not None and n not in probe.reached]
+    left = [n for n in names if n not in idle and n not in cut]
+    if (idle or cut) and (unused == "refuse" or not left):
+        wrong = idle or cut
+        shown = ", ".join(map(repr, wrong[:6])) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        reason = "is not" if idle else "receives no gradient (no_grad, detach, .data, or a result that is kept)"
+        raise RefusedError(
+            f"a site must be used by the forward, and learn; {what} {shown} {reason}; exclude it, or pass unused='skip'"
+            + _of_attention(net, wrong[0])
+        )
+    return left
+
+
+def _of_attention(net: nn.Module, name: str) -> str:
+    parent = net.get_submodule(name.rpartition(".")[0]) if name.endswith("out_proj") else None
+    if isinstance(parent, nn.MultiheadAttention):
+        return f" (attention does not call its out_proj: choose weights('{name}.weight'))"
+    return ""

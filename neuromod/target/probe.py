@@ -1,169 +1,251 @@
-"""What one forward of the example shows: which tensors are used, what each module puts out, which axis is the batch."""
+"""What a few forwards show of a network: which tensors are used, what each module puts out, which axis is the batch."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
+from neuromod.seeds import generator, preserved
+from neuromod.target.samples import Axes, alone, has_twins, in_order, repeated, size_of, taken, unlike, with_none
+from neuromod.target.structure import Path
+from neuromod.target.watch import First, Log, Seen, watched, watched_first
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module, as it was seen at the example's batch size and at one more.
+    """One call of a module, or one tensor of the network's output.
 
     Args:
-        shape: of the (first) output at the example's size.
-        other: of the same output at a batch of one more.
+        shape: of the (first) tensor that it puts out, at the example's size.
+        batch: the axis whose rows are the samples, in their order; None where no axis is.
 
     """
 
     shape: tuple[int, ...]
-    other: tuple[int, ...]
-
-    @property
-    def batch(self) -> int | None:
-        """The one axis that follows the batch size exactly, if there is one."""
-        moved = [a for a, (n, m) in enumerate(zip(self.shape, self.other, strict=True)) if n != m]
-        return moved[0] if len(moved) == 1 and self.other[moved[0]] - self.shape[moved[0]] == 1 else None
+    batch: int | None
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the network does with the example: what `Target` refuses sites by, and reads axes off.
+    """What the network does with samples like the example's: what `Target` refuses sites by, and reads axes off.
 
     Args:
         used: names of the tensors that the forward reads.
         calls: of every module that is called, by name, its calls in order.
-        output_axes: the batch axis of every tensor of the network's output.
+        outputs: every tensor of the network's output by path.
         order: names of the modules in the order of their first output.
         flow: pairs of modules without children of which the second reads what the first put out.
+        same: of a module that puts out what another does (a container), the name of that one.
         reads: how often each tensor is read, by name.
         odd: names of modules that are not always called with one tensor alone.
+        reached: names of tensors, and of modules' outputs, that a gradient reaches; None where that is not known.
+        meets: where samples meet inside the network (statistics of the batch): the first module, or "" for its output; None
+            where each sample goes its own way.
+        fresh: whether each call runs on a copy of the modules: the network keeps something from call to call, writes into
+            its own parameters, or is called again in the backward.
+        written: names of the parameters that a forward writes into.
+        writes_inputs: whether a forward writes into its inputs.
 
     """
 
     used: frozenset[str]
-    calls: dict[str, tuple[Call, ...]]
-    output_axes: tuple[int, ...]
+    calls: Mapping[str, tuple[Call, ...]]
+    outputs: Mapping[Path, Call]
     order: tuple[str, ...]
     flow: tuple[tuple[str, str], ...]
+    same: Mapping[str, str]
     reads: Mapping[str, int]
     odd: frozenset[str]
+    reached: frozenset[str] | None
+    meets: str | None
+    fresh: bool
+    written: frozenset[str]
+    writes_inputs: bool
+
+    @property
+    def output_axes(self) -> Mapping[Path, int | None]:
+        """The batch axis of every tensor of the output, by path."""
+        return {path: call.batch for path, call in self.outputs.items()}
 
 
-class _Uses(TorchFunctionMode):
-    """Notes every watched tensor that a torch function is given, however deep in its arguments."""
+@dataclass(frozen=True)
+class Runs:
+    """The same network on B samples, on more, and on these in another order.
 
-    def __init__(self, watched: dict[int, list[str]]) -> None:
-        super().__init__()
-        self.watched, self.seen = watched, Counter[str]()
+    Args:
+        first: on B samples, with its backward.
+        many: on more, the B in front.
+        moved: on these in another order.
+        order: that order.
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        for leaf in pytree.tree_leaves((args, kwargs or {})):
-            if isinstance(leaf, Tensor):
-                self.seen.update(self.watched.get(id(leaf), ()))
-        return func(*args, **(kwargs or {}))
+    """
 
-
-@dataclass
-class _Log:
-    shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
-    flow: dict[tuple[str, str], None] = field(default_factory=dict)
-    # Tensors are kept beside their makers: a freed one would pass its id on to another.
-    made: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
-    odd: set[str] = field(default_factory=set)
-
-    def watch(self, net: nn.Module) -> list[Any]:
-        def note(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                first = output[0] if isinstance(output, tuple) else output
-                if len(args) != 1 or not isinstance(args[0], Tensor):
-                    self.odd.add(name)
-                if isinstance(first, Tensor):
-                    self.shapes.setdefault(name, []).append(tuple(first.shape))
-                    if not any(True for _ in module.children()):
-                        if args and id(args[0]) in self.made:
-                            self.flow[self.made[id(args[0])][0], name] = None
-                        self.made[id(first)] = (name, first)
-
-            return hook
-
-        return [module.register_forward_hook(note(name)) for name, module in net.named_modules()]
+    first: First
+    many: Log
+    moved: Log
+    order: Tensor
 
 
-def resize(inputs: tuple[Tensor, ...], axis: int) -> tuple[Tensor, ...]:
-    """The same inputs with the first sample once more at the end of their batch ``axis``."""
-    return tuple(torch.cat([x, x.narrow(axis, 0, 1)], axis) for x in inputs)
+def probe(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes) -> Probe:
+    """Run ``net`` on B samples (and backward), on one more, and on these in another order, and note what it does.
 
-
-def probe(net: nn.Module, inputs: tuple[Tensor, ...], axis: int) -> Probe:
-    """Run ``net`` at the example's batch size and at one more, without gradients, and note what it does.
-
-    Refused: a network that can't follow the batch, calls its modules differently then, or has an output without a batch axis.
+    An axis is that of the batch where its rows are those of the samples, in order, whatever the batch: found by values, never by
+    shapes alone. Refused: a network that does not run on its example or at another batch size, and an output without a batch axis.
 
     Args:
         net: the pristine network.
         inputs: the example.
-        axis: the batch axis of the inputs.
+        axes: the batch axis of each input; None where all samples share it.
 
     """
-    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    watched: dict[int, list[str]] = {}
-    for name, tensor in tensors:
-        watched.setdefault(id(tensor), []).append(name)
-    first, uses, output = _run(net, inputs, watched)
-    size = inputs[0].shape[axis]
-    try:
-        second, _, other = _run(net, resize(inputs, axis), watched)
-    except RuntimeError as error:
+    with preserved():
+        runs = _runs(net, inputs, axes)
+    first = runs.first
+    outputs = {path: _call(runs, _output(path)) for path in first.outputs}
+    if not any(call.batch is not None for call in outputs.values()):
+        _refuse_shared(net, inputs, axes, first.size)
+        shapes = [seen.shape for seen in first.outputs.values()]
         raise RefusedError(
-            f"a target must accept any batch size; it ran at {size} and failed at {size + 1} "
-            f"({str(error).splitlines()[0]}); check batch_axis={axis}"
-        ) from error
-    calls = {}
-    for name, shapes in first.shapes.items():
-        others = second.shapes.get(name, [])
-        if len(shapes) != len(others) or any(len(a) != len(b) for a, b in zip(shapes, others, strict=True)):
-            raise RefusedError(f"a target must call its modules alike at every batch size; {name!r} differs")
-        calls[name] = tuple(Call(a, b) for a, b in zip(shapes, others, strict=True))
+            f"an output of a target must have an axis that follows the batch, its rows those of the samples in their order; got "
+            f"shapes {shapes} at batch {first.size}; return a tensor with a batch axis, or check batch_axis"
+        )
+    meets = _meets(runs)
+    if meets is not None:
+        _refuse_shared(net, inputs, axes, first.size)
+    calls = {
+        name: tuple(_call(runs, _module(name, place, len(found))) for place in range(len(found)))
+        for name, found in first.calls.items()
+    }
     return Probe(
-        frozenset(uses),
-        calls,
-        _axes(output, other, size),
-        tuple(first.shapes),
-        tuple(first.flow),
-        uses,
-        frozenset(first.odd),
+        used=frozenset(first.reads),
+        calls=calls,
+        outputs=outputs,
+        order=tuple(first.calls),
+        flow=tuple(first.flow),
+        same=first.same,
+        reads=first.reads,
+        odd=frozenset(first.odd),
+        reached=first.reached,
+        meets=meets,
+        fresh=first.keeps or first.recomputes or bool(first.written),
+        written=first.written,
+        writes_inputs=first.writes_inputs,
     )
 
 
-def _run(
-    net: nn.Module, inputs: tuple[Tensor, ...], watched: dict[int, list[str]]
-) -> tuple[_Log, Counter[str], list[tuple[int, ...]]]:
-    log = _Log()
-    handles = log.watch(net)
+def _runs(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes) -> Runs:
+    size = size_of(inputs, axes)
+    count = size + 1 if size > 1 else 3
     try:
-        with torch.no_grad(), _Uses(watched) as uses:
-            output = net(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return log, uses.seen, [tuple(t.shape) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
-
-
-def _axes(output: list[tuple[int, ...]], other: list[tuple[int, ...]], size: int) -> tuple[int, ...]:
-    axes = [Call(a, b).batch for a, b in zip(output, other, strict=True)]
-    if not axes or None in axes:
+        runs = _three(net, unlike(inputs, axes, count, generator("probe")), axes, size)
+        if runs.first.finite:
+            return runs
+    except RefusedError:  # samples that are not the user's may be wrong ones: the example itself has the word
+        runs = None
+    plain = _three(net, repeated(inputs, axes, count), axes, size)
+    if runs is not None and not plain.first.finite:
+        return runs
+    if all(axis is None or has_twins(x, axis) for x, axis in zip(inputs, axes, strict=True)):
         raise RefusedError(
-            f"every output of a target must have one axis that follows the batch; got shapes {output} "
-            f"at batch {size}; return tensors with a batch axis, or check batch_axis"
+            f"samples of an example differ, so that they can be told apart; got {size} alike, and the network takes no others; "
+            "pass an example of distinct samples"
         )
-    return tuple(a for a in axes if a is not None)
+    return plain
+
+
+def _three(net: nn.Module, samples: tuple[Tensor, ...], axes: Axes, size: int) -> Runs:
+    count = size_of(samples, axes)
+    order = torch.arange(count).roll(-1)
+
+    def run(watch: Callable[..., Any], places: Tensor, written: frozenset[str]) -> Any:
+        with preserved(0):  # what a network draws in eval mode, it draws alike each time
+            return watch(net, taken(samples, axes, places), len(places), written)
+
+    with refusing(f"a target runs on its example; {type(net).__name__} does not", "check the example and batch_axis"):
+        first = run(watched_first, torch.arange(size), frozenset())
+    try:
+        with refusing(f"a target must accept any batch size; it ran at {size} and failed at {count}", ""):
+            many = run(watched, torch.arange(count), first.written)
+            return Runs(first, many, run(watched, order, first.written), order)
+    except RefusedError as error:
+        raise RefusedError(f"{error}{_remedy(net, samples, axes, size)}") from error.__cause__
+
+
+def _refuse_shared(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes, size: int) -> None:
+    with preserved():
+        place = _shared(net, unlike(inputs, axes, size + 1, generator("probe")), axes, size)
+    if place is not None:
+        raise RefusedError(
+            f"an input follows the batch, or all samples share it; input {place} of shape {tuple(inputs[place].shape)} does not "
+            f"follow it; pass batch_axis={with_none(axes, place)}"
+        )
+
+
+def _remedy(net: nn.Module, samples: tuple[Tensor, ...], axes: Axes, size: int) -> str:
+    place = _shared(net, samples, axes, size)
+    shown = axes[0] if len(axes) == 1 else axes
+    return (
+        f"check batch_axis={shown}"
+        if place is None
+        else f"all share input {place}: pass batch_axis={with_none(axes, place)}"
+    )
+
+
+def _shared(net: nn.Module, samples: tuple[Tensor, ...], axes: Axes, size: int) -> int | None:
+    """The place of an input that makes sense only where all samples share it; None where there is none."""
+    for place in range(len(axes)) if sum(axis is not None for axis in axes) > 1 else ():
+        others = with_none(axes, place)
+        whole = tuple(
+            x.narrow(axis, 0, size) if i == place and axis is not None else x
+            for i, (x, axis) in enumerate(zip(samples, axes, strict=True))
+        )
+        try:
+            runs = _three(net, whole, others, size)
+        except RefusedError:
+            continue
+        followed = [_call(runs, _output(path)).batch for path in runs.first.outputs]
+        if any(axis is not None for axis in followed) and _meets(runs) is None:
+            return place
+    return None
+
+
+def _output(path: Path) -> Callable[[Log], Seen | None]:
+    return lambda log: log.outputs.get(path)
+
+
+def _module(name: str, place: int, count: int) -> Callable[[Log], Seen | None]:
+    # A module that is called another number of times gets its samples by their values.
+    return lambda log: log.calls[name][place] if len(log.calls.get(name, ())) == count else None
+
+
+def _call(runs: Runs, of: Callable[[Log], Seen | None]) -> Call:
+    first, many, moved = of(runs.first), of(runs.many), of(runs.moved)
+    assert first is not None
+    if many is None or moved is None or not len(first.shape) == len(many.shape) == len(moved.shape):
+        return Call(first.shape, None)
+    axes = [
+        axis
+        for axis in first.rows
+        if axis in many.rows
+        and axis in moved.rows
+        and in_order(many.rows[axis], moved.rows[axis], runs.order, first.eps)
+    ]
+    return Call(first.shape, axes[0] if len(axes) == 1 else None)
+
+
+def _meets(runs: Runs) -> str | None:
+    """The first module, in the order of calls, that puts out rows of samples which depend on the others."""
+    found = [
+        (name, _module(name, place, len(calls)))
+        for name, calls in runs.first.calls.items()
+        for place in range(len(calls))
+    ]
+    for name, of in [*found, *(("", _output(path)) for path in runs.first.outputs)]:
+        axis = _call(runs, of).batch
+        first, many = of(runs.first), of(runs.many)
+        if axis is not None and first and many and not alone(first.rows[axis], many.rows[axis], first.eps):
+            return name
+    return None

@@ -1,36 +1,39 @@
 """The skeleton: a private copy of the user's network that shares its parameters, clones its buffers and carries taps."""
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from neuromod.errors import RefusedError, nearest
-from neuromod.target.probe import Call
+from neuromod.target.copying import copied, tensors_of
+from neuromod.target.modes import RATE, set_mode
+from neuromod.target.probe import Probe
 from neuromod.target.sites import Site
-from neuromod.target.substitute import Anatomy, Edits, anatomy_of, call, fold, put
+from neuromod.target.structure import first
+from neuromod.target.substitute import Anatomy, Edits, anatomy_of, fold, put, put_for_good
 from neuromod.target.taps import add_tap
 
-RATE = "neuromod_dropout"
-ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
-DERIVED = ("tensors", "_anatomy")
+DERIVED = ("tensors", "_anatomy", "_main", "_spare", "_mine")
 
 
 class Skeleton:
     """The network that runs: `Target.skeleton` makes one for each `Modulated`, which shows it as ``model.skeleton``.
 
     It is no `nn.Module`, so that its frozen tensors are neither parameters nor state of the model that holds it. A copy
-    (`copy.deepcopy`) shares the parameters and has buffers of its own.
+    (`copy.deepcopy`) shares the parameters and has buffers of its own. Threads that call at once run on modules of their own.
 
     Args:
         net: the network to copy; its parameters share storage with the copy's, its buffers are cloned.
         taps: sites whose modules get a tap, in place before anything can be compiled.
-        calls: of every module that the forward calls, by name, what it puts out (`Probe.calls`).
+        probe: what the network does, as of the `Target`.
         norm: "frozen" or "batch", as of the `Target`.
         dropout: whether dropout follows `train`, as of the `Target`.
+        draws: names of the modules that draw at random in training, as of the `Target`.
 
     """
 
@@ -44,12 +47,15 @@ class Skeleton:
         net: nn.Module,
         taps: Iterable[Site] = (),
         *,
-        calls: Mapping[str, tuple[Call, ...]],
+        probe: Probe,
         norm: str = "frozen",
         dropout: bool = False,
+        draws: frozenset[str] = frozenset(),
     ) -> None:
         self.net = build(net, taps, norm=norm, dropout=dropout)
-        self.calls, self.norm, self.dropout = calls, norm, dropout
+        self.probe, self.norm, self.dropout, self.draws = probe, norm, dropout, draws
+        self._hooks = [_hooks_of(module) for module in self.net.modules()]
+        self._mode = False
         self._read()
 
     def __call__(self, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
@@ -60,49 +66,106 @@ class Skeleton:
             inputs: what the network takes, the batch on the target's axis.
 
         """
-        return call(self.net, edits, inputs, self._anatomy)
+        return self.put(self.fold(edits), inputs)
 
     def fold(self, edits: Mapping[str, Tensor]) -> Edits:
         """The same edits with every one-row tap moved into its layer's weight and bias, where that is exact."""
-        return fold(self.net, edits, self._anatomy.folds)
+        return fold(self.net, edits, self._anatomy)
 
     def put(self, folded: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
         """The output at edits that `fold` returned (inside a `torch.vmap` over samples, say)."""
-        return put(self.net, folded, inputs, self._anatomy)
+        if self.probe.writes_inputs:
+            inputs = tuple(x.clone() for x in inputs)
+        if self.probe.fresh:
+            # What the network keeps, writes or calls again in the backward meets these edits and no others.
+            return put_for_good(copied(self.net, cloned=self.probe.written), folded, inputs)
+        with self.borrowed() as net:
+            return put(net, folded, inputs)
 
     def activation(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
         """The output (B, ...) of module ``name`` in one unmodulated forward that stops there, batch axis first.
 
-        Refused: a module that the forward does not call, and one whose output folds the batch into another axis.
+        Refused: a module that the forward does not call, and one whose output has no batch axis of its own (folded, reordered).
         """
-        if name not in self.calls:
+        calls = self.probe.calls
+        if name not in calls:
             raise RefusedError(
-                f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, self.calls)}"
+                f"activation:NAME needs a module that the forward calls; got {name!r}; try {nearest(name, calls)}"
             )
-        return activation(self.net, name, inputs, self.calls[name][0].batch)
+        if calls[name][0].batch is None:
+            raise RefusedError(
+                f"an embedding is read from an output whose rows are the samples, in their order; those of {name!r} are not; pick "
+                "another module"
+            )
+        if self.probe.writes_inputs:
+            inputs = tuple(x.clone() for x in inputs)
+        if self.probe.fresh:
+            return activation(copied(self.net, cloned=self.probe.written), name, inputs, calls[name][0].batch)
+        with self.borrowed() as net:
+            return activation(net, name, inputs, calls[name][0].batch)
 
     def layer(self, name: str) -> nn.Module:
-        """The module of that name (hooks on it must be removed again)."""
+        """The module of that name; hooks on it, set and removed inside `borrowed`, see the calls of this thread alone."""
         return self.net.get_submodule(name)
+
+    @property
+    def ties(self) -> Mapping[str, tuple[str, ...]]:
+        """Of the first name of every tied tensor, its names in other modules."""
+        return self._anatomy.ties
+
+    @contextmanager
+    def borrowed(self) -> Iterator[nn.Module]:
+        """Modules that no other thread runs on meanwhile: the skeleton's own, or where these are in use, a copy of them.
+
+        A thread that borrows again while it holds some gets the same.
+        """
+        if torch.compiler.is_compiling() or getattr(self._mine, "net", None) is not None:
+            yield self.net if torch.compiler.is_compiling() else self._mine.net
+            return
+        own, spare = self._main.acquire(blocking=False), self._spare
+        net = self.net if own else self._another()
+        self._mine.net = net
+        try:
+            yield net
+        finally:
+            self._mine.net = None
+            if own:
+                self._main.release()
+            else:
+                spare.append(net)
 
     def train(self, mode: bool = True) -> None:
         """Eval mode for all but BatchNorm under ``norm="batch"``, requested dropout, and RNNs: these follow ``mode``."""
-        set_mode(self.net, training=mode, norm=self.norm, dropout=self.dropout)
+        set_mode(self.net, training=mode, norm=self.norm, dropout=self.dropout, draws=self.draws)
+        self._spare = list[nn.Module]()
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Map every tensor, as `nn.Module.to` does with a change of device or dtype."""
         self.net._apply(fn)
         self._read()
 
+    def _another(self) -> nn.Module:
+        try:
+            spare: nn.Module = self._spare.pop()
+            return spare
+        except IndexError:
+            net = copied(self.net)
+        for module, own in zip(net.modules(), self._hooks, strict=True):
+            # Hooks that another thread has set for a while are its own.
+            for hooks, kept in zip((module._forward_hooks, module._forward_pre_hooks), own, strict=True):
+                for key in [key for key in hooks if key not in kept]:
+                    del hooks[key]
+        return net
+
     def _read(self) -> None:
-        net = self.net
-        self.tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(
-            net.named_buffers(remove_duplicate=False)
-        )
-        self._anatomy: Anatomy = anatomy_of(net)
+        self.tensors = tensors_of(self.net)
+        self._anatomy: Anatomy = anatomy_of(self.net)
+        self._main, self._mine = threading.Lock(), threading.local()
+        self._spare = list[nn.Module]()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Skeleton":
-        return Skeleton(self.net, calls=self.calls, norm=self.norm, dropout=self.dropout)
+        options = {"norm": self.norm, "dropout": self.dropout, "draws": self.draws}
+        return Skeleton(self.net, probe=self.probe, **options)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in DERIVED}
@@ -110,6 +173,10 @@ class Skeleton:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._read()
+
+
+def _hooks_of(module: nn.Module) -> tuple[frozenset[int], frozenset[int]]:
+    return frozenset(module._forward_hooks), frozenset(module._forward_pre_hooks)
 
 
 def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dropout: bool = False) -> nn.Module:
@@ -125,8 +192,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
         dropout: False sets the dropout inside attention and RNNs, which no mode switches off, to 0.
 
     """
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
-    skeleton = copy.deepcopy(net, memo)
+    skeleton = copied(net)
     for module in skeleton.modules():
         if norm == "batch" and isinstance(module, _BatchNorm):
             module.track_running_stats = False
@@ -140,7 +206,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
 
 def plain_copy(pristine: nn.Module) -> nn.Module:
     """A plain network again: a copy in eval mode with weights of its own, that ask for gradients and train as usual."""
-    net = copy.deepcopy(pristine)
+    net = copied(pristine, cloned=[name for name, _ in pristine.named_parameters()])
     for module, original in zip(net.modules(), pristine.modules(), strict=True):
         module.training = False
         if hasattr(original, RATE):
@@ -152,31 +218,6 @@ def plain_copy(pristine: nn.Module) -> nn.Module:
 restored = plain_copy  # the former name
 
 
-def set_mode(skeleton: nn.Module, *, training: bool, norm: str, dropout: bool) -> nn.Module:
-    """Eval mode for all but: BatchNorm under ``norm="batch"``, dropout on request, RNNs (cuDNN's backward needs it).
-
-    Attention stays in train mode, without dropout, because in eval mode its fused path has no derivative and runs
-    none of the submodules that a tap sits on. Returns the network.
-
-    Args:
-        skeleton: the network, as `build` made it.
-        training: the mode that what follows takes.
-        norm: "frozen" or "batch", as of the `Target`.
-        dropout: whether dropout follows.
-
-    """
-    skeleton.eval()
-    for module in skeleton.modules():
-        follows = (
-            (norm == "batch" and isinstance(module, _BatchNorm))
-            or (dropout and isinstance(module, _DropoutNd))
-            or isinstance(module, nn.RNNBase)
-        )
-        attends = isinstance(module, ATTENTION) and (training or not dropout)
-        module.training = attends or (training and follows)
-    return skeleton
-
-
 class _ReachedError(Exception):
     """Ends a forward as soon as the wanted module has put out."""
 
@@ -184,20 +225,20 @@ class _ReachedError(Exception):
 def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch: int | None) -> Tensor:
     """The output (B, ...) of module ``name`` in one unmodulated forward that stops there, batch axis first.
 
-    Refused: an output that folds the batch into another axis.
-
     Args:
         skeleton: the network.
-        name: of the module; of a tuple that it puts out the first element is taken.
+        name: of the module; of a structure that it puts out the first tensor is taken.
         inputs: what the network takes.
-        batch: the batch axis of that output, as the probe found it; None where there is none.
+        batch: the batch axis of that output, as the probe found it.
 
     """
     found: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
-        raise _ReachedError
+        reached = first(output)
+        if reached is not None:
+            found.append(reached)
+            raise _ReachedError
 
     handle = skeleton.get_submodule(name).register_forward_hook(stop)
     try:
@@ -206,8 +247,5 @@ def activation(skeleton: nn.Module, name: str, inputs: tuple[Tensor, ...], batch
         pass
     finally:
         handle.remove()
-    if batch is None:
-        raise RefusedError(
-            f"an embedding is read from an output whose batch axis is known; {name!r} folds the batch; pick another module"
-        )
+    assert batch is not None
     return found[0].movedim(batch, 0)

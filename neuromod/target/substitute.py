@@ -1,9 +1,10 @@
 """The one mechanism: a modulation is a dict of tensors, and applying it is `torch.func.functional_call`.
 
-This is the only file that calls it. `call` makes one call, `fold` moves taps into a layer's own weight and bias;
+This is the only file that calls it. `put` makes one call, `fold` moves taps into a layer's own weight and bias;
 `neuromod.batches` decides how many calls a batch needs.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from neuromod.errors import RefusedError
+from neuromod.target.copying import tensors_of
 from neuromod.target.taps import BIAS, GAIN
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -30,45 +32,66 @@ class Anatomy:
 
     Args:
         folds: names of the modules whose one-row taps `fold` may move into their own weight and bias.
-        tied: whether two names mean one tensor, so that `functional_call` must look for ties.
+        ties: of the first name of a tied tensor, its names in other modules.
+        tensors: parameters and buffers by name. They are read here, and never off modules that another thread may run on.
 
     """
 
     folds: frozenset[str]
-    tied: bool
+    ties: Mapping[str, tuple[str, ...]]
+    tensors: dict[str, Tensor]
 
 
-def anatomy_of(net: nn.Module) -> Anatomy:
-    """The anatomy of a skeleton, read again whenever its tensors are exchanged (`Skeleton.apply`)."""
-    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    return Anatomy(foldable(net, NORMS), len({id(tensor) for _, tensor in tensors}) < len(tensors))
+def anatomy_of(net: nn.Module, types: tuple[type, ...] = NORMS) -> Anatomy:
+    """The anatomy of a network, read again whenever its tensors are exchanged (`Skeleton.apply`).
 
-
-def call(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], anatomy: Anatomy) -> Any:
-    """One forward with ``edits`` in the place of the target's tensors; taps are folded first where that is exact.
-
-    Args:
-        net: the skeleton's network.
-        edits: tensors by name; a tap's may have a row per sample, (B, channels).
-        inputs: what the network takes.
-        anatomy: of that network.
-
+    Taps fold into modules of ``types``.
     """
-    return put(net, fold(net, edits, anatomy.folds), inputs, anatomy)
+    return Anatomy(foldable(net, types), ties_of(net), tensors_of(net))
 
 
-def put(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...], anatomy: Anatomy) -> Any:
+def ties_of(net: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Of the first name of every tied tensor, the names that it has in other modules.
+
+    A module that stands in two places is one module, and its second name is none of another place.
+    """
+    places: dict[int, dict[tuple[int, str], str]] = {}
+    for prefix, module in net.named_modules():
+        for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), {})[id(module), leaf] = f"{prefix}.{leaf}".lstrip(".")
+    named = (tuple(names.values()) for names in places.values())
+    return {names[0]: names[1:] for names in named if len(names) > 1}
+
+
+def put(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """One forward with ``edits``, whose taps are folded already, in the place of the target's tensors.
 
     Args:
         net: the skeleton's network.
-        edits: tensors by name, as `fold` returned them.
+        edits: tensors by name, as `fold` returned them: a tied tensor under each of its names.
         inputs: what the network takes.
-        anatomy: of that network.
 
     """
     # Looking for ties costs functional_call a walk over all tensors, each time.
-    return functional_call(net, dict(edits), inputs, tie_weights=anatomy.tied)
+    return functional_call(net, dict(edits), inputs, tie_weights=False)
+
+
+def put_for_good(net: nn.Module, edits: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
+    """`put` on a copy that is made for this call: the edits stay in their place, for a backward that calls modules again.
+
+    Args:
+        net: the copy.
+        edits: tensors by name, as `fold` returned them.
+        inputs: what the network takes.
+
+    """
+    for name, value in edits.items():
+        prefix, _, leaf = name.rpartition(".")
+        module = net.get_submodule(prefix)
+        held = module._parameters if leaf in module._parameters else module._buffers
+        held[leaf] = value  # type: ignore[assignment]
+    return net(*inputs)
 
 
 def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
@@ -84,8 +107,8 @@ def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any,
     return functional_call(module, dict(parameters), inputs, options)
 
 
-def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> Edits:
-    """Move every one-row tap on a module of ``folds`` into its weight and bias, which is exact.
+def fold(net: nn.Module, edits: Mapping[str, Tensor], anatomy: Anatomy) -> Edits:
+    """Move every one-row tap on a module that folds into its weight and bias, which is exact, and write ties under all names.
 
     ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row per sample stays a tap, and
     inside a transformation of `torch.func` so does a tap of a norm whose kernel is wrong at second order.
@@ -93,20 +116,25 @@ def fold(net: nn.Module, edits: Mapping[str, Tensor], folds: frozenset[str]) -> 
     Args:
         net: the network that the edits are of; its own weight and bias are read where no edit replaces them.
         edits: tensors by name; not changed.
-        folds: names of modules that fold (`foldable`).
+        anatomy: of the network.
 
     """
     folded, transformed = dict(edits), _transformed()
+    for name in edits.keys() & anatomy.ties.keys():
+        for other in anatomy.ties[name]:
+            folded.setdefault(other, edits[name])
     for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
         gain, shift = folded.get(f"{prefix}.{GAIN}"), folded.get(f"{prefix}.{BIAS}")
-        if prefix not in folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
+        if prefix not in anatomy.folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
             continue
-        module = net.get_submodule(prefix)
+        module, weight = net.get_submodule(prefix), anatomy.tensors.get(f"{prefix}.weight")
+        if weight is not None and any(t is not None and t.dtype != weight.dtype for t in (gain, shift)):
+            continue  # numbers of a higher precision than the layer's stay what they are, in the tap
         if transformed and isinstance(module, FIRST_ORDER):
             continue
         folded.pop(f"{prefix}.{GAIN}", None)
         folded.pop(f"{prefix}.{BIAS}", None)
-        folded |= _absorbed(module, prefix, folded, gain, shift)
+        folded |= _absorbed(ChainMap(folded, anatomy.tensors), prefix, gain, shift)
     return folded
 
 
@@ -136,8 +164,8 @@ def _folds(module: nn.Module) -> bool:
     return own and unhooked and flat and not isinstance(module, _ConvTransposeNd)
 
 
-def _absorbed(module: nn.Module, prefix: str, edits: Edits, gain: Tensor | None, shift: Tensor | None) -> Edits:
-    weight, bias = (edits.get(f"{prefix}.{leaf}", getattr(module, leaf)) for leaf in ("weight", "bias"))
+def _absorbed(now: Mapping[str, Tensor], prefix: str, gain: Tensor | None, shift: Tensor | None) -> Edits:
+    weight, bias = now.get(f"{prefix}.weight"), now.get(f"{prefix}.bias")
     absorbed: Edits = {}
     if gain is not None:
         if weight is None:

@@ -3,7 +3,7 @@
 The slots are filled for one call by ``torch.func.functional_call``, like any other tensor. They are buffers without a
 value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
 
-An *output tap* is ``h' = gain * h + bias`` on a module's output (its first element, if it is a tuple). A *weight tap* is
+An *output tap* is ``h' = gain * h + bias`` on a module's output (its first tensor, if it is a structure). A *weight tap* is
 what a row of weights per sample does to a linear layer or convolution, without building those weights:
 ``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.target.sites import Site
+from neuromod.target.structure import on_first
 
 GAIN, BIAS = "tap_gain", "tap_bias"
 INPUT, SCALE, SHIFT, DOWN, UP = "tap_input", "tap_scale", "tap_shift", "tap_down", "tap_up"
@@ -52,19 +53,23 @@ def add_tap(module: nn.Module, site: Site) -> None:
 
 
 def _through_output(module: nn.Module, args: object, output: Any, *, channel: int, batch: int | None) -> Any:
-    if isinstance(output, tuple):
-        return (_affine(module, output[0], channel, batch), *output[1:])
-    return _affine(module, output, channel, batch)
+    if getattr(module, GAIN) is None and getattr(module, BIAS) is None:
+        return output
+    return on_first(output, lambda h: _affine(module, h, channel, batch))
 
 
 def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
     gain, bias = getattr(module, GAIN), getattr(module, BIAS)
-    if gain is not None:
-        gain = broadcast(gain, h.ndim, channel, batch)
-        if bias is not None:
-            return torch.addcmul(broadcast(bias, h.ndim, channel, batch), gain, h)
-        return gain * h
-    return h if bias is None else h + broadcast(bias, h.ndim, channel, batch)
+    gain = None if gain is None else broadcast(gain, h, channel, batch)
+    bias = None if bias is None else broadcast(bias, h, channel, batch)
+    if gain is not None and bias is not None:
+        moved = torch.addcmul(bias, gain, h)
+    elif gain is not None:
+        moved = gain * h
+    else:
+        moved = h if bias is None else h + bias
+    # Numbers of a higher precision than the network's are applied in it; the network goes on in its own.
+    return moved if moved.dtype == h.dtype else moved.to(h.dtype)
 
 
 def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, batch: int) -> Any:
@@ -72,51 +77,59 @@ def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, b
     if scale is None:
         return None
     (x,) = args
-    return (x * broadcast(scale.to(x.dtype), x.ndim, channel, batch),)
+    return (x * broadcast(scale.to(x.dtype), x, channel, batch),)
 
 
 def _through_weight(module: nn.Module, args: tuple[Tensor, ...], h: Tensor, *, channel: int, batch: int) -> Tensor:
     scale, shift, down = getattr(module, SCALE), getattr(module, SHIFT), getattr(module, DOWN)
     if scale is not None:
         # Under autocast the layer puts out a lower precision than its modulation has.
-        scale = broadcast(scale.to(h.dtype), h.ndim, channel, batch)
-        h = (
-            scale * h
-            if shift is None
-            else torch.addcmul(broadcast(shift.to(h.dtype), h.ndim, channel, batch), scale, h)
-        )
+        scale = broadcast(scale.to(h.dtype), h, channel, batch)
+        h = scale * h if shift is None else torch.addcmul(broadcast(shift.to(h.dtype), h, channel, batch), scale, h)
     return h if down is None else _plus_low_rank(args[0], h, down, getattr(module, UP), batch)
 
 
 def _plus_low_rank(x: Tensor, h: Tensor, down: Tensor, up: Tensor, batch: int) -> Tensor:
     """``h + U_b (D_b x)`` for each sample b: x (..., in), down (B, rank, in), up (B, out, rank)."""
     x, h = x.movedim(batch, 0), h.movedim(batch, 0)
+    _refuse_folded(h.shape[0], len(down))
+    if not torch.is_autocast_enabled(h.device.type):
+        down, up = down.to(x.dtype), up.to(h.dtype)
     # D x^T and not x D^T: a product with few rows is twice as fast on a CPU as one with few columns.
     inner = torch.bmm(down, x.reshape(len(x), -1, x.shape[-1]).mT)
     flat = h.reshape(len(h), -1, h.shape[-1])
     return torch.baddbmm(flat, inner.mT, up.mT).reshape(h.shape).movedim(0, batch)
 
 
-def broadcast(values: Tensor, ndim: int, channel: int, batch: int | None) -> Tensor:
-    """View ``values`` so that they broadcast over a tensor of ``ndim`` axes.
+class FoldedError(RefusedError):
+    """Rows of this call are not the samples: `batches.run` splits the batch instead."""
 
-    Refused: a row per sample where the batch axis is not known.
+
+def _refuse_folded(found: int, rows: int) -> None:
+    if found != rows:
+        raise FoldedError(
+            f"a row per sample needs an output whose rows are the samples; got {found} rows for {rows} samples; split the batch"
+        )
+
+
+def broadcast(values: Tensor, like: Tensor, channel: int, batch: int | None) -> Tensor:
+    """View ``values`` so that they broadcast over a tensor.
+
+    Refused: a row per sample where the rows of the tensor are not the samples (frames are folded into them, say).
 
     Args:
         values: (C,) for all samples, or (B, C), a row per sample.
-        ndim: axes of the tensor.
+        like: the tensor.
         channel: its axis of C, from the front or (negative) from the back.
         batch: its axis of B; None where none follows the batch.
 
     """
-    channel %= ndim
-    shape = [1] * ndim
+    channel %= like.ndim
+    shape = [1] * like.ndim
     shape[channel] = values.shape[-1]
     if values.ndim == 2:
-        if batch is None:
-            raise RefusedError(
-                "a row per sample needs an output whose batch axis is known; got a folded one; split the batch"
-            )
+        _refuse_folded(-1 if batch is None else like.shape[batch], values.shape[0])
+        assert batch is not None
         shape[batch] = values.shape[0]
         if channel < batch:
             values = values.T

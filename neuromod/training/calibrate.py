@@ -74,4 +74,4 @@ def _forward(
         edits = model.compose(dict(zip(learned, rows, strict=True)))
         return model.skeleton({**edits, **buffers}, x)
 
-    run(one, parts, inputs, model.target.batch_axis, model.target.probe.output_axes)
+    run(one, parts, inputs, model.target.axes, model.target.probe.outputs)

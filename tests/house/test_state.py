@@ -39,13 +39,14 @@ def test_the_global_generator_is_seeded_inside_a_fork_only() -> None:
         forked = {
             id(call)
             for node in nodes
-            if isinstance(node, ast.With) and any("fork_rng" in ast.unparse(item) for item in node.items)
+            if isinstance(node, ast.With)
+            and any("fork_rng" in ast.unparse(item) or "preserved" in ast.unparse(item) for item in node.items)
             for call in ast.walk(node)
         }
         for node in nodes:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in seeders:
                 assert id(node) in forked, name_of(path)
-                assert name_of(path) == "neuromod/target/recipe.py"
+                assert name_of(path) in ("neuromod/target/recipe.py", "neuromod/seeds.py")
 
 
 def test_no_error_is_swallowed() -> None:
@@ -54,6 +55,9 @@ def test_no_error_is_swallowed() -> None:
             if not isinstance(node, ast.ExceptHandler):
                 continue
             caught = "" if node.type is None else ast.unparse(node.type)
+            if name_of(path) == "neuromod/errors.py":  # what code of others raises is said in one line
+                assert isinstance(node.body[-1], ast.Raise)
+                continue
             assert caught not in ("", "Exception"), f"{name_of(path)}:{node.lineno}"
             if caught == "BaseException":  # to clean up, and then to pass on
                 assert isinstance(node.body[-1], ast.Raise), f"{name_of(path)}:{node.lineno}"

@@ -57,7 +57,7 @@ def test_attention_does_not_call_its_projection() -> None:
             return self.attention(x, x, x)[0]
 
     t = Target(Attend(), torch.randn(3, 5, 12))
-    with refuses("'attention.out_proj'", "weights('...out_proj.weight')"):
+    with refuses("'attention.out_proj'", "weights('attention.out_proj.weight')"):
         t.outputs("attention.out_proj")
     lora = Modulated(t, Modulator(LowRankDelta(), Table(1), t.weights("*out_proj*"), seed=0)).eval()
     before = lora(t.example[0], task=0)
@@ -88,11 +88,14 @@ def test_a_module_called_with_two_widths() -> None:
         t.outputs("act")
 
 
-def test_three_axes_need_a_channel() -> None:
-    t = Target(nn.Sequential(nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 2)), torch.randn(3, 5, 12))
-    with refuses("channel axis of '1'", "GELU", "channel=axis"):
-        t.outputs(nn.GELU)
-    assert t.outputs(nn.GELU, channel=-1)[0].shape == (8,)
+def test_three_axes_need_layers_beside_or_a_channel() -> None:
+    x = torch.randn(3, 5, 12)
+    t = Target(nn.Sequential(nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 2)), x)
+    assert t.outputs(nn.GELU)[0].shape == (8,)
+    alone = Target(nn.Sequential(nn.GELU(), nn.Flatten(), nn.Linear(60, 2)), x)
+    with refuses("channel axis of '0'", "GELU", "channel=axis"):
+        alone.outputs(nn.GELU)
+    assert alone.outputs(nn.GELU, channel=-1)[0].shape == (12,)
 
 
 def test_a_network_that_cannot_follow_the_batch() -> None:

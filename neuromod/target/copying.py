@@ -1,0 +1,120 @@
+"""Copies of a network: its modules anew, its parameters shared, whatever it holds beside them its own."""
+
+import copy
+import hashlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+
+from neuromod.errors import RefusedError
+
+WRAPPERS = (nn.DataParallel, DistributedDataParallel)
+DEEPEST = 6
+
+
+def tensors_of(net: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, tied ones under each of their names."""
+    return dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+
+
+def refuse_foreign(net: nn.Module) -> None:
+    """Refuse what is no plain network of modules and dense tensors: wrappers, scripts, lazy layers, sparse tensors."""
+    if not isinstance(net, nn.Module):
+        raise RefusedError(f"a target is an nn.Module; got {type(net).__name__}; pass the network itself")
+    for name, module in net.named_modules():
+        shown = repr(name) if name else "the network"
+        if isinstance(module, WRAPPERS):
+            raise RefusedError(f"a target is not wrapped; {shown} is a {type(module).__name__}; pass its .module")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise RefusedError(
+                f"a target is made of Python modules; {shown} is a script; pass the network before torch.jit"
+            )
+    for name, tensor in tensors_of(net).items():
+        if is_lazy(tensor):
+            raise RefusedError(f"a target has its weights; {name!r} is not made yet; run the lazy network once before")
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else str(tensor.layout)
+            raise RefusedError(
+                f"tensors of a target are dense; {name!r} is {kind}; keep it outside, or call to_dense()"
+            )
+        if tensor.is_inference():
+            raise RefusedError(
+                f"a target's tensors take part in gradients; {name!r} was made in inference_mode; make the network outside"
+            )
+        if tensor.is_meta:
+            raise RefusedError(f"a target has its weights; {name!r} lies on the device 'meta'; load the network first")
+
+
+def copied(net: nn.Module, *, cloned: Collection[str] = (), trained: bool = False) -> nn.Module:
+    """A copy of the modules: parameters share storage, buffers and all else are clones, ties stay ties.
+
+    Tensors that the network or its hooks keep from an earlier forward are copied without their graph.
+
+    Args:
+        net: the network.
+        cloned: names of parameters that get storage of their own, for the forward writes into them.
+        trained: whether parameters ask for gradients.
+
+    """
+    memo: dict[int, Any] = {}
+    for name, p in net.named_parameters(remove_duplicate=False):
+        data = p.detach().clone() if name in cloned else p.detach()
+        asks = trained and (p.is_floating_point() or p.is_complex())
+        if id(p) not in memo or name in cloned:
+            memo[id(p)] = nn.Parameter(data, requires_grad=asks)
+    for module in net.modules():
+        for tensor in _kept(_beside(module), DEEPEST, set()):
+            memo.setdefault(id(tensor), tensor.detach().clone())
+    return copy.deepcopy(net, memo)
+
+
+def _beside(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in module.__dict__.items() if k not in ("_parameters", "_modules")}
+
+
+def _kept(value: Any, depth: int, seen: set[int]) -> Iterator[Tensor]:
+    """Tensors with a graph (which `copy.deepcopy` refuses) that an attribute holds, however deep."""
+    if isinstance(value, Tensor):
+        if value.grad_fn is not None:
+            yield value
+        return
+    if depth == 0 or id(value) in seen or isinstance(value, nn.Module | type | str | bytes | int | float):
+        return
+    seen.add(id(value))
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list | tuple | set):
+        inner = list(value)
+    else:
+        inner = list(getattr(value, "__dict__", {}).values())
+    for item in inner:
+        yield from _kept(item, depth - 1, seen)
+
+
+def state_of(net: nn.Module) -> list[Any]:
+    """What a forward may leave behind in modules, attributes and buffers, to be compared before and after one."""
+    return [_snapshot(_beside(module), 3) for module in net.modules()]
+
+
+def _snapshot(value: Any, depth: int) -> Any:
+    if isinstance(value, dict) and depth:
+        return [(key, _snapshot(item, depth - 1)) for key, item in value.items()]
+    if isinstance(value, list | tuple | set) and depth:
+        return [_snapshot(item, depth - 1) for item in value]
+    if isinstance(value, int | float | str | bool | type(None)):
+        return value
+    return (id(value), value._version) if isinstance(value, Tensor) and not value.is_inference() else id(value)
+
+
+@torch.no_grad()
+def digest_of(net: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors_of(net).items()):
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
