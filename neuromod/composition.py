@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from neuromod.arguments import task_id
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Rows
@@ -60,6 +61,7 @@ class Composition(nn.Module):
 
     def add(self, task: int) -> list[nn.Parameter]:
         """Add a task to every modulator that lacks it; returns the new parameters, for ``optimizer.add_param_group``."""
+        task = task_id(task)
         lacking = [m for m in self.readers("task").values() if task not in m.tasks()]
         if not lacking:
             raise RefusedError(
@@ -69,15 +71,22 @@ class Composition(nn.Module):
 
     def seal(self, task: int) -> None:
         """Move a task from live parameters to rest (masks one bit per weight), in every modulator that reads the task."""
-        for modulator in self.readers("task").values():
-            if task in modulator.source.tasks():
-                modulator.seal(task)
+        task, readers = task_id(task), self.readers("task").values()
+        live = [m for m in readers if task in m.source.tasks()]
+        if not live and not any(task in m.sealed.places for m in readers):
+            known = list(self.tasks())[:8]
+            raise RefusedError(
+                f"a task must be known to be sealed; got task {task}; known are {known}; call add({task}) first"
+            )
+        for modulator in live:
+            modulator.seal(task)
 
     def bytes_per_task(self, task: int) -> int:
         """Bytes that must be kept for a task alone: masks at one bit per weight, the rest in its dtype.
 
         A live task of a shared source needs its embedding only; the shared part is not counted.
         """
+        task = task_id(task)
         with torch.no_grad():
             rows = [modulator.stored(task) for modulator in self.readers("task").values()]
         return sum(value.numel() * value.element_size() for row in rows for value in row.values())

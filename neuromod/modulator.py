@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, flag, floating, shown, task_id
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
-from neuromod.sources.base import Row, Rows, Source, Starts
+from neuromod.sources.base import Row, Rows, Source, Starts, task_rows
 from neuromod.sources.context import Context
 from neuromod.sources.sealed import Sealed
 from neuromod.target.sites import Site
@@ -29,6 +30,8 @@ class Modulator(nn.Module):
         seed: of every draw of this modulator; each has a generator of its own, keyed by kind, site and task. Two modulators
             of one kind at the same sites need different seeds.
         identity: start exactly at the target instead of where the kind's paper starts.
+        dtype: of its numbers; by default that of the target's weights. Numbers of float32 train a target of bfloat16 or float16
+            as adapters are trained: what they make is cast to the dtype of the tensor it stands for.
 
     """
 
@@ -36,13 +39,22 @@ class Modulator(nn.Module):
     like: Tensor
 
     def __init__(
-        self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int = 0, identity: bool = False
+        self,
+        kind: Kind,
+        source: Source,
+        sites: Sequence[Site],
+        *,
+        seed: int = 0,
+        identity: bool = False,
+        dtype: torch.dtype | str | None = None,
     ) -> None:
         super().__init__()
+        refuse_parts(kind, source, sites)
         self.kind: Kind = kind
         self.source: Source = source
         self.sites = tuple(dict.fromkeys(sites))
-        self.seed, self.identity = seed, identity
+        self.seed, self.identity = count(seed, "seed"), flag(identity, "identity")
+        self.dtype = None if dtype is None else floating(dtype)
         self.sealed = Sealed()
         self.__dict__["target"] = None
         self._measured: set[int] = set()
@@ -85,7 +97,8 @@ class Modulator(nn.Module):
                 )
             return
         self.__dict__["target"] = target
-        self.register_buffer("like", target.like(), persistent=False)
+        like = target.like()
+        self.register_buffer("like", like if self.dtype is None else like.to(self.dtype), persistent=False)
         with torch.no_grad():
             self.source.bind(self._starts(example))
 
@@ -111,8 +124,13 @@ class Modulator(nn.Module):
             raise RefusedError(
                 f"{self.name}.add takes {allowed} beside the task; got {unknown[0]!r}; set it on the kind"
             )
+        task = task_id(task)
         if task in self.sealed.places:
             raise RefusedError(f"a task is added once; task {task} is sealed; pick an id that is free")
+        if self.target is None:
+            raise RefusedError(
+                f"{self.name} learns of tasks once it is on a target; pass it to Modulated(target, ...) first"
+            )
         with torch.no_grad():
             return self.source.add(task, self._starts(), options)
 
@@ -123,13 +141,19 @@ class Modulator(nn.Module):
     @torch.no_grad()
     def seal(self, task: int) -> None:
         """Move a task from live parameters to rest: masks at one bit per weight, the rest in its dtype."""
+        task = task_id(task)
+        if task in self.sealed.places or self.reads != "task":
+            why = f"task {task} is sealed already" if self.reads == "task" else f"{self.name} reads {self.reads!r}"
+            raise RefusedError(f"a live task is sealed, once, where the task is read; {why}; drop seal()")
         self.sealed.seal(task, self.frozen(self._row(task)))
         self.source.forget(task)
 
     def stored(self, task: int) -> Row:
         """What must be kept for a task alone: its row at rest; of a live task of a shared source, its embedding."""
+        task = task_id(task)
         if task in self.sealed.places:
             return self.sealed.row(task)
+        task_rows(dict.fromkeys(self.source.tasks()), Context((), 0, tasks=(task,)))
         own = self.source.own(task)
         # The embedding of a shared source: "code" is its name in saved states.
         return own if "code" in own else self.frozen(own)
@@ -253,6 +277,20 @@ class Modulator(nn.Module):
         """The row of a live task, whatever the mode (a body may drop out in training)."""
         with evaluating(self.source):
             return self.source(Context((), 0, tasks=(task,))).one()  # type: ignore[no-any-return]
+
+
+def refuse_parts(kind: Any, source: Any, sites: Any) -> None:
+    """Refuse what is no kind, no source or no sites: a class for an instance, the two swapped, a name for sites."""
+    for what, value, base in (("a kind", kind, Kind), ("a source", source, Source)):
+        if not isinstance(value, base):
+            named = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
+            raise RefusedError(
+                f"a modulator takes {what} here; got {named}; write Modulator(Threshold(), Table(2), sites)"
+            )
+    if isinstance(sites, str | Site) or not isinstance(sites, Sequence) or not all(isinstance(s, Site) for s in sites):
+        raise RefusedError(
+            f"a modulator takes the sites that a target chose; got {shown(sites)}; pass target.weights('*'), say"
+        )
 
 
 def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -231,7 +231,9 @@ class _Hooks:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             log, found = self.log, first(output)
             if self.behind[0]:
+                # A reentrant segment has its gradients in the recomputation alone.
                 log.recomputes = True
+                self.await_gradient(found, name)
                 return
             if len(args) != 1 or not isinstance(args[0], Tensor):
                 log.odd.add(name)
@@ -244,10 +246,14 @@ class _Hooks:
                 log.same[name] = self.made[id(found)][0]
             elif leaf:
                 self.made[id(found)] = (name, found)
-            if found.requires_grad:
-                found.register_hook(lambda grad: self.arrived.add(name))
+            self.await_gradient(found, name)
 
         return hook
+
+    def await_gradient(self, found: Tensor | None, name: str) -> None:
+        """Note the name when a gradient arrives at the tensor."""
+        if found is not None and found.requires_grad:
+            found.register_hook(lambda grad: self.arrived.add(name))
 
 
 def _backward(
