@@ -58,8 +58,8 @@ def _check(inputs: Sequence[Any], axes: Axes) -> None:
             raise RefusedError(f"an input is a dense tensor; input {place} is {x.layout}; keep it in the network")
         if axis is not None and not -x.ndim <= axis < x.ndim:
             raise RefusedError(
-                f"an input has the batch on axis {axis}; input {place} is {tuple(x.shape)}; pass batch_axis= with None for what "
-                f"all samples share: {with_none(axes, place)}"
+                f"an input has the batch on axis {axis}; input {place} is {tuple(x.shape)}; if all samples share it, pass "
+                f"batch_axis={with_none(axes, place)}"
             )
     sizes = [x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None]
     if len(set(sizes)) > 1 or sizes[0] < 1:

@@ -111,9 +111,10 @@ def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
         module.register_forward_pre_hook(enter(name), prepend=True)
         module.register_forward_hook(leave)
     rule = f"dropout=True runs the network in train mode, norms apart; {type(net).__name__} does not run so"
-    with refusing(rule, "drop dropout=True"), preserved(0), torch.no_grad(), draws:
+    with refusing(rule, "drop dropout=True"), preserved(0), torch.no_grad():
         draws.state = _generators()
-        twin(*(x.clone() for x in inputs))
+        with draws:
+            twin(*(x.clone() for x in inputs))
     return frozenset(draws.found)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, refusing
 from neuromod.seeds import generator, preserved
-from neuromod.target.samples import Axes, alone, has_twins, in_order, repeated, size_of, taken, unlike, with_none
+from neuromod.target.samples import Axes, alone, has_twins, in_order, repeated, size_of, taken, unlike, unordered, with_none
 from neuromod.target.structure import Path
 from neuromod.target.watch import First, Log, Seen, watched, watched_first
 
@@ -158,7 +158,7 @@ def _runs(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes) -> Runs:
 
 def _three(net: nn.Module, samples: tuple[Tensor, ...], axes: Axes, size: int) -> Runs:
     count = size_of(samples, axes)
-    order = torch.arange(count).roll(-1)
+    order = unordered(count)
 
     def run(watch: Callable[..., Any], places: Tensor, written: frozenset[str]) -> Any:
         with preserved(0):  # what a network draws in eval mode, it draws alike each time

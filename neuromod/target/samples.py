@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuromod.seeds import generator
+
 Axes = tuple[int | None, ...]
 """Of each input its batch axis; None of one that all samples share."""
 
@@ -67,6 +69,16 @@ def unlike(inputs: Sequence[Tensor], axes: Axes, count: int, rng: torch.Generato
         x if axis is None else _unlike(x, axis, size_of(inputs, axes), rng)
         for x, axis in zip(repeated(inputs, axes, count), axes, strict=True)
     )
+
+
+def unordered(count: int) -> Tensor:
+    """An order of 3 samples or more that neither a flip nor a roll of the batch leaves as it is: what these do to it shows."""
+    rng, places = generator("order", count), torch.arange(count)
+    while True:
+        order = torch.randperm(count, generator=rng)
+        others = [places.flip(0), *(places.roll(shift) for shift in range(1, count))]
+        if not any(torch.equal(order[other], other[order]) for other in others):
+            return order
 
 
 def _unlike(x: Tensor, axis: int, size: int, rng: torch.Generator) -> Tensor:
