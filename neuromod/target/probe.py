@@ -9,7 +9,18 @@ from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, refusing
 from neuromod.seeds import generator, preserved
-from neuromod.target.samples import Axes, alone, has_twins, in_order, repeated, size_of, taken, unlike, unordered, with_none
+from neuromod.target.samples import (
+    Axes,
+    alone,
+    has_twins,
+    in_order,
+    repeated,
+    size_of,
+    taken,
+    unlike,
+    unordered,
+    with_none,
+)
 from neuromod.target.structure import Path
 from neuromod.target.watch import First, Log, Seen, watched, watched_first
 
@@ -246,6 +257,12 @@ def _meets(runs: Runs) -> str | None:
     for name, of in [*found, *(("", _output(path)) for path in runs.first.outputs)]:
         axis = _call(runs, of).batch
         first, many = of(runs.first), of(runs.many)
-        if axis is not None and first and many and not alone(first.rows[axis], many.rows[axis], first.eps):
+        if axis is None or first is None or many is None or not _same_but(first.shape, many.shape, axis):
+            continue  # rows of other lengths: nothing can be compared
+        if not alone(first.rows[axis], many.rows[axis], first.eps):
             return name
     return None
+
+
+def _same_but(shape: tuple[int, ...], other: tuple[int, ...], axis: int) -> bool:
+    return shape[:axis] + shape[axis + 1 :] == other[:axis] + other[axis + 1 :]

@@ -1,5 +1,6 @@
 """One watched forward: which tensors it reads and writes, what each module puts out, where a gradient arrives."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -156,7 +157,9 @@ def watched(net: nn.Module, inputs: tuple[Tensor, ...], size: int, cloned: froze
 
     for name, module in twin.named_modules():
         module.register_forward_hook(note(name))
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # The first forward has said what there is to say; a checkpoint without gradients says more.
+        warnings.simplefilter("ignore")
         log.take(twin(*inputs))
     return log
 

@@ -171,7 +171,10 @@ def test_a_batch_axis_for_each_input() -> None:
 
     x, hidden = draw(5, 6, 8), torch.arange(5) > torch.tensor([[4], [3], [2], [4], [3], [4]])
     target = Target(filled(Masked()), (x, hidden), batch_axis=(1, 0))
-    model, ids = moved(Modulated(target, Modulator(Threshold(), Table(3), target.weights("*"), seed=0))), [0, 1, 2, 0, 1, 2]
+    model, ids = (
+        moved(Modulated(target, Modulator(Threshold(), Table(3), target.weights("*"), seed=0))),
+        [0, 1, 2, 0, 1, 2],
+    )
     alone = [model(x[:, i : i + 1], hidden[i : i + 1], task=t) for i, t in enumerate(ids)]
     close(model(x, hidden, task=ids), torch.cat(alone))
 

@@ -1,0 +1,76 @@
+"""Channels are found by types and by the layers beside a module, never guessed."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from neuromod import Affine, Modulated, Modulator, Table, Target
+from tests.refusals import refuses
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "channels"),
+    [("swin_t", "features.1.0.mlp.1", 384), ("convnext_tiny", "features.1.0.block.4", 384)],
+)
+def test_channels_last_inside(name: str, module: str, channels: int) -> None:
+    net = getattr(torchvision.models, name)(weights=None).eval()
+    (site,) = Target(net, torch.randn(1, 3, 32, 32)).outputs(module)
+    assert (site.shape, site.channel) == ((channels,), -1)
+
+
+def test_layers_in_front_and_behind_say_the_axis() -> None:
+    image = torch.randn(2, 3, 8, 8)
+    conv = Target(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Dropout(), nn.Conv2d(5, 4, 1)), image)
+    assert [(s.shape, s.channel) for s in conv.outputs("1", "2")] == [((5,), 1), ((5,), 1)]
+    linear = Target(nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Identity(), nn.Linear(6, 4)), image)
+    assert [(s.shape, s.channel) for s in linear.outputs("1", "2")] == [((6,), -1), ((6,), -1)]
+    behind = Target(nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Flatten(1, 2), nn.ReLU(), nn.BatchNorm2d(3)), image)
+    assert behind.outputs("2")[0].channel == 1
+    permuted = Target(nn.Sequential(nn.Conv2d(3, 5, 1), Permuted(), nn.Linear(5, 4)), image)
+    assert [(s.shape, s.channel) for s in permuted.outputs("1")] == [((5,), -1)]
+    with refuses("the channel axis of '0'", "Permuted", "channel=axis"):
+        Target(nn.Sequential(Permuted(), nn.Flatten(), nn.Linear(192, 4)), image).outputs("0")
+
+
+class Permuted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+def test_layers_that_say_different_axes() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Linear(8, 4))
+    with refuses("the channel axis of '1'", "say [-1, 1]", "channel=axis"):
+        Target(net, torch.randn(2, 3, 8, 8)).outputs("1")
+
+
+def test_a_container_has_the_channels_of_its_last_layer() -> None:
+    net = nn.Sequential(nn.Sequential(nn.Linear(8, 6), nn.ReLU()), nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
+    target = Target(net, torch.randn(2, 3, 8, 8))
+    assert [(s.shape, s.channel) for s in target.outputs("0", "1")] == [((6,), -1), ((2,), 1)]
+
+
+@pytest.mark.parametrize("channel", [4, -5, True, "1", 1.0])
+def test_an_axis_that_is_none(channel: object) -> None:
+    target = Target(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU()), torch.randn(2, 3, 8, 8))
+    with refuses("channel= must be an integer from -4 to 3"):
+        target.outputs("1", channel=channel)  # type: ignore[arg-type]
+
+
+def test_every_weight_but_norms_is_a_star() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bag, self.two = nn.EmbeddingBag(10, 4), nn.Bilinear(4, 4, 6)
+            self.a, self.norm, self.b = nn.Linear(6, 6), nn.LayerNorm((1, 6)), nn.Linear(6, 3)
+            nn.utils.parametrizations.weight_norm(self.a)
+
+        def forward(self, i: Tensor) -> Tensor:
+            h = self.bag(i)
+            return self.b(self.norm(self.a(self.two(h, h)).unsqueeze(1))).squeeze(1)
+
+    target = Target(Net(), torch.randint(0, 10, (6, 4)))
+    originals = {f"a.parametrizations.weight.original{i}" for i in (0, 1)}
+    assert {s.name for s in target.weights("*")} == {"bag.weight", "two.weight", "b.weight", *originals}
+    model = Modulated(target, Modulator(Affine(), Table(2), target.norms(), seed=0))
+    assert model(torch.randint(0, 10, (3, 4)), task=0).shape == (3, 3)
