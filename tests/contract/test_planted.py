@@ -11,7 +11,7 @@ from torch import Tensor
 from neuromod import Modulated, Site
 from neuromod.kinds import Threshold
 from neuromod.kinds.base import Edits, Now, Raw
-from tests.contract import laws
+from tests.contract import laws, laws_of_others
 from tests.contract.cells import CONFIGS, Cell, cell
 
 LEAK: dict[str, Tensor] = {}
@@ -46,6 +46,34 @@ class Stopped(Threshold):
         return mask * mask.detach()
 
 
+@dataclass(frozen=True)
+class Drawing(Threshold):
+    """Draws from the global generator."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        torch.rand(())
+        return super().edits(site, raw, now)
+
+
+@dataclass(frozen=True)
+class Loud(Threshold):
+    """Is no identity while gradients are asked for."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        edits = super().edits(site, raw, now)
+        return {n: v * (1.001 if v.requires_grad else 1.0) for n, v in edits.items()}
+
+
+@dataclass(frozen=True)
+class Counting(Threshold):
+    """Does a little more with every row that it sees: what comes first in a batch is changed least."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        seen = LEAK.setdefault("seen", torch.zeros(()))
+        seen += 1
+        return {site.name: super().edits(site, raw, now)[site.name] * (1 + 1e-3 * seen)}
+
+
 def planted(kind: Any) -> Cell:
     config = {"threshold": {**CONFIGS["threshold_table"]["threshold"], "kind": {"_target_": "neuromod.Threshold"}}}
     made = cell(config, "mlp")
@@ -66,6 +94,9 @@ def planted(kind: Any) -> Cell:
         (Leaky(), laws.mixed_equals_singles_equals_slow),
         (Moving(), laws.training_reaches_every_parameter_and_not_the_target),
         (Stopped(), laws.mixed_equals_singles_equals_slow),
+        (Drawing(), laws_of_others.nothing_of_others_moves),
+        (Loud(), laws_of_others.identity_is_the_users_network_in_eval),
+        (Counting(), laws.order_is_irrelevant),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
