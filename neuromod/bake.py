@@ -2,16 +2,19 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.target.copying import tensors_of
+from neuromod.seeds import generator
+from neuromod.target.copying import copied, tensors_of
 from neuromod.target.skeleton import plain_copy
 from neuromod.target.substitute import LINEAR, NORMS, anatomy_of, fold
-from neuromod.target.taps import BIAS, GAIN
+from neuromod.target.taps import BIAS, GAIN, broadcast
 
 
 @torch.no_grad()
@@ -34,13 +37,54 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
                 f"a modulation that depends on the input can't be baked; {name!r} reads {modulator.reads!r}; keep the model"
             )
     net = _plain(model)
-    anatomy = anatomy_of(net, (*NORMS, *LINEAR))
-    edits = fold(net, model.edits(task=task, condition=condition), anatomy)
+    anatomy, given = anatomy_of(net, (*NORMS, *LINEAR)), model.edits(task=task, condition=condition)
+    foreign = [n for n in _tapped(given) if n not in anatomy.folds and _folds_by_value(model, n)]
+    edits = fold(net, given, replace(anatomy, folds=anatomy.folds | frozenset(foreign)))
     written: dict[int, nn.Parameter] = {}
     for name, value in edits.items():
         _write(net, name, value, written)
     _say_untied(net, anatomy.ties)
     return net
+
+
+def _tapped(edits: Mapping[str, Tensor]) -> list[str]:
+    return list(dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))))
+
+
+def _folds_by_value(model: Modulated, name: str) -> bool:
+    """Whether gain and shift behind a foreign norm or layer, seen on the example, are those of its own weight and bias."""
+    module = copied(model.skeleton.net).get_submodule(name)
+    channel = next(s.channel for m in model.named_modulators().values() for s in m.sites if s.module == name)
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    tied = {n.rpartition(".")[0] for first, others in model.skeleton.ties.items() for n in (first, *others)}
+    if (
+        not isinstance(module, (*NORMS, *LINEAR))
+        or not isinstance(weight, nn.Parameter)
+        or bias is None
+        or name in tied
+    ):
+        return False
+    rng = generator("bake", name)
+    gain, shift = ((torch.rand(len(weight), generator=rng) + 0.5).to(weight) for _ in range(2))
+    plain, moved = _before_and_after(model, module, name, gain, shift)
+    expected = broadcast(gain, plain, channel, None) * plain + broadcast(shift, plain, channel, None)
+    return torch.allclose(moved, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def _before_and_after(
+    model: Modulated, module: nn.Module, name: str, gain: Tensor, shift: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a module puts out of the example's input to it, and with gain and shift in its own weight and bias."""
+    seen: list[tuple[Any, Any]] = []
+    net = copied(model.target.pristine, cloned=model.target.probe.written)
+    net.get_submodule(name).register_forward_hook(lambda m, args, out: seen.append((args, out)))
+    net(*(x.clone() for x in model.target.example))
+    args, output = seen[0]
+    twin = copied(net.get_submodule(name), cloned=["weight", "bias"])
+    twin._forward_hooks.clear()
+    twin.weight.mul_(gain.reshape(-1, *[1] * (twin.weight.ndim - 1)))  # type: ignore[operator]
+    twin.bias.mul_(gain).add_(shift)  # type: ignore[operator]
+    return output, twin(*args)
 
 
 def _say_untied(net: nn.Module, ties: Mapping[str, tuple[str, ...]]) -> None:
@@ -63,9 +107,10 @@ def _write(net: nn.Module, name: str, value: Tensor, written: dict[int, nn.Param
     prefix, _, leaf = name.rpartition(".")
     module = net.get_submodule(prefix)
     if leaf in (GAIN, BIAS):
-        kind = type(module).__name__
+        kind, near = type(module).__name__, isinstance(module, (*NORMS, *LINEAR))
+        more = f"{prefix!r} is a {kind}" + (", tied, hooked, or doing more than its affine map" if near else "")
         raise RefusedError(
-            f"a tap can be baked into a norm, a linear layer or a convolution; {prefix!r} is a {kind}; keep the model"
+            f"a tap can be baked into a norm, a linear layer or a convolution of its own; {more}; keep the model"
         )
     current = getattr(module, leaf, None)
     if current is None:
