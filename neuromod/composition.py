@@ -1,6 +1,7 @@
 """Which modulators go together on a target, and under which names."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,11 +11,14 @@ from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Rows
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading, is_whole
 from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check
 from neuromod.target.target import Target
 
 Modulators = Mapping[str, Modulator]
+TASK_ROWS = ("source.rows", "source.codes.table", "sealed.stacks")
+"""Where the rows of tasks stand in the state of a modulator."""
 
 
 def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
@@ -27,7 +31,7 @@ def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     return named
 
 
-class Composition(nn.Module):
+class Composition(Loading):
     """Modulators that act on one target in the order given, by name: what `Modulated` is beside a network.
 
     Args:
@@ -39,6 +43,17 @@ class Composition(nn.Module):
         super().__init__()
         # Saved states have the modulators under this name; to read them there are `named_modulators` and `readers`.
         self.modulators = nn.ModuleDict(by_name(modulators))
+
+    def _take_tasks(self, state: Mapping[str, Any], prefix: str) -> None:
+        for name, modulator in self.named_modulators().items():
+            modulator._take_tasks(state, f"{prefix}modulators.{name}.")
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # As a part of another module it can't know whether the load is strict: only a whole state brings its tasks.
+        spots = [f"{prefix}modulators.{name}.{spot}." for name in self.modulators for spot in TASK_ROWS]
+        if prefix and is_whole(self, state, prefix, spots):
+            self._take_tasks(state, prefix)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def named_modulators(self) -> dict[str, Modulator]:
         """The modulators in order, by the name of their kind in lower case."""

@@ -14,12 +14,13 @@ from neuromod.modes import evaluating
 from neuromod.seeds import generator
 from neuromod.sources.base import Row, Rows, Source, Starts
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading, settle
 from neuromod.sources.sealed import Sealed
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
 
 
-class Modulator(nn.Module):
+class Modulator(Loading):
     """A kind times a source at chosen sites.
 
     Args:
@@ -97,7 +98,8 @@ class Modulator(nn.Module):
             return generator(self.seed, "source", self.name, *names)
 
         own, learned, like = self.identity, self.kind.learned, self.like
-        return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example)
+        resized = bool(self.kind.per_task)
+        return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example, resized)
 
     def add(self, task: int, **options: int) -> list[nn.Parameter]:
         """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``).
@@ -223,9 +225,16 @@ class Modulator(nn.Module):
         for site in self.sites:
             row[f"{site.label}/value"].copy_(values[site.name])
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _take_tasks(self, state: Mapping[str, Any], prefix: str, *, whole: bool = True) -> None:
+        if self.target is not None and any(name.startswith(f"{prefix}sealed.") for name in state):
+            row = {f"{s.label}/{p}": v for s in self.sites for p, v in self.kind.at_rest(s).items()}
+            self.sealed.expect(row, self.like, resized=bool(self.kind.per_task))
+        settle(self.source, self.sealed, state, prefix, whole=whole)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         self._measured.clear()
-        super()._load_from_state_dict(*args)
+        self._take_tasks(state, prefix, whole=False)
+        super()._load_from_state_dict(state, prefix, *args)
 
     @torch.no_grad()
     def blended(self, *tasks: int) -> Row:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
-from neuromod.kinds.bits import masked, pack, unpack
+from neuromod.kinds.bits import masked, pack, packed_size, unpack
 from neuromod.kinds.surrogates import bernoulli, threshold, top_k
 from neuromod.target.sites import Site
 
@@ -45,6 +45,9 @@ class Mask(Kind):
     def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
         """The mask itself, as ``factor``: where weights sum to 1, a mixture of masks lies in [0, 1]."""
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
+
+    def at_rest(self, site: Site) -> dict[str, Tensor]:
+        return {"bits": torch.empty(packed_size(math.prod(site.shape)), dtype=torch.uint8)}
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
         """One bit per weight."""

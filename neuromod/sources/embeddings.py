@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from neuromod.errors import RefusedError
 from neuromod.sources.base import ALL, Starts, lookup, start_tasks, task_rows
 from neuromod.sources.context import Context
+from neuromod.sources.loading import ID, fits, rows_in
 
 Shape = Sequence[int | None]
 READS = ("task", "condition", "input", "nothing")
@@ -192,16 +193,24 @@ class Embeddings(nn.Module):
         found, index = condition.long().unique(return_inverse=True)
         return self.one_hot[found], (index if condition.ndim and len(found) > 1 else None)
 
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
+        """The tasks whose embeddings a saved state holds, those of this width.
+
+        Args:
+            state: a saved state.
+            prefix: what keys of this module begin with.
+
+        """
+        if self.reads != "task":
+            return ()
+        rows, form = rows_in(state, f"{prefix}table."), {"": tuple(n or 0 for n in self.shape)}
+        return tuple(int(name) for name, row in rows.items() if ID.fullmatch(name) and fits(row, form))
+
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Grow to the tasks of the state, and drop those that it does not have."""
-        head = f"{prefix}table."
-        saved = {n.removeprefix(head): v for n, v in state.items() if n.startswith(head)}
-        for task in [t for t in self.table if t not in saved]:
-            del self.table[task]
-        for task, value in saved.items():
-            if task not in self.table:
-                like = next(iter(self.table.values()), value)
-                self.table[task] = nn.Parameter(value.detach().clone().to(like.device))
+        """Grow to the tasks of the state; embeddings that it does not have stay."""
+        for task in self.tasks_in(state, prefix):
+            if str(task) not in self.table:
+                self.table[str(task)] = nn.Parameter(state[f"{prefix}table.{task}"].detach().clone().to(self.like))
         super()._load_from_state_dict(state, prefix, *args)
 
 

@@ -109,6 +109,9 @@ class Shared(Source):
     def forget(self, task: int) -> None:
         del self.codes.table[str(task)]
 
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
+        return self.codes.tasks_in(state, f"{prefix}codes.")
+
     def names(self, context: Context) -> Sequence[object]:
         if self.codes.labels is not None and context.condition is not None:
             return tuple(context.condition.reshape(-1).unique().tolist())

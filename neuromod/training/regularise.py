@@ -16,10 +16,11 @@ from neuromod.modulated import Modulated
 from neuromod.seeds import generator
 from neuromod.sources.base import Row, Rows, Source
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading
 from neuromod.target.substitute import call_with
 
 
-class OutputRegulariser(nn.Module):
+class OutputRegulariser(Loading):
     """``beta / n * sum_t || h(e_t, Theta*) - h(e_t, Theta + dTheta) ||^2`` over the n tasks that are held.
 
     Von Oswald et al. 2020, eq. 2. ``h(e_t, Theta)`` is the row that a shared source (`Hypernet`, `LowRank`, `Mixture`)
@@ -167,14 +168,17 @@ class OutputRegulariser(nn.Module):
                     code.requires_grad_(False).grad = None
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take on the tasks that the state holds, however many this one has held."""
-        device = self.held.device
-        self.held = torch.empty_like(state.get(f"{prefix}held", self.held), device=device)
-        for name, kept in self._kept.items():
-            kept._buffers.clear()
-            head = f"{prefix}{'rows' if self.stored else 'weights'}.{name}."
-            for full in [key for key in state if key.startswith(head)]:
-                kept.register_buffer(full.removeprefix(head), torch.empty_like(state[full], device=device))
+        """Take on the tasks that the state holds, however many this one has held; a part of a state leaves them."""
+        heads = {name: f"{prefix}{'rows' if self.stored else 'weights'}.{name}." for name in self._kept}
+        saved = {name: [key for key in state if key.startswith(head)] for name, head in heads.items()}
+        held = state.get(f"{prefix}held")
+        if isinstance(held, Tensor) and (all(saved.values()) or not held.numel()):
+            self.held = torch.empty_like(held, device=self.held.device)
+            for name, kept in self._kept.items():
+                kept._buffers.clear()
+                like = next(self.sources[name].parameters())
+                for full in saved[name]:
+                    kept.register_buffer(full.removeprefix(heads[name]), like.new_empty(state[full].shape))
         super()._load_from_state_dict(state, prefix, *args)
         self._fix_codes()
 
