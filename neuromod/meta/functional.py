@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError, nearest
-from neuromod.meta.norms import check_exact
+from neuromod.meta.norms import check_exact, unfused
 from neuromod.target.substitute import call_with
 
 
@@ -64,7 +64,8 @@ class Functional:
             if fast[name].shape != wanted:
                 got = f"{name!r} of {tuple(fast[name].shape)} for {tuple(wanted)}"
                 raise RefusedError(f"a fast tensor keeps its shape; got {got}; correct it")
-        return call_with(self.net, fast, *inputs, **options)
+        with unfused():
+            return call_with(self.net, fast, *inputs, **options)
 
 
 def _names(net: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
