@@ -3,6 +3,8 @@
 import math
 import operator
 from collections.abc import Collection, Iterable
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -133,6 +135,13 @@ def device(value: Any) -> torch.device:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RefusedError(f"a device must exist here; got {shown(value)} ({reason}); pass 'cpu', say") from error
     return found
+
+
+def folder_path(value: Any) -> Path:
+    """The path of a folder, from text or a path."""
+    if not isinstance(value, str | PathLike) or "\0" in str(value):
+        raise RefusedError(f"a folder is named by text or a path; got {shown(value)}; pass 'runs/store', say")
+    return Path(value)
 
 
 def shown(value: Any) -> str:

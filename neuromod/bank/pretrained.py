@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuromod.arguments import shown
 from neuromod.bank.classes import Classes
 from neuromod.bank.schema import live
 from neuromod.bank.store import Store
@@ -70,9 +71,14 @@ def from_pretrained(
     """
     store = Store.open(folder, classes=classes)
     if target is None:
-        target = store.config.target.build(constructor, example)
+        sites = [site for record in store.config.modulators for site in record.sites]
+        target = store.config.target.build(constructor, example, sites)
     elif constructor is not None or example is not None:
         raise RefusedError("a target is passed or drawn; got target= beside constructor= or example=; drop one")
+    if not isinstance(target, Target):
+        raise RefusedError(
+            f"target= is the frozen network as a Target; got {shown(type(target).__name__)}; pass Target(net, example)"
+        )
     store.config.target.check(target)
     model = store.config.build(target, store.shared())
     store.load(model, tasks)

@@ -32,13 +32,14 @@ class Subset(Kind):
 
     def places(self, site: Site) -> Tensor:
         """The places (n,) in the flat weight, each once, in their order."""
-        total = math.prod(site.shape)
-        count = min(max(1, round(self.per_output * site.shape[0])), total)
-        places: Tensor = draw_places(self.seed, site.label, count, total)
+        places: Tensor = draw_places(self.seed, site.label, self._count(site), math.prod(site.shape))
         return places
 
+    def _count(self, site: Site) -> int:
+        return min(max(1, round(self.per_output * site.shape[0])), math.prod(site.shape))
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
-        return {"values": (len(self.places(site)),)}
+        return {"values": (self._count(site),)}
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         weight = now[site.name].detach()

@@ -107,8 +107,8 @@ class Recipe:
         Refused: a constructor that gives another network when it is called again, because it draws from a generator of its own, the
         clock or the operating system. So it is called twice; the first network is gone when the second is made.
         """
-        first = _digest(self._drawn())
-        net = self._drawn()
+        first = _digest(self.draw())
+        net = self.draw()
         if _digest(net) != first:
             raise RefusedError(
                 f"a recipe's constructor gives one network; {_name(self.constructor)} gave two in a row; draw with torch's, numpy's "
@@ -116,7 +116,8 @@ class Recipe:
             )
         return net
 
-    def _drawn(self) -> nn.Module:
+    def draw(self) -> nn.Module:
+        """The network by one call of the constructor."""
         with torch.random.fork_rng(devices=[]), _restored():
             # Importing first: a module that draws or seeds at its import would do so between the seed and the draws.
             make = locate(self.constructor)
