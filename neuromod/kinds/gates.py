@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import number, one_of
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
 from neuromod.kinds.surrogates import threshold
 from neuromod.target.sites import Site
@@ -32,12 +32,8 @@ class Gate(Kind):
     roles: ClassVar[tuple[str, ...]] = ("output",)
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise RefusedError(
-                f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
-            )
-        if not self.spread >= 0:
-            raise RefusedError(f"a gate's spread is 0 or more; got {self.spread}; pass 0 to start all units alike")
+        one_of(self.form, "a gate's form", FORMS)
+        number(self.spread, "a gate's spread", least=0)
 
     @property
     def is_gate(self) -> bool:
