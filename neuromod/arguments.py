@@ -5,14 +5,19 @@ import operator
 from collections.abc import Collection, Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from neuromod.errors import RefusedError, nearest
 
+Thing = TypeVar("Thing")
+LARGEST = 2**63 - 1
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> int:
+
+def count(value: Any, what: str, *, least: int = 0, most: int = LARGEST) -> int:
     """A whole number: an int, or what counts as one (numpy's integers, an integer tensor of one element).
 
     Refused: bools, floats (also whole ones), and numbers outside the range.
@@ -24,12 +29,12 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
         value: what was given.
         what: it is called, for the refusal.
         least: the smallest that is taken.
-        most: the largest that is taken; None: no bound.
+        most: the largest that is taken.
 
     """
     whole = _whole(value)
-    if whole is None or whole < least or (most is not None and whole > most):
-        bound = f"of {least} or more" if most is None else f"from {least} to {most}"
+    if whole is None or not least <= whole <= most:
+        bound = f"of {least} or more" if most == LARGEST else f"from {least} to {most}"
         raise RefusedError(f"{what} must be an integer {bound}; got {shown(value)}; correct it")
     return whole
 
@@ -135,6 +140,45 @@ def device(value: Any) -> torch.device:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RefusedError(f"a device must exist here; got {shown(value)} ({reason}); pass 'cpu', say") from error
     return found
+
+
+def instance(value: Any, kind: type[Thing], what: str) -> Thing:
+    """An object of a class; its class itself, say, is none.
+
+    Args:
+        value: what was given.
+        kind: the class.
+        what: it is called, for the refusal.
+
+    """
+    if not isinstance(value, kind):
+        raise RefusedError(f"{what} must be a {kind.__name__}; got {shown(value)}; pass one")
+    return value
+
+
+def function(value: Any, what: str) -> Any:
+    """Something that is called; ``what`` says what it is, for the refusal."""
+    if not callable(value) or isinstance(value, type):
+        raise RefusedError(f"{what} must be a function; got {shown(value)}; pass one")
+    return value
+
+
+def tensor(value: Any, what: str, *axes: int, integers: bool = False) -> torch.Tensor:
+    """A tensor of real floats, or of integers.
+
+    Args:
+        value: what was given.
+        what: it is called, for the refusal.
+        axes: how many axes it may have; none given: any number.
+        integers: whether its numbers are integers, and not floats.
+
+    """
+    wanted = INTEGERS if integers else FLOATS
+    if not isinstance(value, torch.Tensor) or value.dtype not in wanted or (axes and value.ndim not in axes):
+        numbers = f"{'integers' if integers else 'real floats'}"
+        sizes = f" of {' or '.join(map(str, axes))} axes" if axes else ""
+        raise RefusedError(f"{what} must be a tensor{sizes} with {numbers}; got {shown(value)}; convert it")
+    return value
 
 
 def folder_path(value: Any) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from neuromod.arguments import count, one_of, shown
+from neuromod.arguments import count, instance, one_of, shown
 from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
 from neuromod.bank.schema import Record
@@ -101,6 +101,9 @@ class TargetRecord:
             )
         recipe = self._recipe(constructor)
         _refuse_giant(recipe, sites)
+        for x in (example,) if not isinstance(example, tuple | list) else example:
+            if x is not None or example is not None:
+                instance(x, Tensor, "an input of example=")
         given = self._zeros() if example is None else ()
         options = {"norm": self.norm, "batch_axis": self.batch_axis, "dropout": self.dropout}
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuromod.arguments import shown
+from neuromod.arguments import instance, shown
 from neuromod.bank.classes import Classes
 from neuromod.bank.schema import live
 from neuromod.bank.store import Store
@@ -27,7 +27,7 @@ def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding:
         coding: of a new store, as in `Store.create`.
 
     """
-    unsealed = live(model)
+    unsealed = live(instance(model, Modulated, "model"))
     if unsealed:
         raise RefusedError(
             f"a store holds sealed tasks; task {unsealed[0]} is live; call model.seal({unsealed[0]}) first"

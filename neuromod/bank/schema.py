@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, flag
+from neuromod.arguments import FLOATS, count, flag
 from neuromod.bank.classes import KINDS, SOURCES, Classes
 from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
@@ -21,9 +21,6 @@ from neuromod.sources.base import Row, Source
 from neuromod.sources.mixture import SEALED
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
-
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Dtypes of numbers at rest."""
 
 
 @dataclass(frozen=True)

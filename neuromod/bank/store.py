@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from neuromod.arguments import folder_path, one_of, task_id, task_ids
+from neuromod.arguments import folder_path, instance, one_of, task_id, task_ids
 from neuromod.bank import card, entry
 from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
@@ -48,6 +48,7 @@ class Store:
                 "entropy" (a range coder as well; needs the package constriction).
 
         """
+        instance(model, Modulated, "model")
         path = folder_path(folder)
         one_of(coding, "coding", CODINGS)
         there = next((name for name in (CONFIG, CARD) if (path / name).exists()), None)
@@ -202,6 +203,7 @@ class Store:
 
     def check(self, model: Modulated) -> None:
         """Refuse a model that this store is not of."""
+        instance(model, Modulated, "model")
         ours, theirs = self.config, _config(model, self.config.coding)
         ours.target.check(model.target)
         if ours.modulators != theirs.modulators:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from neuromod.arguments import number, one_of
+from neuromod.arguments import number, one_of, shown
+from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
 from neuromod.kinds.surrogates import threshold
 from neuromod.target.sites import Site
@@ -33,7 +34,12 @@ class Gate(Kind):
 
     def __post_init__(self) -> None:
         one_of(self.form, "a gate's form", FORMS)
-        number(self.spread, "a gate's spread", least=0)
+        try:
+            number(self.spread, "spread", least=0)
+        except RefusedError:
+            raise RefusedError(
+                f"a gate's spread is 0 or more; got {shown(self.spread)}; pass 0 to start all units alike"
+            ) from None
 
     @property
     def is_gate(self) -> bool:

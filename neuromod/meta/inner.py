@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.utils.checkpoint import checkpoint
 
-from neuromod.arguments import flag, one_of, shown
+from neuromod.arguments import flag, function, instance, one_of, shown
 from neuromod.errors import RefusedError
 from neuromod.meta.norms import unfused
 from neuromod.meta.optimisers import InnerOptimiser, Tensors, check_optimiser
@@ -60,6 +60,9 @@ def adapt(
 
     """
     _check(fast, optimiser, order, engine, recompute)
+    function(loss, "loss")
+    if isinstance(batches, str | bytes) or not isinstance(batches, Iterable):
+        raise RefusedError(f"batches come in a list, one for each step; got {shown(batches)}; pass [batch]")
     moved, memory = dict(fast), optimiser.start(fast)
     if engine == "autograd":
         # Views: a loss that uses the network's own tensors in the place of those that it is given does not depend on them.
@@ -145,6 +148,8 @@ def backward(loss: Tensor) -> None:
 
     RefusedError where the second order goes through an operation that can't be differentiated twice.
     """
+    if not instance(loss, Tensor, "loss").requires_grad or loss.numel() != 1:
+        raise RefusedError(f"an outer loss is a scalar with a gradient; got {shown(loss.detach())}; take its mean")
     try:
         loss.backward()
     except RuntimeError as error:
@@ -184,8 +189,10 @@ def check_fast(fast: Tensors) -> None:
 
 def check_order(order: int) -> None:
     """Refuse an order that is neither 1 nor 2."""
-    if isinstance(order, bool) or not isinstance(order, int | float) or order not in (1, 2):
-        raise RefusedError(f"order must be 1 or 2; got {order!r}; pass 1 for first-order gradients, 2 for exact ones")
+    if isinstance(order, bool) or not isinstance(order, int) or order not in (1, 2):
+        raise RefusedError(
+            f"order must be 1 or 2; got {shown(order)}; pass 1 for first-order gradients, 2 for exact ones"
+        )
 
 
 def check_not_compiled(order: int) -> None:

@@ -10,13 +10,14 @@
 The fast set is what the loss takes (`neuromod.meta.Functional` declares it); all else is slow.
 """
 
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from neuromod.arguments import count, one_of, shown
+from neuromod.arguments import count, function, one_of, shown
 from neuromod.errors import RefusedError
 from neuromod.meta.inner import Engine, Loss, adapt, check_fast, check_finite, side_by_side
 from neuromod.meta.norms import unfused
@@ -66,11 +67,13 @@ def maml(
         judge: ``judge(fast, query)``, whose outputs (T, ...) come in the place of the losses: logits, for accuracies.
 
     """
-    steps = count(steps, "steps")
+    steps, _ = count(steps, "steps"), function(loss, "loss")
+    if judge is not None:
+        function(judge, "judge")
     one_of(engine, "engine", ("autograd", "func"))
 
     def task(episode: Episodes) -> tuple[Tensor, Tensor]:
-        batches, history = [episode.support] * steps, list[Tensor]()
+        batches, history = repeat(episode.support, steps), list[Tensor]()
         adapted = adapt(
             loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute, history=history
         )
@@ -119,7 +122,7 @@ def cavia(
     """
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise RefusedError(f"like= is a tensor of floats, as the context will be; got {shown(like)}; pass a weight")
-    start = {"context": like.new_zeros(count(size, "size", least=1))}
+    start = {"context": like.new_zeros(count(size, "size", least=1, most=10**9))}
     return maml(loss, start, episodes, optimiser, steps=steps, order=order, engine=engine, judge=judge)
 
 
@@ -134,14 +137,14 @@ def reptile(loss: Loss, fast: Tensors, supports: Any, optimiser: InnerOptimiser,
         steps: K, on each support set.
 
     """
-    steps = count(steps, "steps")
+    steps, _ = count(steps, "steps"), function(loss, "loss")
     check_fast(fast)
     count_tasks(supports)
     start = {name: w.detach() for name, w in fast.items()}
 
     def task(support: Any) -> tuple[dict[str, Tensor], Tensor]:
         history: list[Tensor] = []
-        ends = adapt(loss, start, [support] * steps, optimiser, order=1, engine="func", history=history)
+        ends = adapt(loss, start, repeat(support, steps), optimiser, order=1, engine="func", history=history)
         return ends, torch.stack(history) if history else next(iter(ends.values())).new_zeros(0)
 
     with side_by_side("adapt() each task by engine='autograd'"):

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from neuromod.arguments import count, flag, instance, number
 from neuromod.errors import RefusedError
 
 
@@ -44,8 +45,8 @@ def unfused() -> AbstractContextManager[Any]:
 class _ChannelNorm(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.channels, self.eps = channels, eps
-        self.weight, self.bias = _affine(channels, affine)
+        self.channels, self.eps = count(channels, "channels", least=1), number(eps, "eps", least=0)
+        self.weight, self.bias = _affine(self.channels, affine)
 
 
 class BatchNorm(_ChannelNorm):
@@ -86,7 +87,11 @@ class LayerNorm(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
+        sizes = shape if isinstance(shape, tuple | list | torch.Size) else (shape,)
+        self.shape = tuple(count(n, "a size of a layer norm", least=1) for n in sizes)
+        self.eps = number(eps, "eps", least=0)
+        if not self.shape:
+            raise RefusedError("a layer norm has axes to normalise over; got none; pass their sizes")
         self.weight, self.bias = _affine(self.shape, affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ def exact(net: nn.Module) -> nn.Module:
     A `BatchNorm` comes to take the statistics of its batch; one in evaluation mode, with running statistics, is exact and stays.
     RefusedError for a norm that does more: a subclass, hooks, an instance norm with running statistics.
     """
-    copy, made = deepcopy(net), dict[nn.Module, nn.Module]()
+    copy, made = deepcopy(instance(net, nn.Module, "net")), dict[nn.Module, nn.Module]()
     # A norm that stands in two places is one norm in both.
     for name, module in list(copy.named_modules(remove_duplicate=False)):
         if not _inexact(module):
@@ -119,7 +124,7 @@ def exact(net: nn.Module) -> nn.Module:
 
 def check_exact(net: nn.Module) -> None:
     """Refuse a network with a norm that `exact` would replace."""
-    for name, module in net.named_modules():
+    for name, module in instance(net, nn.Module, "net").named_modules():
         if _inexact(module):
             kind = type(module).__name__
             raise RefusedError(
@@ -157,7 +162,7 @@ def _exact(module: nn.Module) -> nn.Module:
 
 
 def _affine(shape: int | tuple[int, ...], affine: bool) -> tuple[nn.Parameter | None, nn.Parameter | None]:
-    if not affine:
+    if not flag(affine, "affine"):
         return None, None
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
 

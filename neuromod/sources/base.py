@@ -194,7 +194,11 @@ def start_tasks(tasks: int | Iterable[int]) -> tuple[int, ...]:
     """``3`` means tasks 0, 1, 2; an iterable lists the ids."""
     try:
         listed = isinstance(tasks, Iterable) and getattr(tasks, "shape", None) != ()
-        return arguments.task_ids(tasks) if listed else tuple(range(arguments.count(tasks, "a count of tasks")))
+        return (
+            arguments.task_ids(tasks)
+            if listed
+            else tuple(range(arguments.count(tasks, "a count of tasks", most=10**9)))
+        )
     except RefusedError:
         raise RefusedError(
             f"tasks must be a count or distinct ids >= 0; got {arguments.shown(tasks)}; pass tasks=5 or tasks=[0, 3]"

@@ -36,7 +36,7 @@ class LowRank(Shared):
         **options: Unpack[Options],
     ) -> None:
         rank = count(rank, "rank, the vectors of a basis,", least=1)
-        width = rank if reads in ("task", "nothing") else None
+        width = rank if isinstance(reads, str) and reads in ("task", "nothing") else None
         super().__init__(embeddings(reads, tasks, options, width=width, zero=True), options)
         self.rank = rank
         self.mix: nn.Parameter | None = None

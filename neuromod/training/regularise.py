@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, flag, instance, number, shown, task_id
 from neuromod.errors import RefusedError
 from neuromod.modes import evaluating
 from neuromod.modulated import Modulated
@@ -55,13 +56,21 @@ class OutputRegulariser(Loading):
         seed: int,
     ) -> None:
         super().__init__()
-        if not 0 <= beta < math.inf:
+        try:
+            self.beta = number(beta, "beta", least=0)
+        except RefusedError:
             raise RefusedError(
-                f"beta must be finite and not negative; got {beta}; pass 0 to switch the regulariser off"
-            )
-        if sample is not None and sample < 1:
-            raise RefusedError(f"a step samples at least one held task; got sample={sample}; pass None for all of them")
-        self.beta, self.lookahead, self.stored, self.sample, self.seed = beta, lookahead, stored, sample, seed
+                f"beta must be finite and not negative; got {shown(beta)}; pass 0 to switch the regulariser off"
+            ) from None
+        try:
+            self.sample = None if sample is None else count(sample, "sample", least=1)
+        except RefusedError:
+            raise RefusedError(
+                f"a step samples at least one held task; got sample={shown(sample)}; pass None for all of them"
+            ) from None
+        self.lookahead, self.stored = flag(lookahead, "lookahead"), flag(stored, "stored")
+        self.seed = count(seed, "seed", least=-(2**63))
+        instance(model, Modulated, "model")
         # The model owns its sources: they are neither parameters nor state of the regulariser.
         self.__dict__["sources"] = shared_sources(model)
         self.__dict__["shared"] = {name: shared_parameters(source) for name, source in self.sources.items()}
@@ -73,7 +82,7 @@ class OutputRegulariser(Loading):
     @torch.no_grad()
     def hold(self, task: int) -> None:
         """From here on the rows of this task and of those held before stay what they now are, and its embedding is fixed."""
-        before = self._live()
+        before, task = self._live(), task_id(task)
         known = set.intersection(*(set(source.tasks()) for source in self.sources.values()))
         if task not in known or task in before:
             raise RefusedError(
@@ -107,6 +116,7 @@ class OutputRegulariser(Loading):
         ``optimizer`` is the one that will step, after the backward of the task's loss: the look-ahead is its step. Under a
         gradient scaler call ``scaler.unscale_(optimizer)`` first.
         """
+        instance(optimizer, torch.optim.Optimizer, "optimizer")
         if self.beta == 0 or not self._live():
             return 0.0
         parameters = [p for name in self.sources for p in self._parameters_of(name).values() if p.requires_grad]
