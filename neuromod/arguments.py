@@ -65,7 +65,8 @@ def number(
     real = math.nan
     if not isinstance(value, bool | str | bytes | type(None)) and getattr(value, "dtype", None) is not torch.bool:
         try:
-            real = float(value)
+            # A Python integer beyond 63 bits is no number of torch.
+            real = math.nan if isinstance(value, int) and abs(value) > LARGEST else float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             real = math.nan
     if not math.isfinite(real) or real < least or real <= above or real > most or real >= below:
@@ -125,9 +126,8 @@ def floating(value: Any, what: str = "dtype") -> torch.dtype:
     """A real floating dtype that can be trained in: float16, bfloat16, float32 or float64, or its name."""
     known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
     found = known.get(value.removeprefix("torch.")) if isinstance(value, str) else value
-    if found not in known.values():
+    if not isinstance(found, torch.dtype) or found not in known.values():
         raise RefusedError(f"{what} must be one of {tuple(known)}; got {shown(value)}; correct it")
-    assert isinstance(found, torch.dtype)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import instance
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
@@ -40,8 +41,8 @@ class Modulator(Loading):
         self, kind: Kind, source: Source, sites: Sequence[Site], *, seed: int = 0, identity: bool = False
     ) -> None:
         super().__init__()
-        self.kind: Kind = kind
-        self.source: Source = source
+        self.kind: Kind = instance(kind, Kind, "the kind of a modulator, its first argument,")
+        self.source: Source = instance(source, Source, "the source of a modulator, its second argument,")
         self.sites = tuple(dict.fromkeys(sites))
         self.seed, self.identity = seed, identity
         self.sealed = Sealed()

@@ -147,7 +147,7 @@ def loops() -> dict[str, Call]:
         "SGD": Call(meta.SGD, {"rate": 0.1, "momentum": 0.5}),
         "Adam": Call(meta.Adam, {"rate": 0.1, "betas": (0.9, 0.99), "eps": 1e-8}),
         "Functional": Call(meta.Functional, {"net": net, "fast": "*", "plastic": "*"}),
-        "Functional()": Call(declared, {"fast": declared.start()}),
+        "Functional()": Call(lambda fast: declared(fast, X), {"fast": declared.start()}),
         "BatchNorm": Call(meta.BatchNorm, {"channels": 3, "eps": 1e-5, "affine": True}),
         "InstanceNorm": Call(meta.InstanceNorm, {"channels": 3, "eps": 1e-5, "affine": True}),
         "LayerNorm": Call(meta.LayerNorm, {"shape": 3, "eps": 1e-5, "affine": True}),

@@ -132,7 +132,7 @@ class Bank:
             given = tuple(tensor(gradient, f"the gradient of {name!r}").shape)
             if shape is None or given[-len(shape) or len(given) :] != tuple(shape) or len(given) > len(shape) + 1:
                 raise RefusedError(
-                    f"gradients are those of tensors that the tasks edit, of their shapes; got {name!r} of {given}; they edit {sorted(shapes)[:2]}"
+                    f"gradients are those of tensors that the tasks edit, of their shapes; got {name!r} of {given}; correct them"
                 )
         return gradients
 

@@ -141,7 +141,7 @@ def recall(
         objective: what the network is sure of is small in; H.
 
     """
-    if not isinstance(batches, list | tuple | Tensor):
+    if not isinstance(batches, list | tuple | Tensor) or getattr(batches, "ndim", 1) == 0:
         raise RefusedError(f"batches are inputs in a list; got {shown(batches)}; pass [x]")
     number(rate, "rate", above=0)
     number(gamma, "gamma", least=0)

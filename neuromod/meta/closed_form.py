@@ -23,6 +23,8 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
     """
     _check(features, labels, classes)
     penalty = number(penalty, "penalty", above=0)
+    if features.dtype not in (torch.float32, torch.float64):
+        raise RefusedError(f"a system is solved in float32 or float64; got {features.dtype}; pass features.float()")
     targets = F.one_hot(labels, classes).to(features)
     centre, mean = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - mean

@@ -27,10 +27,9 @@ def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) ->
     # Distances from one point of all, or features far from zero would cancel in the squares.
     tensor(query, "query", 2)
     centre = tensor(features, "features", 2).mean(0)
-    if query.shape[1] != len(centre):
-        raise RefusedError(
-            f"a query has the features of its support; got {query.shape[1]} for {len(centre)}; correct it"
-        )
+    if query.shape[1] != len(centre) or query.dtype != centre.dtype:
+        got = f"{query.shape[1]} of {query.dtype} for {len(centre)} of {centre.dtype}"
+        raise RefusedError(f"a query has the features of its support; got {got}; correct it")
     head, query = class_means(features - centre, labels, classes), query - centre
     return 2 * (query @ head.weight.T + head.bias) - query.square().sum(1, keepdim=True)
 

@@ -145,6 +145,10 @@ def _check(features: Tensor, labels: Tensor, head: LinearHead) -> None:
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
         )
+    if not features.dtype == head.weight.dtype == head.bias.dtype:
+        raise RefusedError(
+            f"a head has the dtype of its features; got {head.weight.dtype} and {features.dtype}; convert it"
+        )
     check_pairs(features, labels, len(head.bias))
 
 

@@ -163,10 +163,10 @@ def check_tasks(episodes: Episodes) -> int:
 def count_tasks(tree: Any) -> int:
     """The tasks along the first axis of all tensors of a tree. RefusedError where they differ, or are none."""
     leaves = pytree.tree_leaves(tree)
-    odd = next((leaf for leaf in leaves if not isinstance(leaf, Tensor) or not leaf.ndim), None)
-    if odd is not None or not leaves:
+    odd = [leaf for leaf in leaves if not isinstance(leaf, Tensor) or not leaf.ndim]
+    if odd or not leaves:
         raise RefusedError(
-            f"episodes hold tensors, tasks along their first axis; got {shown(odd)}; stack them to tensors"
+            f"episodes hold tensors, tasks along their first axis; got {shown(odd[0] if odd else tree)}; stack them"
         )
     counts = {len(leaf) for leaf in leaves}
     if len(counts) != 1 or counts == {0}:

@@ -16,7 +16,16 @@ from torch.utils import _pytree as pytree
 
 from neuromod.arguments import count, function, shown, tensor
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import LinearHead, check_head, check_labels, check_rate, correction, errors, outputs
+from neuromod.meta.dual import (
+    LinearHead,
+    check_head,
+    check_labels,
+    check_pairs,
+    check_rate,
+    correction,
+    errors,
+    outputs,
+)
 from neuromod.meta.inner import Engine, Loss, adapt, check_fast, check_finite, check_not_compiled, check_order
 from neuromod.meta.optimisers import SGD, InnerOptimiser, Tensors
 from neuromod.meta.shared_weight import SharedWeight
@@ -92,6 +101,7 @@ def online_head(
     check_rate(rate)
     function(criterion, "criterion")
     features = tensor(function(encode, "encode")(images), "what encode() returns", 2)
+    check_pairs(features, labels, len(head.bias))
     learned = features[:steps]
     found = errors(learned, labels[:steps], head, rate, order=order)
     return criterion(outputs(features, learned, found, head, rate, order=order), labels)
@@ -133,6 +143,11 @@ def online_dual(
     check_fast(fast)
     check_rate(rate)
     function(encode, "encode")
+    for part in pytree.tree_leaves(images):
+        if len(tensor(part, "images") if isinstance(part, Tensor) and part.ndim else ()) != len(labels):
+            raise RefusedError(
+                f"images are tensors of {len(labels)} samples, as labels are; got {shown(part)}; stack them"
+            )
     moved, optimiser = (
         {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()},
         SGD(rate),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuromod.arguments import count, shown, tensor
+from neuromod.arguments import count, number, shown, tensor
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import LinearHead, check_head, check_pairs
 from neuromod.meta.optimisers import Adam
@@ -174,7 +174,8 @@ def _checked(
     """The rates beside the features, and the numbers of samples after which a head is given out."""
     check_head(head)
     tensor(features, "features")
-    rates = tensor(torch.as_tensor(rates) if isinstance(rates, list | tuple) else rates, "rates").to(features)
+    listed = torch.tensor([number(r, "a rate") for r in rates]) if isinstance(rates, list | tuple) else rates
+    rates = tensor(listed, "rates").to(features)
     lead = (len(rates),) if features.ndim == 3 and rates.ndim else ()
     if rates.ndim != 1 or features.ndim not in (2, 3) or features.shape[:-2] != lead:
         got = f"{tuple(features.shape)} and {tuple(rates.shape)}"

@@ -34,6 +34,16 @@ class Body(nn.Sequential):
                 layer.bias.zero_()
             layers += [layer, nn.ReLU()]
         super().__init__(nn.Flatten(), *layers)
+        self.inputs = n
+
+    def forward(self, codes: Tensor) -> Tensor:
+        if codes.flatten(1).shape[1] != self.inputs:
+            raise RefusedError(
+                f"the hidden layers were made for {self.inputs} numbers, those of the example; got {tuple(codes.shape[1:])}; pass "
+                "inputs of its size, or body= that takes any"
+            )
+        features: Tensor = super().forward(codes)  # type: ignore[no-untyped-call]
+        return features
 
 
 class SetEncoder(nn.Module):
