@@ -3,14 +3,21 @@
 import math
 import operator
 from collections.abc import Collection, Iterable
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from neuromod.errors import RefusedError, nearest
 
+Thing = TypeVar("Thing")
+LARGEST = 2**63 - 1
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> int:
+
+def count(value: Any, what: str, *, least: int = 0, most: int = LARGEST) -> int:
     """A whole number: an int, or what counts as one (numpy's integers, an integer tensor of one element).
 
     Refused: bools, floats (also whole ones), and numbers outside the range.
@@ -22,18 +29,25 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
         value: what was given.
         what: it is called, for the refusal.
         least: the smallest that is taken.
-        most: the largest that is taken; None: no bound.
+        most: the largest that is taken.
 
     """
     whole = _whole(value)
-    if whole is None or whole < least or (most is not None and whole > most):
-        bound = f"of {least} or more" if most is None else f"from {least} to {most}"
+    if whole is None or not least <= whole <= most:
+        bound = f"of {least} or more" if most == LARGEST else f"from {least} to {most}"
         raise RefusedError(f"{what} must be an integer {bound}; got {shown(value)}; correct it")
     return whole
 
 
+# reason: the bounds of a range, each by its name
 def number(
-    value: Any, what: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    value: Any,
+    what: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """A finite number in a range, from an int, a float, or what counts as one.
 
@@ -45,17 +59,19 @@ def number(
         least: the smallest that is taken.
         above: a bound that is not itself taken (0 for a rate).
         most: the largest that is taken.
+        below: a bound that is not itself taken (1 for a momentum).
 
     """
     real = math.nan
     if not isinstance(value, bool | str | bytes | type(None)) and getattr(value, "dtype", None) is not torch.bool:
         try:
-            real = float(value)
+            # A Python integer beyond 63 bits is no number of torch.
+            real = math.nan if isinstance(value, int) and abs(value) > LARGEST else float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             real = math.nan
-    if not math.isfinite(real) or real < least or real <= above or real > most:
+    if not math.isfinite(real) or real < least or real <= above or real > most or real >= below:
         sides = [f"above {above:g}"] * (above > -math.inf) + [f"of {least:g} or more"] * (least > -math.inf)
-        sides += [f"of {most:g} at most"] * (most < math.inf)
+        sides += [f"of {most:g} at most"] * (most < math.inf) + [f"below {below:g}"] * (below < math.inf)
         raise RefusedError(
             f"{what} must be a finite number {' and '.join(sides)}".rstrip() + f"; got {shown(value)}; correct it"
         )
@@ -110,9 +126,8 @@ def floating(value: Any, what: str = "dtype") -> torch.dtype:
     """A real floating dtype that can be trained in: float16, bfloat16, float32 or float64, or its name."""
     known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
     found = known.get(value.removeprefix("torch.")) if isinstance(value, str) else value
-    if found not in known.values():
+    if not isinstance(found, torch.dtype) or found not in known.values():
         raise RefusedError(f"{what} must be one of {tuple(known)}; got {shown(value)}; correct it")
-    assert isinstance(found, torch.dtype)
     return found
 
 
@@ -125,6 +140,52 @@ def device(value: Any) -> torch.device:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RefusedError(f"a device must exist here; got {shown(value)} ({reason}); pass 'cpu', say") from error
     return found
+
+
+def instance(value: Any, kind: type[Thing], what: str) -> Thing:
+    """An object of a class; its class itself, say, is none.
+
+    Args:
+        value: what was given.
+        kind: the class.
+        what: it is called, for the refusal.
+
+    """
+    if not isinstance(value, kind):
+        raise RefusedError(f"{what} must be a {kind.__name__}; got {shown(value)}; pass one")
+    return value
+
+
+def function(value: Any, what: str) -> Any:
+    """Something that is called; ``what`` says what it is, for the refusal."""
+    if not callable(value) or isinstance(value, type):
+        raise RefusedError(f"{what} must be a function; got {shown(value)}; pass one")
+    return value
+
+
+def tensor(value: Any, what: str, *axes: int, integers: bool = False) -> torch.Tensor:
+    """A tensor of real floats, or of integers.
+
+    Args:
+        value: what was given.
+        what: it is called, for the refusal.
+        axes: how many axes it may have; none given: any number.
+        integers: whether its numbers are integers, and not floats.
+
+    """
+    wanted = INTEGERS if integers else FLOATS
+    if not isinstance(value, torch.Tensor) or value.dtype not in wanted or (axes and value.ndim not in axes):
+        numbers = f"{'integers' if integers else 'real floats'}"
+        sizes = f" of {' or '.join(map(str, axes))} axes" if axes else ""
+        raise RefusedError(f"{what} must be a tensor{sizes} with {numbers}; got {shown(value)}; convert it")
+    return value
+
+
+def folder_path(value: Any) -> Path:
+    """The path of a folder, from text or a path."""
+    if not isinstance(value, str | PathLike) or "\0" in str(value):
+        raise RefusedError(f"a folder is named by text or a path; got {shown(value)}; pass 'runs/store', say")
+    return Path(value)
 
 
 def shown(value: Any) -> str:

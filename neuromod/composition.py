@@ -1,6 +1,7 @@
 """Which modulators go together on a target, and under which names."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,13 +10,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from neuromod.arguments import task_id
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
-from neuromod.sources.base import Rows
-from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading, is_whole
 from neuromod.target.skeleton import Skeleton
 from neuromod.target.substitute import check, ties_of
 from neuromod.target.target import Target
 
 Modulators = Mapping[str, Modulator]
+TASK_ROWS = ("source.rows", "source.codes.table", "sealed.stacks")
+"""Where the rows of tasks stand in the state of a modulator."""
 
 
 def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
@@ -28,7 +30,7 @@ def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     return named
 
 
-class Composition(nn.Module):
+class Composition(Loading):
     """Modulators that act on one target in the order given, by name: what `Modulated` is beside a network.
 
     Args:
@@ -40,6 +42,17 @@ class Composition(nn.Module):
         super().__init__()
         # Saved states have the modulators under this name; to read them there are `named_modulators` and `readers`.
         self.modulators = nn.ModuleDict(by_name(modulators))
+
+    def _take_tasks(self, state: Mapping[str, Any], prefix: str) -> None:
+        for name, modulator in self.named_modulators().items():
+            modulator._take_tasks(state, f"{prefix}modulators.{name}.")
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # As a part of another module it can't know whether the load is strict: only a whole state brings its tasks.
+        spots = [f"{prefix}modulators.{name}.{spot}." for name in self.modulators for spot in TASK_ROWS]
+        if prefix and is_whole(self, state, prefix, spots):
+            self._take_tasks(state, prefix)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def named_modulators(self) -> dict[str, Modulator]:
         """The modulators in order, by the name of their kind in lower case."""
@@ -212,73 +225,10 @@ def refuse_vmap(target: Target, vmap: bool) -> None:
         raise RefusedError(f"vmap=True needs a network that runs sample by sample; {why}; drop vmap=True")
 
 
-def refuse_compiled(target: Target) -> None:
-    """Refuse to compile a network whose every call needs modules of its own (`Probe.fresh`)."""
-    if target.probe.fresh:
-        raise RefusedError(
-            "a compiled network keeps nothing from call to call, and is not called again in the backward (checkpoint); this one "
-            "does; switch that off in the network, or call it uncompiled"
-        )
-
-
-def refuse_keywords(others: Mapping[str, object], rows: object, given: tuple[object, ...]) -> None:
-    """Refuse keywords that no call takes, and what is given beside rows.
-
-    Args:
-        others: keywords that are none of a call's.
-        rows: as of a call.
-        given: task, condition and draw of the call.
-
-    """
-    if others:
-        raise RefusedError(
-            f"a call takes the network's inputs by position, and task=, condition=, draw= or rows=; got {next(iter(others))}=; "
-            "pass inputs in order"
-        )
-    if rows is not None and any(part is not None for part in given):
-        raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
-
-
-def refuse_recomputed(draw: int | None) -> None:
-    """Refuse a call in a backward (a checkpoint around the whole model) that would draw its noise anew."""
-    if draw is None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-        raise RefusedError(
-            "a call that is recomputed in the backward must draw the same noise again; got none of its own; pass draw=step to it"
-        )
-
-
 def head_width(modulators: Modulators) -> int | None:
     """Outputs of the target's own head, where tasks have heads of other widths; else None."""
     heads = [m for m in modulators.values() if m.kind.per_task]
     return heads[0].sites[0].shape[0] if heads else None
-
-
-def refuse_unmeasured(modulators: Modulators, context: Context) -> None:
-    """Refuse a call of a task whose statistics nobody has measured yet; ``modulators`` are those that read the task."""
-    for modulator in modulators.values():
-        for task in context.tasks or ():
-            if not modulator.measured(task):
-                raise RefusedError(
-                    f"a task's statistics are measured before use; task {task} has none; call calibrate(model, {task}, data)"
-                )
-
-
-def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> None:
-    """Refuse rows that are not those of a call of this model.
-
-    Args:
-        rows: by modulator, as they were passed.
-        names: of the model's modulators.
-        size: samples of the batch that they are to serve.
-
-    """
-    if set(rows) != set(names):
-        raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
-    wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
-    if wrong:
-        raise RefusedError(
-            f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
-        )
 
 
 def check_shapes(skeleton: Skeleton, modulators: Modulators) -> None:

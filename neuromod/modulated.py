@@ -12,23 +12,19 @@ from neuromod.arguments import flag
 from neuromod.batches import run, run_vmapped
 from neuromod.composition import (
     Composition,
-    check_rows,
     check_shapes,
     gathers,
     head_width,
     refuse_batch_norm,
     refuse_clashes,
-    refuse_compiled,
     refuse_cycles,
-    refuse_keywords,
     refuse_meeting,
-    refuse_recomputed,
     refuse_twins,
-    refuse_unmeasured,
     refuse_vmap,
 )
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
+from neuromod.refusals import check_rows, refuse_compiled, refuse_keywords, refuse_recomputed, refuse_unmeasured
 from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context, parse, parse_inputs
 from neuromod.target.skeleton import Skeleton

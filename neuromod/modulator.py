@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuromod.arguments import count, flag, floating, shown, task_id
+from neuromod.arguments import count, flag, floating, instance, task_id
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
 from neuromod.sources.base import Row, Rows, Source, Starts, task_rows
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading, settle
 from neuromod.sources.sealed import Sealed
-from neuromod.target.sites import Site
+from neuromod.target.sites import Site, refuse_sites
 from neuromod.target.target import Target
 
 
-class Modulator(nn.Module):
+class Modulator(Loading):
     """A kind times a source at chosen sites.
 
     Args:
@@ -49,9 +50,9 @@ class Modulator(nn.Module):
         dtype: torch.dtype | str | None = None,
     ) -> None:
         super().__init__()
-        refuse_parts(kind, source, sites)
-        self.kind: Kind = kind
-        self.source: Source = source
+        self.kind: Kind = instance(kind, Kind, "the kind of a modulator, its first argument,")
+        self.source: Source = instance(source, Source, "the source of a modulator, its second argument,")
+        refuse_sites(sites)
         self.sites = tuple(dict.fromkeys(sites))
         self.seed, self.identity = count(seed, "seed"), flag(identity, "identity")
         self.dtype = None if dtype is None else floating(dtype)
@@ -110,7 +111,8 @@ class Modulator(nn.Module):
             return generator(self.seed, "source", self.name, *names)
 
         own, learned, like = self.identity, self.kind.learned, self.like
-        return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example)
+        resized = bool(self.kind.per_task)
+        return Starts(shapes, scales, self.start, own, learned, like.dtype, like.device, stream, example, resized)
 
     def add(self, task: int, **options: int) -> list[nn.Parameter]:
         """Learn of a new task; returns its new parameters (for ``optimizer.add_param_group``).
@@ -247,9 +249,16 @@ class Modulator(nn.Module):
         for site in self.sites:
             row[f"{site.label}/value"].copy_(values[site.name])
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _take_tasks(self, state: Mapping[str, Any], prefix: str, *, whole: bool = True) -> None:
+        if self.target is not None and any(name.startswith(f"{prefix}sealed.") for name in state):
+            row = {f"{s.label}/{p}": v for s in self.sites for p, v in self.kind.at_rest(s).items()}
+            self.sealed.expect(row, self.like, resized=bool(self.kind.per_task))
+        settle(self.source, self.sealed, state, prefix, whole=whole)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         self._measured.clear()
-        super()._load_from_state_dict(*args)
+        self._take_tasks(state, prefix, whole=False)
+        super()._load_from_state_dict(state, prefix, *args)
 
     @torch.no_grad()
     def blended(self, *tasks: int) -> Row:
@@ -277,20 +286,6 @@ class Modulator(nn.Module):
         """The row of a live task, whatever the mode (a body may drop out in training)."""
         with evaluating(self.source):
             return self.source(Context((), 0, tasks=(task,))).one()  # type: ignore[no-any-return]
-
-
-def refuse_parts(kind: Any, source: Any, sites: Any) -> None:
-    """Refuse what is no kind, no source or no sites: a class for an instance, the two swapped, a name for sites."""
-    for what, value, base in (("a kind", kind, Kind), ("a source", source, Source)):
-        if not isinstance(value, base):
-            named = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
-            raise RefusedError(
-                f"a modulator takes {what} here; got {named}; write Modulator(Threshold(), Table(2), sites)"
-            )
-    if isinstance(sites, str | Site) or not isinstance(sites, Sequence) or not all(isinstance(s, Site) for s in sites):
-        raise RefusedError(
-            f"a modulator takes the sites that a target chose; got {shown(sites)}; pass target.weights('*'), say"
-        )
 
 
 def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

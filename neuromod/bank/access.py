@@ -3,12 +3,13 @@
 import importlib.util
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neuromod.arguments import shown
 from neuromod.bank import plain
 from neuromod.bank.planes import Words
 from neuromod.errors import RefusedError
@@ -52,6 +53,14 @@ def check_numbers(name: str, numbers: Tensor, bits: Tensor) -> None:
         )
 
 
+def check_path(path: Any) -> None:
+    """Refuse a path that is none."""
+    if path is not None and (not isinstance(path, str) or path not in ("plain", "compiled")):
+        raise RefusedError(
+            f"path must be 'plain', 'compiled' or None; got {shown(path)}; None takes the fastest there is"
+        )
+
+
 def kernels(path: Path | None, bits: Tensor, dtype: torch.dtype = torch.float32) -> ModuleType:
     """The module whose loops run: `fast` where numba is installed, on the CPU, in float32 and float64, or else `plain`.
 
@@ -63,8 +72,7 @@ def kernels(path: Path | None, bits: Tensor, dtype: torch.dtype = torch.float32)
         dtype: of the numbers that they will meet.
 
     """
-    if path not in (None, "plain", "compiled"):
-        raise RefusedError(f"path must be 'plain', 'compiled' or None; got {path!r}; None takes the fastest there is")
+    check_path(path)
     here = bits.device.type == "cpu" and dtype in (torch.float32, torch.float64)
     if path == "compiled" and not here:
         raise RefusedError(

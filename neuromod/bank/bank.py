@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import instance, task_ids, tensor
 from neuromod.bank import packed
-from neuromod.bank.access import Path
+from neuromod.bank.access import Path, check_path
 from neuromod.bank.coding import entropy_bound
 from neuromod.errors import RefusedError
 from neuromod.kinds.bits import unpack
@@ -35,7 +36,8 @@ class Bank:
     """
 
     def __init__(self, model: Modulated, tasks: Sequence[int] | None = None, *, path: Path | None = None) -> None:
-        self.model, self.path = model, path
+        self.model, self.path = instance(model, Modulated, "model"), path
+        check_path(path)
         self.tasks: tuple[int, ...] = ()
         self._masks = _maskable(model)
         self._kept: dict[str, Tensor] = {}
@@ -50,7 +52,12 @@ class Bank:
     @torch.no_grad()
     def grow(self, tasks: Sequence[int]) -> None:
         """Take in more tasks; the cost of one does not depend on how many there are."""
-        new = tuple(tasks)
+        new = task_ids(tasks)
+        unknown = [task for task in new if task not in self.model.tasks()]
+        if unknown:
+            raise RefusedError(
+                f"a bank holds tasks of its model; task {unknown[0]} is none; it has {list(self.model.tasks())[:8]}"
+            )
         if not self.tasks and not new:
             raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
         if not new:
@@ -89,7 +96,7 @@ class Bank:
 
     def superpose(self, alphas: Tensor) -> Edits:
         """``sum_i a_i E_i`` for weights (k,), or for B rows of them (B, k), each tensor then with a leading axis."""
-        if alphas.shape[-1:] != (len(self),):
+        if tensor(alphas, "alphas", 1, 2).shape[-1:] != (len(self),):
             raise RefusedError(
                 f"a superposition has a weight per task; got {tuple(alphas.shape)} for {len(self)} tasks"
             )
@@ -106,7 +113,7 @@ class Bank:
         (`packed.project`); otherwise they are exact in the gradient's dtype.
         """
         total: Tensor | None = None
-        for name, gradient in gradients.items():
+        for name, gradient in self._checked(gradients).items():
             if name in self._masks:
                 flat = (gradient * self._weight(name)).flatten(gradient.ndim - self._weight(name).ndim)
                 part = packed.project(self.bits(name), flat, planes=planes, path=self.path)
@@ -116,6 +123,18 @@ class Bank:
             total = part if total is None else total + part
         assert total is not None
         return total
+
+    def _checked(self, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        shapes = {name: self._weight(name).shape for name in self._masks}
+        shapes |= {name: stack.shape[1:] for name, stack in self._dense().items()}
+        for name, gradient in instance(gradients, dict, "gradients").items() or [("", None)]:
+            shape = shapes.get(name)
+            given = tuple(tensor(gradient, f"the gradient of {name!r}").shape)
+            if shape is None or given[-len(shape) or len(given) :] != tuple(shape) or len(given) > len(shape) + 1:
+                raise RefusedError(
+                    f"gradients are those of tensors that the tasks edit, of their shapes; got {name!r} of {given}; correct them"
+                )
+        return gradients
 
     def layers(self) -> dict[str, tuple[Site, nn.Module]]:
         """The site and the layer of every tensor that is masked and packed, in the network that runs."""

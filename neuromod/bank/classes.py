@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from neuromod import kinds
+from neuromod.arguments import shown
 from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
 from neuromod.modulated import Modulated
@@ -50,6 +52,10 @@ class Classes:
         if isinstance(things, Classes):
             return things
         own: dict[str, Any] = {}
+        if isinstance(things, str | bytes | torch.Tensor) or not isinstance(things, Iterable):
+            raise RefusedError(
+                f"classes= are kinds, sources and functions in a list; got {shown(things)}; pass [MyKind]"
+            )
         for thing in things:
             name = getattr(thing, "__name__", None)
             if not callable(thing) or not isinstance(name, str) or not name.isidentifier():

@@ -21,6 +21,8 @@ CODINGS = ("smallest", "raw", "entropy")
 PLAIN = ("raw", "huffman", "entropy", "columns")
 CODES = (*PLAIN, *(f"start+{code}" for code in PLAIN))
 """How a blob may be written; after ``start+`` it holds what differs from the task's start."""
+PIECE = 1 << 17
+"""Bytes or bits that are decoded at a time."""
 ONES = np.array([byte.bit_count() for byte in range(256)])
 
 
@@ -59,7 +61,7 @@ def encode(
     return min(_candidates(mask_bits, n, start, coding, width), key=lambda found: len(found[1]))
 
 
-def decode(code: str, blob: bytes, n: int, start: bytes | None = None, width: int = 1) -> bytes:
+def decode(code: str, blob: bytes, n: int, start: bytes | None = None, width: int = 1) -> bytes | bytearray:
     """The packed bits of `encode` again. BlobError for a blob that is damaged, too long or too short.
 
     Args:
@@ -96,7 +98,7 @@ def _candidates(bits: bytes, n: int, start: bytes | None, coding: str, width: in
                 yield f"{prefix}columns", _range_encoded(flat, _level(flat.reshape(-1, width).mean(0), 8))
 
 
-def _decoded(plain: str, blob: bytes, n: int, width: int) -> bytes:
+def _decoded(plain: str, blob: bytes, n: int, width: int) -> bytes | bytearray:
     if plain == "raw":
         return bytes(blob)
     if plain == "huffman":
@@ -105,7 +107,7 @@ def _decoded(plain: str, blob: bytes, n: int, width: int) -> bytes:
     return _range_decoded(np.frombuffer(levels, "<u2" if plain == "entropy" else np.uint8), words, n)
 
 
-def _flips(bits: bytes, start: bytes) -> bytes:
+def _flips(bits: bytes | bytearray, start: bytes) -> bytes:
     if len(bits) != len(start):
         raise BlobError(f"a mask and its start have one size; got {len(bits)} and {len(start)} bytes")
     return (np.frombuffer(bits, np.uint8) ^ np.frombuffer(start, np.uint8)).tobytes()
@@ -121,12 +123,17 @@ def _huffman(data: bytes) -> bytes:
     return coder.compress(data) + coder.flush()
 
 
-def _inflated(blob: bytes, size: int) -> tuple[bytes, bytes]:
-    """The first ``size`` bytes that a blob holds, exactly, and what follows them."""
-    coder = zlib.decompressobj()
+def _inflated(blob: bytes, size: int) -> tuple[bytearray, bytes]:
+    """The first ``size`` bytes that a blob holds, exactly, and what follows them; in memory once."""
+    coder, data, rest = zlib.decompressobj(), bytearray(), blob
     try:
         # One byte more than it may hold, so that a blob can't fill the memory.
-        data = coder.decompress(blob, size + 1)
+        while not coder.eof and len(data) <= size:
+            piece = coder.decompress(rest, min(PIECE, size + 1 - len(data)))
+            if not piece and not coder.unconsumed_tail:
+                break
+            data += piece
+            rest = coder.unconsumed_tail
     except zlib.error as error:
         raise BlobError(str(error)) from error
     if not coder.eof or len(data) != size:
@@ -156,16 +163,21 @@ def _range_encoded(flat: NDArray[np.uint8], levels: NDArray[Any]) -> bytes:
     return zlib.compress(levels.tobytes(), 9) + words
 
 
-def _range_decoded(levels: NDArray[Any], words: bytes, n: int) -> bytes:
+def _range_decoded(levels: NDArray[Any], words: bytes, n: int) -> bytes | bytearray:
     if len(words) % 4 or n % len(levels):
         raise BlobError("a range coder writes whole words, and columns of one length")
-    stream = _constriction()
+    stream, bits = _constriction(), bytearray()
     coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+    shares = _shares(levels, len(levels))
     try:
-        flat = coder.decode(stream.model.Bernoulli(perfect=False), _shares(levels, n))
+        # A piece at a time: a number for each bit is 64 times as large as the mask.
+        for first in range(0, n, PIECE):
+            places = np.arange(first, min(n, first + PIECE)) % len(levels)
+            flat = coder.decode(stream.model.Bernoulli(perfect=False), shares[places])
+            bits += np.packbits(flat.astype(np.uint8), bitorder="little").tobytes()
     except AssertionError as error:  # the words name an interval that no symbol has
         raise BlobError(str(error)) from error
-    return np.packbits(flat.astype(np.uint8), bitorder="little").tobytes()
+    return bits
 
 
 def _constriction() -> Any:

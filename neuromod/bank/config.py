@@ -2,19 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, instance, one_of, shown
 from neuromod.bank.classes import Classes
+from neuromod.bank.coding import CODINGS
 from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
 from neuromod.target.recipe import Recipe
+from neuromod.target.sites import Site
 from neuromod.target.target import Target
 
 FORMAT = 1
@@ -22,6 +26,15 @@ DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 }
+
+
+LONGEST = 1 << 21
+"""Bytes of a config: that of a network of ten thousand sites is shorter."""
+
+
+def most(size: int) -> int:
+    """Bytes of memory that a file of ``size`` bytes may ask for: 10 times as many, or 64 MB where that is more."""
+    return max(10 * size, 64 << 20)
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class TargetRecord:
     """Shape and dtype of each input that the network was probed with."""
     recipe: dict[str, Any] | None
 
+    def __post_init__(self) -> None:
+        """ValueError for what no store says, for `Config.loads`."""
+        recipe = {} if self.recipe is None else self.recipe
+        if not isinstance(self.fingerprint, str) or not isinstance(recipe, dict):
+            raise ValueError("a target has a fingerprint, and a recipe or none")
+        if self.recipe is not None and not isinstance(recipe.get("constructor"), str):
+            raise ValueError("a recipe names its constructor")
+
     @classmethod
     def of(cls, target: Target) -> "TargetRecord":
         """The record of a target."""
@@ -55,9 +76,19 @@ class TargetRecord:
         return cls(target.fingerprint(), target.norm, target.batch_axis, target.dropout, example, kept)
 
     def build(
-        self, constructor: Callable[..., nn.Module] | None, example: Tensor | tuple[Tensor, ...] | None
+        self,
+        constructor: Callable[..., nn.Module] | None,
+        example: Tensor | tuple[Tensor, ...] | None,
+        sites: Iterable[Site] = (),
     ) -> Target:
-        """The random network again; the constructor is the user's, for a file must not say what is run."""
+        """The random network again; the constructor is the user's, for a file must not say what is run.
+
+        Args:
+            constructor: makes the network from the recorded keywords.
+            example: inputs of it; None: zeros of the recorded shapes.
+            sites: places that it has.
+
+        """
         if self.recipe is None:
             raise RefusedError(
                 f"a network that is not random can't be drawn again; this store is of target {self.fingerprint[:12]}; "
@@ -68,13 +99,47 @@ class TargetRecord:
             raise RefusedError(
                 f"a random target is drawn by your own constructor; the store names {path!r}; pass constructor= (the function)"
             )
-        recipe = Recipe(**{**self.recipe, "constructor": constructor})
-        given = tuple(torch.zeros(shape, dtype=DTYPES[dtype]) for shape, dtype in self.example)
+        recipe = self._recipe(constructor)
+        _refuse_giant(recipe, sites)
+        for x in (example,) if not isinstance(example, tuple | list) else example:
+            if x is not None or example is not None:
+                instance(x, Tensor, "an input of example=")
+        given = self._zeros() if example is None else ()
         options = {"norm": self.norm, "batch_axis": self.batch_axis, "dropout": self.dropout}
-        target = Target.from_recipe(recipe, given if example is None else example, **options)
+        try:
+            target = Target.from_recipe(recipe, given if example is None else example, **options)
+        except RefusedError:
+            raise
+        except (TypeError, ValueError, RuntimeError, IndexError, OverflowError, MemoryError) as error:
+            raise RefusedError(
+                f"a recorded network runs on its recorded inputs; this one does not ({_line(error)}); restore the store, or pass example="
+            ) from error
         # The name stays the one that was saved, whatever the function is called here.
         target.recipe = replace(recipe, constructor=path)
         return target
+
+    def _recipe(self, constructor: Callable[..., nn.Module]) -> Recipe:
+        try:
+            return Recipe(**{**(self.recipe or {}), "constructor": constructor})
+        except TypeError as error:
+            raise RefusedError(
+                f"a store says how its network is drawn; this one does not ({error}); restore it"
+            ) from error
+
+    def _zeros(self) -> tuple[Tensor, ...]:
+        """Inputs of the recorded shapes. Refused: some that are too large to be made because a file says so."""
+        if not isinstance(self.example, list) or not all(isinstance(x, list) and len(x) == 2 for x in self.example):
+            raise RefusedError(
+                f"an example of a store is shapes and dtypes; this one is {shown(self.example)}; restore it"
+            )
+        shapes = [tuple(count(n, "an axis of an example") for n in list(shape)) for shape, _ in self.example]
+        dtypes = [DTYPES[one_of(dtype, "the dtype of an example", DTYPES)] for _, dtype in self.example]
+        total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes, strict=True))
+        if total > most(0):
+            raise RefusedError(
+                f"an example of a store is of {most(0)} bytes at most; this one is of {total}; pass example=, inputs of the network"
+            )
+        return tuple(torch.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True))
 
     def check(self, target: Target) -> None:
         """Refuse another target, or one that runs otherwise."""
@@ -128,6 +193,8 @@ class Config:
             classes: what the file may name.
 
         """
+        if len(text) > LONGEST:
+            raise RefusedError(f"a config.json has {LONGEST} bytes at most; {where} has {len(text)}; restore it")
         try:
             data = json.loads(text)
             number = data.pop("format")
@@ -138,10 +205,12 @@ class Config:
             if data.pop("sha256") != _digest(data):
                 raise ValueError("its SHA-256 is another one")
             target, modulators = TargetRecord(**data.pop("target")), data.pop("modulators")
+            if not modulators or not isinstance(modulators, list) or data["coding"] not in CODINGS:
+                raise ValueError("it lists its modulators, one at least, and the coding of masks")
             return cls(target=target, modulators=tuple(Record.parse(m, classes) for m in modulators), **data)
         except RefusedError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             raise RefusedError(
                 f"a store has a config.json as it was written; {where} is damaged or of another program ({_line(error)}); restore it"
             ) from error
@@ -149,6 +218,7 @@ class Config:
     def build(self, target: Target, shared: Mapping[str, Tensor]) -> Modulated:
         """The modulated network without tasks."""
         try:
+            self._refuse_giants(target, shared)
             parts = [record.build(target, _of(record.name, shared)) for record in self.modulators]
             model = Modulated(target, *parts)
             for name, modulator in model.named_modulators().items():
@@ -156,11 +226,41 @@ class Config:
                     modulator.source.load_state_dict(_of(name, shared))
         except RefusedError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
             raise RefusedError(
                 f"a store says how its modulators are built; this one does not ({_line(error)}); save it again"
             ) from error
         return model
+
+    def _refuse_giants(self, target: Target, shared: Mapping[str, Tensor]) -> None:
+        # A hypernetwork may well be larger than its target, but not by what a file says alone.
+        given = sum(t.numel() * t.element_size() for t in (*target.tensors().values(), *shared.values()))
+        asked = 4 * sum(record.numbers() for record in self.modulators)
+        if asked > max(most(0), 256 * given):
+            raise RefusedError(
+                f"a store's modulators are not out of all proportion; these want {asked} bytes for a target of {given}; "
+                "config.json is odd"
+            )
+
+
+def _refuse_giant(recipe: Recipe, sites: Iterable[Site]) -> None:
+    """Refuse keywords that make a large network which is not that of the store's sites, before it takes any memory."""
+    try:
+        with torch.device("meta"):
+            net = replace(recipe, init="pytorch", density=None).draw()
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise RefusedError(
+            f"a recipe's keywords are those of its constructor; {shown(recipe.kwargs)} it refuses ({_line(error)}); restore the store"
+        ) from error
+    known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+    size = sum(t.numel() * t.element_size() for t in known.values())
+    shapes = {name: tuple(value.shape) for name, value in known.items()}
+    odd = next((s for s in sites if s.role != "output" and shapes.get(s.name) != s.shape), None)
+    if size > most(0) and odd is not None:
+        raise RefusedError(
+            f"a recipe draws the network of its store; its keywords make one of {size} bytes, which has no {odd.name!r} of "
+            f"{odd.shape}; restore the store"
+        )
 
 
 def refuse_target(theirs: str, ours: str) -> None:

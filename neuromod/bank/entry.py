@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from neuromod.bank import coding
-from neuromod.bank.config import FORMAT, Config, refuse_target
+from neuromod.bank.config import FORMAT, Config, most, refuse_target
 from neuromod.bank.schema import Record
 from neuromod.errors import RefusedError
+from neuromod.kinds.bits import packed_size
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Row
@@ -74,6 +75,8 @@ def unpack(
 
     """
     said = _said(config, task, metadata)
+    if model is None:
+        _refuse_bomb(config, task, tensors, said["codes"])
     rows: dict[str, Row] = {record.name: {} for record in _stored(config)}
     try:
         for record in _stored(config):
@@ -91,6 +94,17 @@ def unpack(
     if not whole:
         raise damaged(task, "its SHA-256 is another one")
     return rows
+
+
+def _refuse_bomb(config: Config, task: int, tensors: Row, codes: Mapping[str, Any]) -> None:
+    """Refuse a file whose masks, at the sizes that the config says, would be far larger than it; a model vouches for its own."""
+    size = sum(value.numel() * value.element_size() for value in tensors.values())
+    sites = {f"{r.name}/{s.label}/{MASK}": s for r in _stored(config) for s in r.sites}
+    promised = sum(packed_size(math.prod(sites[key].shape)) for key in codes if key in sites)
+    strange = [r for r in _stored(config) if r.strange]
+    promised += sum(4 * math.prod(shape) for r in strange for s in r.sites for shape in r.made.shapes(s).values())
+    if promised > most(size):
+        raise damaged(task, f"{size} bytes would become {promised}; if that is right, pass model=")
 
 
 def digest(task: int, fingerprint: str, rows: Mapping[str, Row]) -> str:
@@ -191,5 +205,6 @@ def _bytes(value: Tensor) -> bytes:
     return _array(value).tobytes()
 
 
-def _tensor(data: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+def _tensor(data: bytes | bytearray) -> Tensor:
+    # Bytes can't be written to and are copied; what was decoded is nobody else's.
+    return torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)

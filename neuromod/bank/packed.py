@@ -5,10 +5,13 @@ behind the n-th are 0. Where numba is installed (the extra ``fast``) and the ban
 first use; ``path="plain"`` or ``"compiled"`` asks for one. No gradient flows through these functions.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, shown
 from neuromod.bank import plain
 from neuromod.bank.access import Path, check_bits, check_numbers, kernels, rows
 from neuromod.bank.planes import quantise, split, values
@@ -102,10 +105,8 @@ def project(bits: Tensor, gradient: Tensor, *, planes: int | None = None, path: 
         raise RefusedError(f"gradients are (n,) or (B, n); got {tuple(gradient.shape)}; flatten all other axes")
     check_bits(bits, gradient.shape[-1])
     check_numbers("gradient", gradient, bits)
-    if planes is not None and not 2 <= planes <= 16:
-        raise RefusedError(
-            f"planes must be in [2, 16]; got {planes}; pass bits of a gradient, or None for the exact sum"
-        )
+    if planes is not None:
+        planes = check_planes(planes)
     vectors = gradient.unsqueeze(0) if gradient.dim() == 1 else gradient
     if planes is None or bits.device.type != "cpu":
         scores = _exact(bits, vectors, path)
@@ -150,6 +151,16 @@ def difference(a: Tensor, b: Tensor) -> int | Tensor:
         raise RefusedError(f"masks are compared on one device; got {a.device} and {b.device}; move one of them")
     differing = counts(left ^ right)
     return differing if a.dim() == 2 else int(differing)
+
+
+def check_planes(planes: Any) -> int:
+    """The bits of a rounded gradient, 2 to 16."""
+    try:
+        return count(planes, "planes", least=2, most=16)
+    except RefusedError:
+        raise RefusedError(
+            f"planes must be in [2, 16]; got {shown(planes)}; pass bits of a gradient, or None for the exact sum"
+        ) from None
 
 
 def _exact(bits: Tensor, vectors: Tensor, path: Path | None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuromod.arguments import instance, shown
 from neuromod.bank.classes import Classes
 from neuromod.bank.schema import live
 from neuromod.bank.store import Store
@@ -26,7 +27,7 @@ def save_pretrained(model: Modulated, folder: str | os.PathLike[str], *, coding:
         coding: of a new store, as in `Store.create`.
 
     """
-    unsealed = live(model)
+    unsealed = live(instance(model, Modulated, "model"))
     if unsealed:
         raise RefusedError(
             f"a store holds sealed tasks; task {unsealed[0]} is live; call model.seal({unsealed[0]}) first"
@@ -70,9 +71,14 @@ def from_pretrained(
     """
     store = Store.open(folder, classes=classes)
     if target is None:
-        target = store.config.target.build(constructor, example)
+        sites = [site for record in store.config.modulators for site in record.sites]
+        target = store.config.target.build(constructor, example, sites)
     elif constructor is not None or example is not None:
         raise RefusedError("a target is passed or drawn; got target= beside constructor= or example=; drop one")
+    if not isinstance(target, Target):
+        raise RefusedError(
+            f"target= is the frozen network as a Target; got {shown(type(target).__name__)}; pass Target(net, example)"
+        )
     store.config.target.check(target)
     model = store.config.build(target, store.shared())
     store.load(model, tasks)

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuromod.arguments import FLOATS, count, flag
 from neuromod.bank.classes import KINDS, SOURCES, Classes
 from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
@@ -77,10 +79,17 @@ class Record:
         """
         sites = tuple(Site(**site | {"shape": tuple(map(int, site["shape"]))}) for site in data["sites"])
         record = cls(**{**data, "sites": sites, "classes": classes})
+        texts, tables = (record.name, record.kind, record.source), (record.fields, record.arguments)
+        if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
+            raise ValueError("a modulator has names, fields and arguments")
+        count(record.seed, "the seed of a modulator", least=-(2**63))
+        flag(record.identity, "identity")
         classes.require("kind", record.kind)
         classes.require("source", record.source)
         if "body" in record.arguments:
             classes.require("body", record.arguments["body"])
+        if record.source in SOURCES and record.arguments.get("tasks") not in ([], None):
+            raise ValueError("a source in a store has no tasks; they lie in files of their own")
         return record
 
     @property
@@ -145,7 +154,7 @@ class Record:
                         f"numbers at rest are finite; {what} has NaN or infinity at {site.name!r} of {self.name!r}; "
                         "train it again, or calibrate(model, task, data) where they are measured"
                     )
-                self._check_shape(site, part, value, what)
+                self._check_part(site, part, value, what)
             wanted = set(self._at_rest(site))
             if set(raws[site.label]) not in ({"bits"}, wanted):
                 raise RefusedError(
@@ -154,24 +163,42 @@ class Record:
 
     def _at_rest(self, site: Site) -> dict[str, tuple[int, ...]]:
         """Shapes of what the kind freezes to, where it is not bits: those of its raw numbers, or of a user's own form."""
-        shapes = self.made.shapes(site)
         if self.kind in KINDS:
-            return shapes
-        frozen = self.made.freeze(site, {part: torch.zeros(shape) for part, shape in shapes.items()})
-        return {part: tuple(value.shape) for part, value in frozen.items()}
+            return self.made.shapes(site)
+        return {part: tuple(value.shape) for part, value in self.made.at_rest(site).items()}
 
-    def _check_shape(self, site: Site, part: str, value: Tensor, what: str) -> None:
+    def _check_part(self, site: Site, part: str, value: Tensor, what: str) -> None:
         wanted = (packed_size(math.prod(site.shape)),) if part == "bits" else self._at_rest(site).get(part)
         shape = tuple(value.shape)
         fits = wanted == shape
         if wanted is not None and self.made.per_task:  # such a field is the length of the first axis, a head's width
             fits = len(shape) == len(wanted) and shape[1:] == wanted[1:]
-        bytes_alone = self.kind in KINDS or part == "bits"
-        if not fits or (bytes_alone and (value.dtype == torch.uint8) != (part == "bits")):
+        if not fits or value.dtype not in self._dtypes(site, part):
             raise RefusedError(
                 f"{part!r} at {site.name!r} of {self.name!r} has the shape {wanted}; {what} has {shape}, {value.dtype}; "
                 "the file is damaged"
             )
+
+    def _dtypes(self, site: Site, part: str) -> tuple[torch.dtype, ...]:
+        """What a part at rest may be of: bits are bytes, numbers of neuromod's kinds are real floats, a user's own as they freeze."""
+        if part == "bits":
+            return (torch.uint8,)
+        own = FLOATS[0] if self.kind in KINDS else self.made.at_rest(site)[part].dtype
+        return FLOATS if own in FLOATS else (own,)
+
+    def numbers(self) -> int:
+        """How many numbers its source holds when it is built without tasks, about; a user's own source is not asked."""
+        rows = sum(math.prod(shape) for site in self.sites for shape in self.made.shapes(site).values())
+        said = {name: self.arguments.get(name) for name in ("rank", "experts", "labels", "chunk", "chunk_code")}
+        many = {name: value if isinstance(value, int) else 1 for name, value in said.items()}
+        hidden = self.arguments.get("hidden", 1)
+        widths = [hidden] if isinstance(hidden, int) else list(hidden)
+        read = math.prod(int(n or 1) for n in self.arguments.get("code", ()))
+        body: int = sum(a * b for a, b in pairwise([max(read, many["labels"]), *widths])) + many["labels"] ** 2
+        if self.source == "Hypernet":
+            pieces = 0 if said["chunk"] is None else -(-rows // max(many["chunk"], 1)) * many["chunk_code"]
+            return body + pieces + (many["chunk"] if pieces else rows) * widths[-1]
+        return body + rows * many["rank"] * many["experts"] if self.source in SOURCES else rows
 
 
 def live(model: Modulated) -> tuple[int, ...]:

@@ -4,19 +4,21 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from neuromod.arguments import folder_path, instance, one_of, task_id, task_ids
 from neuromod.bank import card, entry
 from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
 from neuromod.bank.config import Config, TargetRecord
 from neuromod.bank.schema import Record, shared_state
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
 
@@ -46,18 +48,20 @@ class Store:
                 "entropy" (a range coder as well; needs the package constriction).
 
         """
-        path = Path(folder)
-        if coding not in CODINGS:
-            raise RefusedError(
-                f"coding must be one of {CODINGS}; got {coding!r}; try {nearest(str(coding), CODINGS, 1)}"
-            )
+        instance(model, Modulated, "model")
+        path = folder_path(folder)
+        one_of(coding, "coding", CODINGS)
         there = next((name for name in (CONFIG, CARD) if (path / name).exists()), None)
         if there is not None:
             raise _taken(path, there)
         shared = save(shared_state(model))
         store = cls(path, _config(model, coding))
         text = store.config.dumps()
-        (path / TASKS).mkdir(parents=True, exist_ok=True)
+        try:
+            with written(path / TASKS):
+                (path / TASKS).mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise _taken(path, TASKS) from error
         if store.config.shared is not None:
             _write(path / SHARED, shared, replace=True)
         # Last, for a folder is a store once it has a config.
@@ -74,25 +78,32 @@ class Store:
 
         ``classes`` are the kinds, sources and body functions of your own that the store names, as in `from_pretrained`.
         """
-        path = Path(folder)
+        path = folder_path(folder)
         try:
             text = (path / CONFIG).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RefusedError(
                 f"a store is a folder with a {CONFIG}; {str(path)!r} is none; make one with save_pretrained(model, folder)"
             ) from error
+        except OSError as error:
+            raise RefusedError(
+                f"a store is read from its {CONFIG}; {str(path / CONFIG)!r} can't be ({error.strerror}); restore it"
+            ) from error
         return cls(path, Config.loads(text, str(path / CONFIG), Classes.of(classes)))
 
     @staticmethod
     def exists(folder: str | os.PathLike[str]) -> bool:
         """Whether a folder is a store."""
-        return (Path(folder) / CONFIG).is_file()
+        return (folder_path(folder) / CONFIG).is_file()
 
     def __len__(self) -> int:
         return len(self.tasks())
 
     def __contains__(self, task: object) -> bool:
-        return isinstance(task, int) and not isinstance(task, bool) and self._path(task).is_file()
+        try:
+            return self._path(task_id(task)).is_file()
+        except RefusedError:
+            return False
 
     def tasks(self) -> tuple[int, ...]:
         """The tasks in the store now, in order."""
@@ -109,6 +120,7 @@ class Store:
 
     def append(self, model: Modulated, task: int) -> None:
         """Write a task that is sealed in ``model``: one new file."""
+        task = task_id(task)
         self.check(model)
         readers = model.readers("task")
         if not readers:
@@ -142,7 +154,7 @@ class Store:
         self.check(model)
         modulators = model.named_modulators()
         known = {task: name for name, modulator in modulators.items() for task in modulator.tasks()}
-        for task in self.tasks() if tasks is None else tuple(tasks):
+        for task in self.tasks() if tasks is None else task_ids(tasks):
             if task in known:
                 raise RefusedError(
                     f"a task is loaded once; {known[task]!r} has task {task} already; load into a model without it"
@@ -170,6 +182,7 @@ class Store:
         _write(self.folder / CARD, text.encode(), replace=True)
 
     def _read(self, task: int, model: Modulated | None) -> dict[str, Row]:
+        task = task_id(task)
         if task not in self:
             known = self.tasks()
             shown = f"{list(known[:8])}{' ...' if len(known) > 8 else ''}"
@@ -181,11 +194,16 @@ class Store:
                 metadata = file.metadata()
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, ValueError, OSError) as error:
-            raise entry.damaged(task, str(error).splitlines()[0]) from error
-        return entry.unpack(self.config, model, task, tensors, metadata)
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RefusedError(f"{entry.damaged(task, why)} (in {str(self._path(task))!r})") from error
+        try:
+            return entry.unpack(self.config, model, task, tensors, metadata)
+        except RefusedError as error:
+            raise RefusedError(f"{error} (in {str(self._path(task))!r})") from error
 
     def check(self, model: Modulated) -> None:
         """Refuse a model that this store is not of."""
+        instance(model, Modulated, "model")
         ours, theirs = self.config, _config(model, self.config.coding)
         ours.target.check(model.target)
         if ours.modulators != theirs.modulators:
@@ -217,11 +235,30 @@ def _config(model: Modulated, coding: str) -> Config:
     return Config(coding, TargetRecord.of(model.target), records, digest)
 
 
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Refuse in one line what the file system does not let be written; a file that is there already is its own error."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise RefusedError(
+            f"a store is written file by file, each whole; {str(path)!r} can't be ({error.strerror or error}); make room, or choose "
+            "another folder"
+        ) from error
+
+
 def _write(path: Path, content: bytes, *, replace: bool = False) -> None:
     """Write a file that is whole or absent; FileExistsError where there is one, unless it may be replaced.
 
     The name is given by a link, which never overwrites and of two writers lets one succeed.
     """
+    with written(path):
+        _write_whole(path, content, replace)
+
+
+def _write_whole(path: Path, content: bytes, replace: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

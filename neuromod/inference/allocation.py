@@ -8,9 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, instance, number, task_ids
 from neuromod.bank import Bank
-from neuromod.errors import RefusedError
 from neuromod.inference.brute_force import brute_force
+from neuromod.inference.checks import check_inputs
+from neuromod.inference.infer import check_best
 from neuromod.inference.objectives import objective
 from neuromod.inference.one_shot import one_shot
 from neuromod.modulated import Modulated
@@ -44,6 +46,10 @@ class Standout:
     eps: float = 0.125
     reserve: int = 5
 
+    def __post_init__(self) -> None:
+        number(self.eps, "eps")
+        count(self.reserve, "reserve")
+
     def decide(self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None) -> int | None:
         """The learned task of a batch that has one unknown task; None for a new one.
 
@@ -54,6 +60,8 @@ class Standout:
             bank: of exactly these tasks, kept from an earlier call.
 
         """
+        tasks = task_ids(tasks)
+        x = check_inputs(instance(model, Modulated, "model"), x)
         first = max(model.tasks(), default=-1) + 1
         spare = range(first, first + max(self.reserve - len(tasks), 0))
         size = x.shape[model.target.batch_axis]
@@ -97,8 +105,9 @@ class Verified:
     best: int = 8
 
     def __post_init__(self) -> None:
-        if self.best < 1:
-            raise RefusedError(f"verified tries one task at least; got best={self.best}; correct it")
+        count(self.real, "real", least=1)
+        number(self.threshold, "threshold")
+        check_best(self.best)
 
     def decide(
         self, model: Modulated, x: Tensor, tasks: Sequence[int], bank: Bank | None = None, always: Sequence[int] = ()
@@ -113,7 +122,8 @@ class Verified:
             always: tasks that are tried whatever one shot says of them, the one in progress for example.
 
         """
-        likely = list(always)
+        likely, tasks = list(task_ids(always)), task_ids(tasks)
+        x = check_inputs(instance(model, Modulated, "model"), x)
         if tasks:
             size = x.shape[model.target.batch_axis]
             scores = one_shot(model, x, tasks=tasks, group=size, bank=bank)[0]

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuromod.arguments import shown, tensor
 from neuromod.errors import RefusedError
+from neuromod.inference.checks import check_inputs, check_objective, check_tasks
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
 
@@ -23,8 +25,8 @@ def brute_force(model: Modulated, x: Tensor, *, tasks: Sequence[int], objective:
         objective: of logits (B, C) to (B,), small where the modulation fits.
 
     """
-    if not tasks:
-        raise RefusedError("task inference needs learned tasks; got none; pass tasks=model.tasks()")
+    tasks, x = check_tasks(model, tasks), check_inputs(model, x)
+    check_objective(objective)
     return torch.stack([-objective(model(x, task=task)) for task in tasks], 1)
 
 
@@ -44,7 +46,18 @@ def verify(
         objective: as of `brute_force`.
 
     """
+    tasks, x = check_tasks(model, tasks), check_inputs(model, x)
+    check_objective(objective)
     axis = model.target.batch_axis
+    places = tensor(likely, "likely", 2, integers=True)
+    if (
+        len(places) != x.shape[axis]
+        or not places.numel()
+        or not 0 <= int(places.min()) <= int(places.max()) < len(tasks)
+    ):
+        raise RefusedError(
+            f"likely holds places in tasks, (B, m) for B={x.shape[axis]} inputs; got {shown(likely)}; pass topk indices"
+        )
     scores: Tensor | None = None
     for place in likely.unique().tolist():
         asked = (likely == place).any(1).nonzero().squeeze(1)

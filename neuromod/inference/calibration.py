@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuromod.arguments import tensor
 from neuromod.errors import RefusedError
 
 
@@ -18,6 +19,13 @@ class Calibration:
 
     mean: Tensor
     std: Tensor
+
+    def __post_init__(self) -> None:
+        mean, std = tensor(self.mean, "mean", 1), tensor(self.std, "std", 1)
+        if mean.shape != std.shape:
+            raise RefusedError(
+                f"a calibration has a mean and a deviation per task; got {len(mean)} and {len(std)}; correct them"
+            )
 
     @classmethod
     def fit(cls, own: Mapping[int, Tensor]) -> "Calibration":
@@ -32,8 +40,9 @@ class Calibration:
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Scores (..., k) on one scale; -inf stays what it is."""
-        if scores.shape[-1] != len(self.mean):
+        if tensor(scores, "scores").shape[-1:] != self.mean.shape:
+            width = [0, *scores.shape][-1]
             raise RefusedError(
-                f"a calibration is of the tasks that are scored; it has {len(self.mean)}, got {scores.shape[-1]}; fit it anew"
+                f"a calibration is of the tasks that are scored; it has {len(self.mean)}, got {width}; fit it anew"
             )
         return (scores - self.mean.to(scores)) / self.std.to(scores)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuromod import arguments
+from neuromod.arguments import instance, shown
 from neuromod.errors import RefusedError
+from neuromod.inference.checks import check_inputs, check_tasks
 from neuromod.inference.infer import InferenceRule, infer
 from neuromod.modulated import Modulated
 
@@ -78,9 +81,16 @@ def choose(
         rules: the candidates; by default those of `candidates`.
 
     """
-    if len(data) < 2:
+    if len(instance(data, dict, "data, inputs by task,")) < 2:
         raise RefusedError(f"a choice needs data of two tasks at least; got {len(data)}; pass held-out inputs of each")
-    tasks = tuple(data)
+    tasks = check_tasks(model, list(data))
+    for x in data.values():
+        check_inputs(model, x)
+    real = None if real is None else arguments.count(real, "real", least=1)
+    if rules is not None and (not isinstance(rules, list | tuple) or not rules):
+        raise RefusedError(
+            f"rules are InferenceRules in a list, one at least; got {shown(rules)}; None takes the usual ones"
+        )
     with torch.no_grad():
         outputs = model(next(iter(data.values())).narrow(model.target.batch_axis, 0, 1), task=tasks[0]).shape[-1]
     tried = []

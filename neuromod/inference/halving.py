@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count
 from neuromod.bank import Bank
+from neuromod.inference.checks import check_bank, check_inputs, check_objective, check_tasks
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.inference.one_shot import bank_of, chunk_of, gradients, in_groups
 from neuromod.modulated import Modulated
@@ -39,6 +41,10 @@ def halving(
         chunk: groups with superpositions of their own in memory at a time; by default as many as fill 64 MB, or 4 GB on a GPU.
 
     """
+    tasks, x = check_tasks(model, tasks), check_inputs(model, x)
+    check_objective(objective)
+    check_bank(bank)
+    chunk = None if chunk is None else count(chunk, "chunk", least=1)
     held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     size = chunk or chunk_of(sum(value.numel() for value in held.mean().values()), x.device)
     return torch.cat([_halved(held, part, objective) for part in in_groups(model, x, group).split(size)])

@@ -6,7 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, instance, number, shown, task_id, tensor
 from neuromod.errors import RefusedError
+from neuromod.inference.checks import check_inputs, check_objective, check_tasks
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
@@ -38,9 +40,13 @@ class Hopfield:
     """
 
     def __init__(self, size: int, *, like: Tensor | None = None) -> None:
-        if size < 1:
-            raise RefusedError(f"a pattern has at least one unit; got size={size}; pass the number of gated units")
-        self.psi = (torch.zeros(()) if like is None else like).new_zeros(size, size)
+        try:
+            size = count(size, "size", least=1, most=10**6)
+        except RefusedError:
+            raise RefusedError(
+                f"a pattern has at least one unit; got size={shown(size)}; pass the number of gated units"
+            ) from None
+        self.psi = (torch.zeros(()) if like is None else tensor(like, "like")).new_zeros(size, size)
         self.patterns = self.psi.new_zeros(0, size)
         self.tasks: tuple[int, ...] = ()
 
@@ -50,8 +56,7 @@ class Hopfield:
     @classmethod
     def of(cls, model: Modulated, tasks: Sequence[int] | None = None) -> "Hopfield":
         """A memory of the gates of these tasks (all by default)."""
-        chosen = model.tasks() if tasks is None else tuple(tasks)
-        gate = gate_of(model)
+        gate, chosen = gate_of(model), check_tasks(model, tasks)
         memory = cls(sum(site.shape[0] for site in gate.sites), like=gate.like)
         for task in chosen:
             memory.store(pattern(model, task), task=task)
@@ -61,12 +66,12 @@ class Hopfield:
     def store(self, z: Tensor, *, task: int | None = None) -> None:
         """Store a pattern (d,) of -1 and 1 under a task; by default under the number of patterns so far."""
         size = len(self.psi)
-        if z.shape != (size,) or not bool((z.abs() == 1).all()):
+        if tensor(z, "a pattern").shape != (size,) or not bool((z.abs() == 1).all()):
             raise RefusedError(
                 f"a memory stores patterns of -1 and 1 of shape ({size},); got {tuple(z.shape)}, values "
                 f"{z.flatten()[:3].tolist()}; pass pattern(model, task)"
             )
-        name = len(self) if task is None else task
+        name = len(self) if task is None else task_id(task)
         if name in self.tasks:
             raise RefusedError(f"a memory stores a task once; got task {name} again; make a new memory")
         z = z.to(self.psi)
@@ -79,7 +84,7 @@ class Hopfield:
 
     def energy(self, z: Tensor) -> Tensor:
         """``-z' Psi z / 2`` (...,) of states (..., d), differentiable."""
-        products: Tensor = (z @ self.psi) * z
+        products: Tensor = (self._state(z) @ self.psi) * z
         return -products.sum(-1) / 2
 
     def mean(self) -> Tensor:
@@ -92,12 +97,17 @@ class Hopfield:
 
     def agreement(self, z: Tensor) -> Tensor:
         """The share of units (patterns,) on which each pattern agrees with the signs of ``z`` (d,)."""
-        return (self._some() == signs(z)).double().mean(1)
+        return (self._some() == signs(self._state(z))).double().mean(1)
 
     def bytes(self) -> int:
         """Bytes of the matrix (symmetric: a triangle) and of the patterns at one bit per unit."""
         size = len(self.psi)
         return size * (size + 1) // 2 * self.psi.element_size() + len(self) * -(-size // 8)
+
+    def _state(self, z: Tensor) -> Tensor:
+        if tensor(z, "a state").shape[-1:] != (len(self.psi),):
+            raise RefusedError(f"a state has a number for each unit, {len(self.psi)}; got {tuple(z.shape)}; correct it")
+        return z
 
     def _some(self) -> Tensor:
         if not len(self):
@@ -131,9 +141,20 @@ def recall(
         objective: what the network is sure of is small in; H.
 
     """
+    if not isinstance(batches, list | tuple | Tensor) or getattr(batches, "ndim", 1) == 0:
+        raise RefusedError(f"batches are inputs in a list; got {shown(batches)}; pass [x]")
+    number(rate, "rate", above=0)
+    number(gamma, "gamma", least=0)
+    check_objective(objective)
+    if not all(callable(getattr(memory, name, None)) for name in ("energy", "mean")) or isinstance(
+        memory, type | Tensor
+    ):
+        raise RefusedError(f"a memory has energy() and mean(); got {shown(memory)}; pass Hopfield.of(model)")
     if not len(batches):
         raise RefusedError("recall takes a step a batch; got no batch; pass the inputs in batches")
-    z = (memory.mean() if start is None else start).detach().clone()
+    z = (memory.mean() if start is None else tensor(start, "start", 1)).detach().clone()
+    for x in batches:
+        check_inputs(instance(model, Modulated, "model"), x)
     total = len(batches)
     with torch.inference_mode(False), torch.enable_grad():
         for step, x in enumerate(batches):
@@ -155,7 +176,8 @@ def gated_logits(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
     """
     gate = gate_of(model)
     widths = [site.shape[0] for site in gate.sites]
-    if z.shape != (sum(widths),):
+    x = check_inputs(model, x)
+    if tensor(z, "a state", 1).shape != (sum(widths),):
         raise RefusedError(f"a state has a number a gated unit, ({sum(widths)},); got {tuple(z.shape)}; correct it")
     row = {f"{site.label}/code": part for site, part in zip(gate.sites, z.split(widths), strict=True)}
     logits: Tensor = model.skeleton(gate.edits(row, model.skeleton.tensors), (x,))
@@ -166,6 +188,7 @@ def gated_logits(model: Modulated, z: Tensor, x: Tensor) -> Tensor:
 def pattern(model: Modulated, task: int) -> Tensor:
     """The pattern (d,) of a task: 1 where its gate is open, -1 where it is shut, sites one after the other."""
     gate = gate_of(model)
+    (task,) = check_tasks(model, [task])
     row = gate.stored(task)
     return torch.cat([signs(row[f"{site.label}/code"]) for site in gate.sites])
 
@@ -177,7 +200,7 @@ def signs(z: Tensor) -> Tensor:
 
 def gate_of(model: Modulated) -> Modulator:
     """The hard gate of a model that has nothing else; refused otherwise."""
-    found = list(model.named_modulators().values())
+    found = list(instance(model, Modulated, "model").named_modulators().values())
     gates = [
         m for m in model.readers("task").values() if m.kind.is_gate and m.kind.hard and isinstance(m.source, Table)
     ]

@@ -7,16 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, instance, number, one_of, shown
 from neuromod.bank import Bank
-from neuromod.errors import RefusedError, nearest
+from neuromod.bank.packed import check_planes
+from neuromod.errors import RefusedError
 from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
+from neuromod.inference.checks import check_bank, check_group, check_inputs, check_tasks
 from neuromod.inference.halving import halving
-from neuromod.inference.objectives import objective
+from neuromod.inference.objectives import OBJECTIVES, objective
 from neuromod.inference.one_shot import bank_of, one_shot
 from neuromod.modulated import Modulated
 
 METHODS = ("one_shot", "halving", "brute_force", "verified")
+
+
+def check_best(best: Any) -> int:
+    """How many tasks are tried, one at least."""
+    try:
+        return count(best, "best", least=1)
+    except RefusedError:
+        raise RefusedError(f"verified tries one task at least; got best={shown(best)}; correct it") from None
 
 
 @dataclass(frozen=True)
@@ -42,13 +53,17 @@ class InferenceRule:
     planes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise RefusedError(
-                f"a method must be one of {METHODS}; got {self.method!r}; try {nearest(self.method, METHODS)}"
-            )
-        if self.best < 1:
-            raise RefusedError(f"verified tries one task at least; got best={self.best}; correct it")
-        objective(self.objective)
+        one_of(self.method, "a method", METHODS)
+        object.__setattr__(self, "best", check_best(self.best))
+        one_of(self.objective, "an objective", OBJECTIVES)
+        if self.real is not None:
+            object.__setattr__(self, "real", count(self.real, "real, the outputs that stand for classes,", least=1))
+        if self.planes is not None:
+            object.__setattr__(self, "planes", check_planes(self.planes))
+        if self.sites is not None and (
+            not isinstance(self.sites, tuple | list) or not all(isinstance(site, str) for site in self.sites)
+        ):
+            raise RefusedError(f"sites are names of tensors in a tuple; got {shown(self.sites)}; None takes all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +115,13 @@ def infer(
         eps: how far a known task stands out.
 
     """
-    chosen = tuple(model.tasks() if tasks is None else tasks)
+    chosen = check_tasks(model, tasks)
+    x, rule = check_inputs(model, x), instance(rule, InferenceRule, "rule")
+    group = check_group(group, x.shape[model.target.batch_axis])
+    number(eps, "eps")
+    check_bank(bank)
+    if calibration is not None:
+        instance(calibration, Calibration, "calibration")
     scores = _scores(model, x, rule, chosen, group, bank, calibration)
     confidence, place = torch.softmax(scores, 1).max(1)
     known = confidence * len(chosen) >= 1 + eps if len(chosen) > 1 else torch.ones_like(place, dtype=torch.bool)
@@ -117,9 +138,9 @@ def fit_calibration(model: Modulated, data: Mapping[int, Tensor], rule: Inferenc
         rule: whose scores are brought to one scale.
 
     """
-    tasks = tuple(data)
-    own = {}
-    for place, (task, x) in enumerate(data.items()):
+    tasks, own = check_tasks(model, list(instance(data, dict, "data, inputs by task,"))), {}
+    instance(rule, InferenceRule, "rule")
+    for place, (task, x) in enumerate((task, check_inputs(model, x)) for task, x in data.items()):
         # Another task's forward can't change what brute force says of this one.
         alone = rule.method in ("brute_force", "verified")
         asked = replace(rule, method="brute_force") if alone else rule
@@ -157,6 +178,5 @@ def _scores(
         single = brute_force(model, x, **shared)
     if calibration is not None:
         single = calibration(single)
-    if not 1 <= group <= len(single):
-        raise RefusedError(f"a group has 1 to B={len(single)} inputs; got group={group}; correct it")
+    group = check_group(group, len(single))
     return single[: len(single) // group * group].reshape(-1, group, len(tasks)).sum(1)

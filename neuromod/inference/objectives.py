@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import count, function, one_of, shown, tensor
+from neuromod.errors import RefusedError
 
 Objective = Callable[[Tensor], Tensor]
 """Logits (..., C) to (...), small where the modulation fits."""
@@ -18,7 +19,7 @@ Objective = Callable[[Tensor], Tensor]
 
 def entropy(logits: Tensor, real: int | None = None) -> Tensor:
     """``H = -sum_c p_c log p_c`` of the softmax over all outputs, in [0, log C] (Wortsman et al. 2020, section 3.3)."""
-    log_p = torch.log_softmax(logits, -1)
+    log_p = torch.log_softmax(_logits(logits, real), -1)
     return -(log_p.exp() * log_p.masked_fill(torch.isinf(log_p), 0.0)).sum(-1)
 
 
@@ -38,17 +39,17 @@ def margin(logits: Tensor, real: int | None = None) -> Tensor:
 
 def max_probability(logits: Tensor, real: int | None = None) -> Tensor:
     """``-max_c p_c`` over the real outputs of the softmax over all (Hendrycks & Gimpel 2017)."""
-    return -torch.softmax(logits, -1)[..., :real].amax(-1)
+    return -torch.softmax(_logits(logits, real), -1)[..., :real].amax(-1)
 
 
 def max_logit(logits: Tensor, real: int | None = None) -> Tensor:
     """``-max_c z_c`` over the real outputs (Hendrycks et al. 2022)."""
-    return -logits[..., :real].amax(-1)
+    return -_logits(logits, real)[..., :real].amax(-1)
 
 
 def energy(logits: Tensor, real: int | None = None) -> Tensor:
     """``-log sum_c exp z_c`` over the real outputs (Liu et al. 2020, eq. 4, temperature 1)."""
-    return -torch.logsumexp(logits[..., :real], -1)
+    return -torch.logsumexp(_logits(logits, real)[..., :real], -1)
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
@@ -59,13 +60,22 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
 def objective(name: str | Objective, real: int | None = None) -> Objective:
     """An objective by its name, told how many outputs are real; a function of logits is returned as it is."""
     if not isinstance(name, str):
-        return name
-    if name not in OBJECTIVES:
-        raise RefusedError(f"an objective must be known; got {name!r}; try {nearest(name, OBJECTIVES)}")
+        made: Objective = function(name, "an objective")
+        return made
+    one_of(name, "an objective", OBJECTIVES)
     return partial(OBJECTIVES[name], real=real)
 
 
+def _logits(logits: Tensor, real: int | None) -> Tensor:
+    if not tensor(logits, "logits").ndim or not logits.shape[-1]:
+        raise RefusedError(f"logits are (..., C), one output at least; got {shown(logits)}; correct them")
+    if real is not None:
+        count(real, "real, the outputs that stand for classes,", least=1)
+    return logits
+
+
 def _surplus(logits: Tensor, real: int | None, name: str) -> Tensor:
+    _logits(logits, real)
     if real is None or not 0 < real < logits.shape[-1]:
         raise RefusedError(
             f"{name} compares real with surplus outputs; got real={real} of {logits.shape[-1]}; pass real=classes of a task, "

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, shown
 from neuromod.bank import Bank
+from neuromod.bank.packed import check_planes
 from neuromod.errors import RefusedError
+from neuromod.inference.checks import check_bank, check_group, check_inputs, check_objective, check_tasks
 from neuromod.inference.factors import factorable, factors
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
@@ -47,6 +50,12 @@ def one_shot(
         chunk: groups whose gradients are in memory at a time; by default as many as fill 64 MB, or 4 GB on a GPU.
 
     """
+    tasks, x = check_tasks(model, tasks), check_inputs(model, x)
+    check_objective(objective)
+    check_bank(bank)
+    chunk = None if chunk is None else count(chunk, "chunk", least=1)
+    planes = None if planes is None else check_planes(planes)
+    group = check_group(group, x.shape[model.target.batch_axis])
     held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     mean = held.mean()
     watched = _watched(model, mean, sites)
@@ -76,8 +85,7 @@ def in_groups(model: Modulated, x: Tensor, group: int) -> Tensor:
 
     """
     samples = x.movedim(model.target.batch_axis, 0)
-    if not 1 <= group <= len(samples):
-        raise RefusedError(f"a group has 1 to B={len(samples)} inputs; got group={group}; correct it")
+    group = check_group(group, len(samples))
     groups: Tensor = samples[: len(samples) // group * group].unflatten(0, (-1, group))
     return groups
 
@@ -125,6 +133,12 @@ def bank_of(bank: Bank, tasks: Sequence[int]) -> Bank:
 
 
 def _watched(model: Modulated, mean: Edits, sites: Sequence[str] | None) -> list[str]:
+    if sites is not None and (
+        not isinstance(sites, list | tuple) or not all(isinstance(s, str) for s in sites) or not sites
+    ):
+        raise RefusedError(
+            f"sites are names of tensors in a list; got {shown(sites)}; the model edits {sorted(mean)[:4]}"
+        )
     unknown = [site for site in sites or () if site not in mean]
     if unknown:
         raise RefusedError(f"sites must be edited by the model; {unknown[0]!r} is not; it edits {sorted(mean)[:4]}")

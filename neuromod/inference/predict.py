@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromod.arguments import instance, shown
+from neuromod.errors import RefusedError
+from neuromod.inference.checks import check_inputs
 from neuromod.inference.infer import InferenceRule, infer
 from neuromod.inference.predictors import Predictor, task_scores
 from neuromod.modulated import Modulated
@@ -34,6 +37,11 @@ def predict(model: Modulated, x: Tensor, by: InferenceRule | Predictor, **option
         size = options.get("group", 1)
         task = infer(model, x, by, **options).task.repeat_interleave(size)
     else:
+        x = check_inputs(instance(model, Modulated, "model"), x)
+        if not all(callable(getattr(by, name, None)) for name in ("tasks", "class_scores")):
+            raise RefusedError(
+                f"by= is an InferenceRule, or a predictor that has learned the tasks; got {shown(by)}; pass one"
+            )
         if options:
             raise TypeError(f"a predictor takes no options; got {sorted(options)}; drop them")
         ids = torch.tensor(by.tasks(), device=x.device)

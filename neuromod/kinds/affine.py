@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from neuromod.arguments import one_of
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
 from neuromod.target.sites import Site
 
@@ -20,6 +21,9 @@ class Affine(Kind):
 
     init: Literal["one", "uniform"] = "one"
     roles: ClassVar[tuple[str, ...]] = ("output",)
+
+    def __post_init__(self) -> None:
+        one_of(self.init, "init of Affine", ("one", "uniform"))
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"gain": site.shape, "bias": site.shape}

@@ -121,6 +121,10 @@ class Kind:
         """The same modulation at rest, in as few bytes as it needs; `edits` takes it as well."""
         return {part: value.detach().clone() for part, value in raw.items()}
 
+    def at_rest(self, site: Site) -> dict[str, Tensor]:
+        """A row of this kind at rest, {"bits": (n,) of uint8}, whose shapes and dtypes count and whose numbers do not."""
+        return self.freeze(site, {part: torch.zeros(shape) for part, shape in self.shapes(site).items()})
+
     def writes(self, site: Site) -> tuple[str, ...]:
         """Names of the tensors that `edits` may put something in the place of."""
         return (f"{site.module}.{GAIN}", f"{site.module}.{BIAS}") if site.role == "output" else (site.name,)

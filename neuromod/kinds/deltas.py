@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import count, number, one_of
 from neuromod.kinds.base import Edits, Kind, Now, Raw, require_matrix, uniform, write_weight_tap
 from neuromod.kinds.gates import OPEN
 from neuromod.kinds.surrogates import threshold
@@ -29,8 +29,9 @@ class LowRankDelta(Kind):
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise RefusedError(f"rank must be an integer of at least 1; got {self.rank}; pass the number of directions")
+        object.__setattr__(self, "rank", count(self.rank, "rank", least=1))
+        if self.alpha is not None:
+            number(self.alpha, "alpha")
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         require_matrix(self, site)
@@ -81,10 +82,7 @@ class Rank1(Kind):
     form: Literal["real", "hard"] = "real"
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise RefusedError(
-                f"a rank-one form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
-            )
+        one_of(self.form, "a rank-one form", FORMS)
 
     @property
     def hard(self) -> bool:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import number, one_of, shown
+from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_tap
 from neuromod.kinds.surrogates import threshold
 from neuromod.target.sites import Site
@@ -32,12 +33,13 @@ class Gate(Kind):
     roles: ClassVar[tuple[str, ...]] = ("output",)
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
+        one_of(self.form, "a gate's form", FORMS)
+        try:
+            number(self.spread, "spread", least=0)
+        except RefusedError:
             raise RefusedError(
-                f"a gate's form must be one of {FORMS}; got {self.form!r}; try {nearest(self.form, FORMS, 1)}"
-            )
-        if not self.spread >= 0:
-            raise RefusedError(f"a gate's spread is 0 or more; got {self.spread}; pass 0 to start all units alike")
+                f"a gate's spread is 0 or more; got {shown(self.spread)}; pass 0 to start all units alike"
+            ) from None
 
     @property
     def is_gate(self) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError
+from neuromod.arguments import count
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
 from neuromod.target.sites import Site
 
@@ -52,10 +52,12 @@ class Head(Kind):
     alone: ClassVar[bool] = True
     per_task: ClassVar[tuple[str, ...]] = ("width",)
 
+    def __post_init__(self) -> None:
+        if self.width is not None:
+            object.__setattr__(self, "width", count(self.width, "the width of a head", least=1))
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         width = site.shape[0] if self.width is None else self.width
-        if width < 1:
-            raise RefusedError(f"a head needs at least one output; got width={width}; pass the number of classes")
         return {"weight": (width, *site.shape[1:])} | ({"bias": (width,)} if site.bias else {})
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:

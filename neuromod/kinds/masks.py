@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuromod.arguments import flag, number, shown
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
-from neuromod.kinds.bits import masked, pack, unpack
+from neuromod.kinds.bits import masked, pack, packed_size, unpack
 from neuromod.kinds.surrogates import bernoulli, threshold, top_k
 from neuromod.target.sites import Site
 
@@ -46,6 +47,9 @@ class Mask(Kind):
         """The mask itself, as ``factor``: where weights sum to 1, a mixture of masks lies in [0, 1]."""
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
+    def at_rest(self, site: Site) -> dict[str, Tensor]:
+        return {"bits": torch.empty(packed_size(math.prod(site.shape)), dtype=torch.uint8)}
+
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
         """One bit per weight."""
         if "bits" in raw:
@@ -64,8 +68,12 @@ class TopK(Mask):
     density: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share of weights to keep")
+        try:
+            number(self.density, "density", above=0, most=1)
+        except RefusedError:
+            raise RefusedError(
+                f"density must be in (0, 1]; got {shown(self.density)}; pass the share of weights to keep"
+            ) from None
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
         """The mask (of the weight's shape) of the largest scores."""
@@ -92,6 +100,12 @@ class Threshold(Mask):
     strict: bool = False
     constant: float | None = None
 
+    def __post_init__(self) -> None:
+        number(self.at, "at, the score from which on a weight is kept,")
+        flag(self.strict, "strict")
+        if self.constant is not None:
+            number(self.constant, "constant, where all scores start,")
+
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         if self.constant is None:
             return super().start(site, now, rng)
@@ -116,6 +130,9 @@ class Bernoulli(Mask):
     """
 
     rescale: bool = False
+
+    def __post_init__(self) -> None:
+        flag(self.rescale, "rescale")
 
     @property
     def binary(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError
+from neuromod.arguments import count, number
 from neuromod.kinds.base import Edits, Kind, Now, Raw
 from neuromod.seeds import generator
 from neuromod.target.sites import Site
@@ -25,20 +25,19 @@ class Subset(Kind):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.per_output > 0:
-            raise RefusedError(
-                f"a subset has at least one weight; got per_output={self.per_output}; pass a number above 0"
-            )
+        number(self.per_output, "per_output", above=0)
+        object.__setattr__(self, "seed", count(self.seed, "seed", least=-(2**63), most=2**63 - 1))
 
     def places(self, site: Site) -> Tensor:
         """The places (n,) in the flat weight, each once, in their order."""
-        total = math.prod(site.shape)
-        count = min(max(1, round(self.per_output * site.shape[0])), total)
-        places: Tensor = draw_places(self.seed, site.label, count, total)
+        places: Tensor = draw_places(self.seed, site.label, self._count(site), math.prod(site.shape))
         return places
 
+    def _count(self, site: Site) -> int:
+        return min(max(1, round(self.per_output * site.shape[0])), math.prod(site.shape))
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
-        return {"values": (len(self.places(site)),)}
+        return {"values": (self._count(site),)}
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         weight = now[site.name].detach()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuromod.arguments import count, floating, number, shown, tensor
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import LinearHead, check_pairs
 
@@ -21,6 +22,9 @@ def ridge(features: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) 
 
     """
     _check(features, labels, classes)
+    penalty = number(penalty, "penalty", above=0)
+    if features.dtype not in (torch.float32, torch.float64):
+        raise RefusedError(f"a system is solved in float32 or float64; got {features.dtype}; pass features.float()")
     targets = F.one_hot(labels, classes).to(features)
     centre, mean = features.mean(0), targets.mean(0)
     x, y = features - centre, targets - mean
@@ -77,8 +81,13 @@ class StreamingLDA:
     sigma: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.shrink <= 1:
-            raise RefusedError(f"shrink must be in (0, 1]; got {self.shrink}; 1e-4 is the paper's")
+        try:
+            number(self.shrink, "shrink", above=0, most=1)
+        except RefusedError:
+            raise RefusedError(f"shrink must be in (0, 1]; got {shown(self.shrink)}; 1e-4 is the paper's") from None
+        self.features = count(self.features, "features", least=1, most=10**6)
+        self.classes = count(self.classes, "classes", least=1, most=10**9)
+        self.dtype, self.seen = floating(self.dtype), count(self.seen, "seen")
         self.means = torch.zeros(self.classes, self.features, dtype=self.dtype)
         self.counts = torch.zeros(self.classes, dtype=torch.long)
         self.sigma = torch.zeros(self.features, self.features, dtype=self.dtype)
@@ -96,6 +105,9 @@ class StreamingLDA:
 
         """
         _check(features, labels, self.classes)
+        block = count(block, "block", least=1)
+        if features.shape[1] != self.features:
+            raise RefusedError(f"features have {self.features} numbers here; got {features.shape[1]}; correct them")
         for f, y in zip(features.to(self.dtype).split(block), labels.split(block), strict=True):
             offsets, scale = torch.empty_like(f), torch.empty(len(f), dtype=self.dtype)
             for i, label in enumerate(y.tolist()):
@@ -118,7 +130,8 @@ class StreamingLDA:
 
 
 def _check(features: Tensor, labels: Tensor, classes: int) -> None:
-    if features.ndim != 2 or not len(features):
+    count(classes, "classes", least=1, most=10**9)
+    if tensor(features, "features").ndim != 2 or not len(features):
         raise RefusedError(
             f"a head is computed from features (N, D), one at least; got {tuple(features.shape)}; correct them"
         )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, flag, function, tensor
 from neuromod.errors import RefusedError
 from neuromod.meta.closed_form import class_means
 from neuromod.meta.maml import Episodes, check_tasks
@@ -24,7 +25,11 @@ def prototypes(features: Tensor, labels: Tensor, query: Tensor, classes: int) ->
 
     """
     # Distances from one point of all, or features far from zero would cancel in the squares.
-    centre = features.mean(0)
+    tensor(query, "query", 2)
+    centre = tensor(features, "features", 2).mean(0)
+    if query.shape[1] != len(centre) or query.dtype != centre.dtype:
+        got = f"{query.shape[1]} of {query.dtype} for {len(centre)} of {centre.dtype}"
+        raise RefusedError(f"a query has the features of its support; got {got}; correct it")
     head, query = class_means(features - centre, labels, classes), query - centre
     return 2 * (query @ head.weight.T + head.bias) - query.square().sum(1, keepdim=True)
 
@@ -43,8 +48,14 @@ def cnaps(encode: Callable[..., Any], episodes: Episodes, classes: int, *, adapt
         adapted: False calls the encoder without a condition.
 
     """
-    (support, labels), (query, _) = episodes
     found, tasks = [], check_tasks(episodes)
+    if any(not isinstance(part, tuple | list) or len(part) != 2 for part in episodes):
+        raise RefusedError("support and query are (images, labels) each; got something else; pass both")
+    (support, labels), (query, _) = episodes
+    count(classes, "classes", least=1)
+    flag(adapted, "adapted")
+    function(encode, "encode")
+    tensor(labels, "labels", 2, integers=True)
     _check_classes(labels, classes)
     for task in range(tasks):
         said = {"condition": support[task]} if adapted else {}

@@ -9,12 +9,13 @@ Features are computed once for all images, gradients flow through them (the enco
 Exact for plain SGD; Adam has no such form.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuromod.arguments import number, shown, tensor
 from neuromod.errors import RefusedError
 from neuromod.meta.inner import check_order
 
@@ -39,6 +40,7 @@ def errors(features: Tensor, labels: Tensor, head: LinearHead, rate: float | Ten
     """
     check_order(order)
     _check(features, labels, head)
+    check_rate(rate)
     if order == 1:
         features, head = features.detach(), LinearHead(head.weight.detach(), head.bias.detach())
         rate = rate.detach() if isinstance(rate, Tensor) else rate
@@ -107,10 +109,27 @@ def check_pairs(features: Tensor, labels: Tensor, classes: int) -> None:
         classes: outputs of the head.
 
     """
-    if labels.shape != features.shape[:-1]:
+    if tensor(labels, "labels", integers=True).shape != tensor(features, "features").shape[:-1]:
         got = f"{tuple(labels.shape)} for {tuple(features.shape)}"
         raise RefusedError(f"every feature has a label; got {got}; correct them")
     check_labels(labels, classes)
+
+
+def check_head(head: Any) -> None:
+    """Refuse what is no linear classifier: a weight (C, D) and a bias (C,)."""
+    if not isinstance(head, tuple) or len(head) != 2:
+        raise RefusedError(f"a head is LinearHead(weight, bias); got {shown(head)}; pass one")
+    weight, bias = tensor(head[0], "the weight of a head", 2), tensor(head[1], "the bias of a head", 1)
+    if len(weight) != len(bias):
+        raise RefusedError(f"a head has a bias for each of its rows; got {len(bias)} for {len(weight)}; correct it")
+
+
+def check_rate(rate: Any) -> None:
+    """Refuse a rate that is neither a finite number nor a 0-d tensor of floats."""
+    if not isinstance(rate, Tensor):
+        number(rate, "rate")
+    else:
+        tensor(rate, "a learned rate", 0)
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
@@ -121,9 +140,14 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 
 def _check(features: Tensor, labels: Tensor, head: LinearHead) -> None:
-    if features.ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
+    check_head(head)
+    if tensor(features, "features").ndim != 2 or head.weight.shape != (len(head.bias), features.shape[1]):
         raise RefusedError(
             f"a head of (C, D) reads features (K, D); got {tuple(head.weight.shape)} and {tuple(features.shape)}; correct them"
+        )
+    if not features.dtype == head.weight.dtype == head.bias.dtype:
+        raise RefusedError(
+            f"a head has the dtype of its features; got {head.weight.dtype} and {features.dtype}; convert it"
         )
     check_pairs(features, labels, len(head.bias))
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuromod.arguments import instance, shown
 from neuromod.errors import RefusedError, nearest
-from neuromod.meta.norms import check_exact
+from neuromod.meta.inner import check_fast
+from neuromod.meta.norms import check_exact, unfused
 from neuromod.target.substitute import call_with
 
 
@@ -55,22 +57,27 @@ class Functional:
             options: keyword arguments of the network.
 
         """
+        check_fast(fast)
         if fast.keys() != set(self.fast):
             wrong = next((n for n in fast if n not in self.fast), None)
             missing = next((n for n in self.fast if n not in fast), None)
             got = f"{wrong!r}, which is none" if wrong is not None else f"all but {missing!r}"
             raise RefusedError(f"a call is given the fast tensors, all of them; got {got}; pass what start() names")
         for name, wanted in self._shapes.items():
-            if fast[name].shape != wanted:
+            if instance(fast[name], Tensor, f"the fast {name!r}").shape != wanted:
                 got = f"{name!r} of {tuple(fast[name].shape)} for {tuple(wanted)}"
                 raise RefusedError(f"a fast tensor keeps its shape; got {got}; correct it")
-        return call_with(self.net, fast, *inputs, **options)
+        with unfused():
+            return call_with(self.net, fast, *inputs, **options)
 
 
 def _names(net: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
     known = [name for name, _ in net.named_parameters()]
     found: dict[str, None] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(p, str) for p in listed):
+        raise RefusedError(f"a set names parameters, by text or a list of it; got {shown(patterns)}; pass '*', say")
+    for pattern in listed:
         matched = [name for name in known if fnmatchcase(name, pattern)]
         if not matched:
             raise RefusedError(

@@ -9,7 +9,8 @@ Two engines compute the same. ``func`` (`torch.func`) can be mapped over tasks b
 is not finite and can recompute its steps in the backward pass, so that memory does not grow with their activations.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -17,12 +18,16 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.utils.checkpoint import checkpoint
 
+from neuromod.arguments import flag, function, instance, one_of, shown
 from neuromod.errors import RefusedError
-from neuromod.meta.optimisers import InnerOptimiser, Tensors
+from neuromod.meta.norms import unfused
+from neuromod.meta.optimisers import InnerOptimiser, Tensors, check_optimiser
 
 Loss = Callable[[Tensors, Any], Tensor]
 """Fast tensors and a batch to a scalar."""
 Engine = Literal["autograd", "func"]
+UNMAPPED = ("Batching rule not implemented", "vmap: ", "Batch norm got a batched tensor", "Instance norm got a batched")
+"""Words of torch about an operation that has no batched form: a recurrent layer, a buffer that is written, a number that is read."""
 
 
 # reason: keywords alone behind the optimiser, each a choice of the algorithm
@@ -54,10 +59,14 @@ def adapt(
         history: a list that the engine "func" adds each inner loss to.
 
     """
-    _check(fast, order, engine, recompute)
+    _check(fast, optimiser, order, engine, recompute)
+    function(loss, "loss")
+    if isinstance(batches, str | bytes) or not isinstance(batches, Iterable):
+        raise RefusedError(f"batches come in a list, one for each step; got {shown(batches)}; pass [batch]")
     moved, memory = dict(fast), optimiser.start(fast)
     if engine == "autograd":
-        moved = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in moved.items()}
+        # Views: a loss that uses the network's own tensors in the place of those that it is given does not depend on them.
+        moved = {n: w.view_as(w) if w.requires_grad else w.detach().requires_grad_() for n, w in moved.items()}
     for number, batch in enumerate(batches):
         moved, memory = _step(loss, moved, batch, optimiser, memory, number, order, engine, recompute, history)
     return moved
@@ -78,14 +87,18 @@ def _step(
 ) -> tuple[dict[str, Tensor], Any]:
     def step(fast: dict[str, Tensor], memory: Any) -> tuple[dict[str, Tensor], Any]:
         if engine == "func":
-            gradients, value = grad_and_value(loss)(fast, batch)
+            gradients, value = grad_and_value(lambda fast: _judged(loss, fast, batch))(fast)
             if history is not None:
                 history.append(value.detach())
         else:
-            value = loss(fast, batch)
-            check_finite(value.detach()[None], optimiser, number)
-            taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, materialize_grads=True)
-            gradients = dict(zip(fast, taken, strict=True))
+            value = _judged(loss, fast, batch)
+            check_finite(value.detach().reshape(1), optimiser, number)
+            taken = torch.autograd.grad(value, list(fast.values()), create_graph=order == 2, allow_unused=True)
+            if all(g is None for g in taken):
+                raise _unmoved(fast)
+            gradients = {
+                n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), taken, strict=True)
+            }
         if order == 1:
             gradients = {name: g.detach() for name, g in gradients.items()}
         return optimiser.step(fast, gradients, memory)
@@ -95,11 +108,48 @@ def _step(
     return step(fast, memory)
 
 
+def _judged(loss: Loss, fast: dict[str, Tensor], batch: Any) -> Tensor:
+    """The loss of a batch, by norms that are exact. Refused: what is no scalar, or does not depend on the fast tensors."""
+    with unfused():
+        value = loss(fast, batch)
+    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+        raise RefusedError(f"a loss is a scalar tensor of floats; got {shown(value)}; take its mean, say")
+    # Inside torch.func it asks whether the value depends on what is differentiated: the fast tensors alone.
+    if not value.requires_grad:
+        raise _unmoved(fast)
+    return value
+
+
+def _unmoved(fast: Tensors) -> RefusedError:
+    return RefusedError(
+        f"an inner loss uses the fast tensors that it is given; it uses none of {shown(list(fast))}; call f(fast, x), not the network"
+    )
+
+
+@contextmanager
+def side_by_side(remedy: str) -> Iterator[None]:
+    """Refuse what `torch.vmap` can't run, in its own words.
+
+    Args:
+        remedy: what runs tasks one after the other.
+
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        if not any(words in first for words in UNMAPPED):
+            raise
+        raise RefusedError(f"tasks run side by side under torch.vmap; this can't: {first}; {remedy}") from error
+
+
 def backward(loss: Tensor) -> None:
     """The outer gradient, added to ``.grad`` of whatever the loss was computed from.
 
     RefusedError where the second order goes through an operation that can't be differentiated twice.
     """
+    if not instance(loss, Tensor, "loss").requires_grad or loss.numel() != 1:
+        raise RefusedError(f"an outer loss is a scalar with a gradient; got {shown(loss.detach())}; take its mean")
     try:
         loss.backward()
     except RuntimeError as error:
@@ -112,25 +162,37 @@ def backward(loss: Tensor) -> None:
         ) from error
 
 
-def _check(fast: Tensors, order: int, engine: str, recompute: bool) -> None:
+def _check(fast: Tensors, optimiser: InnerOptimiser, order: int, engine: str, recompute: bool) -> None:
     check_order(order)
     check_not_compiled(order)
-    if not fast:
-        raise RefusedError("an inner loop moves tensors; got none; name what is fast")
+    check_fast(fast)
+    check_optimiser(optimiser)
+    one_of(engine, "engine", ("autograd", "func"))
     if engine == "autograd" and not torch.is_grad_enabled():
         raise RefusedError("the engine 'autograd' needs gradients; got torch.no_grad(); leave it, or take 'func'")
-    if engine not in ("autograd", "func"):
-        raise RefusedError(f"engine must be 'autograd' or 'func'; got {engine!r}; take one of these")
-    if recompute and engine == "func":
+    if flag(recompute, "recompute") and engine == "func":
         raise RefusedError(
             "recompute=True needs saved tensors, which torch.func forbids; got engine='func'; take 'autograd'"
         )
 
 
+def check_fast(fast: Tensors) -> None:
+    """Refuse what an inner loop can't move: no tensors by name, or tensors of something else than floats."""
+    if not isinstance(fast, Mapping):
+        raise RefusedError(f"fast tensors come by name; got {shown(fast)}; pass what Functional.start() returns")
+    if not fast:
+        raise RefusedError("an inner loop moves tensors; got none; name what is fast")
+    odd = next((n for n, w in fast.items() if not isinstance(w, Tensor) or not w.is_floating_point()), None)
+    if odd is not None:
+        raise RefusedError(f"fast tensors are tensors of floats; got {shown(fast[odd])} for {odd!r}; convert it")
+
+
 def check_order(order: int) -> None:
     """Refuse an order that is neither 1 nor 2."""
-    if isinstance(order, bool) or order not in (1, 2):
-        raise RefusedError(f"order must be 1 or 2; got {order!r}; pass 1 for first-order gradients, 2 for exact ones")
+    if isinstance(order, bool) or not isinstance(order, int) or order not in (1, 2):
+        raise RefusedError(
+            f"order must be 1 or 2; got {shown(order)}; pass 1 for first-order gradients, 2 for exact ones"
+        )
 
 
 def check_not_compiled(order: int) -> None:

@@ -10,14 +10,17 @@
 The fast set is what the loss takes (`neuromod.meta.Functional` declares it); all else is slow.
 """
 
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from neuromod.arguments import count, function, one_of, shown
 from neuromod.errors import RefusedError
-from neuromod.meta.inner import Engine, Loss, adapt, check_finite
+from neuromod.meta.inner import Engine, Loss, adapt, check_fast, check_finite, side_by_side
+from neuromod.meta.norms import unfused
 from neuromod.meta.optimisers import InnerOptimiser, Tensors
 
 
@@ -64,20 +67,26 @@ def maml(
         judge: ``judge(fast, query)``, whose outputs (T, ...) come in the place of the losses: logits, for accuracies.
 
     """
-    _check(steps)
+    steps, _ = count(steps, "steps"), function(loss, "loss")
+    if judge is not None:
+        function(judge, "judge")
+    one_of(engine, "engine", ("autograd", "func"))
 
     def task(episode: Episodes) -> tuple[Tensor, Tensor]:
-        batches, history = [episode.support] * steps, list[Tensor]()
+        batches, history = repeat(episode.support, steps), list[Tensor]()
         adapted = adapt(
             loss, fast, batches, optimiser, order=order, engine=engine, recompute=recompute, history=history
         )
-        judged = (judge or loss)(adapted, episode.query)
+        with unfused():
+            judged = (judge or loss)(adapted, episode.query)
         return judged, torch.stack(history) if history else judged.new_zeros(0)
 
     check_tasks(episodes)
+    episodes = Episodes(*episodes)
     if engine == "autograd":
         return torch.stack([task(episode)[0] for episode in _apart(episodes)])
-    found, history = torch.vmap(task, randomness="different")(episodes)
+    with side_by_side("pass engine='autograd'"):
+        found, history = torch.vmap(task, randomness="different")(episodes)
     check_finite(history, optimiser)
     return found
 
@@ -111,7 +120,9 @@ def cavia(
         judge: as of `maml`.
 
     """
-    start = {"context": like.new_zeros(size)}
+    if not isinstance(like, Tensor) or not like.is_floating_point():
+        raise RefusedError(f"like= is a tensor of floats, as the context will be; got {shown(like)}; pass a weight")
+    start = {"context": like.new_zeros(count(size, "size", least=1, most=10**9))}
     return maml(loss, start, episodes, optimiser, steps=steps, order=order, engine=engine, judge=judge)
 
 
@@ -126,22 +137,38 @@ def reptile(loss: Loss, fast: Tensors, supports: Any, optimiser: InnerOptimiser,
         steps: K, on each support set.
 
     """
-    _check(steps)
+    steps, _ = count(steps, "steps"), function(loss, "loss")
+    check_fast(fast)
+    count_tasks(supports)
     start = {name: w.detach() for name, w in fast.items()}
 
     def task(support: Any) -> tuple[dict[str, Tensor], Tensor]:
         history: list[Tensor] = []
-        ends = adapt(loss, start, [support] * steps, optimiser, order=1, engine="func", history=history)
+        ends = adapt(loss, start, repeat(support, steps), optimiser, order=1, engine="func", history=history)
         return ends, torch.stack(history) if history else next(iter(ends.values())).new_zeros(0)
 
-    ends, history = torch.vmap(task, randomness="different")(supports)
+    with side_by_side("adapt() each task by engine='autograd'"):
+        ends, history = torch.vmap(task, randomness="different")(supports)
     check_finite(history, optimiser)
     return {name: (ends[name] - w).mean(0).detach() for name, w in start.items()}
 
 
 def check_tasks(episodes: Episodes) -> int:
-    """The number of tasks. RefusedError where parts of the episodes differ in it, or there is none."""
-    counts = {len(leaf) for leaf in pytree.tree_leaves(episodes)}
+    """The number of tasks. RefusedError where parts of the episodes differ in it, there is none, or a part is no tensor."""
+    if not isinstance(episodes, tuple) or len(episodes) != 2:
+        raise RefusedError(f"episodes are Episodes(support, query); got {shown(episodes)}; correct them")
+    return count_tasks(episodes)
+
+
+def count_tasks(tree: Any) -> int:
+    """The tasks along the first axis of all tensors of a tree. RefusedError where they differ, or are none."""
+    leaves = pytree.tree_leaves(tree)
+    odd = [leaf for leaf in leaves if not isinstance(leaf, Tensor) or not leaf.ndim]
+    if odd or not leaves:
+        raise RefusedError(
+            f"episodes hold tensors, tasks along their first axis; got {shown(odd[0] if odd else tree)}; stack them"
+        )
+    counts = {len(leaf) for leaf in leaves}
     if len(counts) != 1 or counts == {0}:
         said = "support and query hold the same tasks, one at least, along their first axis"
         raise RefusedError(f"{said}; got {sorted(counts)}; correct them")
@@ -151,8 +178,3 @@ def check_tasks(episodes: Episodes) -> int:
 def _apart(episodes: Episodes) -> list[Episodes]:
     leaves, structure = pytree.tree_flatten(episodes)
     return [pytree.tree_unflatten([leaf[i] for leaf in leaves], structure) for i in range(len(leaves[0]))]
-
-
-def _check(steps: int) -> None:
-    if steps < 0:
-        raise RefusedError(f"steps counts inner steps, 0 or more; got {steps}; correct it")

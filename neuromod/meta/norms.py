@@ -2,25 +2,51 @@
 
 `F.batch_norm`, `F.instance_norm` and `F.layer_norm` that carry their own gain and shift give wrong second-order gradients
 through a `vmap` over tasks, without a word (errors of 8 % of the largest entry; a test shows it). Normalising first and scaling
-then is exact, and so is `F.group_norm`.
+then is exact, and so is `F.group_norm`. Inner loops run under `unfused`, which does that to every such call, whoever makes it: a
+network's own, or a norm whose gain a modulator writes.
 """
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from neuromod.arguments import count, flag, instance, number
 from neuromod.errors import RefusedError
+
+
+class Unfused(TorchFunctionMode):
+    """Inside, norms are computed without their gain and shift, which are multiplied and added behind them.
+
+    Refused: what is wrong or impossible there, native norms and recurrent layers under `torch.vmap`.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Call ``func``, or what stands in its place."""
+        return _UNFUSED.get(func, func)(*args, **(kwargs or {}))
+
+
+def unfused() -> AbstractContextManager[Any]:
+    """`Unfused` inside a transformation of `torch.func`, where fused norms are wrong; elsewhere nothing."""
+    inside = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    # One mode is enough: each is asked at every call of torch.
+    if not inside or any(isinstance(mode, Unfused) for mode in _get_current_function_mode_stack()):
+        return nullcontext()
+    return Unfused()
 
 
 class _ChannelNorm(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.channels, self.eps = channels, eps
-        self.weight, self.bias = _affine(channels, affine)
+        self.channels, self.eps = count(channels, "channels", least=1), number(eps, "eps", least=0)
+        self.weight, self.bias = _affine(self.channels, affine)
 
 
 class BatchNorm(_ChannelNorm):
@@ -61,7 +87,11 @@ class LayerNorm(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
+        sizes = shape if isinstance(shape, tuple | list | torch.Size) else (shape,)
+        self.shape = tuple(count(n, "a size of a layer norm", least=1) for n in sizes)
+        self.eps = number(eps, "eps", least=0)
+        if not self.shape:
+            raise RefusedError("a layer norm has axes to normalise over; got none; pass their sizes")
         self.weight, self.bias = _affine(self.shape, affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,7 +108,7 @@ def exact(net: nn.Module) -> nn.Module:
     A `BatchNorm` comes to take the statistics of its batch; one in evaluation mode, with running statistics, is exact and stays.
     RefusedError for a norm that does more: a subclass, hooks, an instance norm with running statistics.
     """
-    copy, made = deepcopy(net), dict[nn.Module, nn.Module]()
+    copy, made = deepcopy(instance(net, nn.Module, "net")), dict[nn.Module, nn.Module]()
     # A norm that stands in two places is one norm in both.
     for name, module in list(copy.named_modules(remove_duplicate=False)):
         if not _inexact(module):
@@ -94,7 +124,7 @@ def exact(net: nn.Module) -> nn.Module:
 
 def check_exact(net: nn.Module) -> None:
     """Refuse a network with a norm that `exact` would replace."""
-    for name, module in net.named_modules():
+    for name, module in instance(net, nn.Module, "net").named_modules():
         if _inexact(module):
             kind = type(module).__name__
             raise RefusedError(
@@ -132,13 +162,110 @@ def _exact(module: nn.Module) -> nn.Module:
 
 
 def _affine(shape: int | tuple[int, ...], affine: bool) -> tuple[nn.Parameter | None, nn.Parameter | None]:
-    if not affine:
+    if not flag(affine, "affine"):
         return None, None
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
 
 
 def _scaled(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     shape = (-1, *[1] * (h.ndim - 2))
-    if weight is not None:
-        h = h * weight.view(shape)
-    return h if bias is None else h + bias.view(shape)
+    return _moved(h, *(None if t is None else t.reshape(shape) for t in (weight, bias)))
+
+
+def _moved(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    scaled = h if weight is None else h * weight
+    # A norm puts out the dtype of its input, also where its gain has another.
+    return (scaled if bias is None else scaled + bias).to(h.dtype)
+
+
+# ---- the signatures of torch ---------------------------------------------------------------------------------------
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
+    return _moved(F.layer_norm(input, list(normalized_shape), None, None, eps), weight, bias)
+
+
+# reason: the arguments of F.batch_norm
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    return _scaled(F.batch_norm(input, running_mean, running_var, None, None, training, momentum, eps), weight, bias)
+
+
+# reason: the arguments of F.instance_norm
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    h = F.instance_norm(input, running_mean, running_var, None, None, use_input_stats, momentum, eps)
+    return _scaled(h, weight, bias)
+
+
+def _other_order(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same in the order of torch.batch_norm and torch.instance_norm, where weight and bias come first."""
+    names = ("input", "weight", "bias", "running_mean", "running_var", None, "momentum", "eps", "cudnn_enabled")
+
+    def ordered(*args: Any, **kwargs: Any) -> Tensor:
+        told = dict(zip(names, args, strict=False)) | kwargs
+        told.pop("cudnn_enabled", None)
+        # "training" of the one, "use_input_stats" of the other.
+        used = told.pop(None, None)
+        training = told.pop("training", told.pop("use_input_stats", used))
+        x, mean, var, weight, bias = (told[n] for n in ("input", "running_mean", "running_var", "weight", "bias"))
+        return norm(x, mean, var, weight, bias, training, told["momentum"], told["eps"])
+
+    return ordered
+
+
+def _refused(*_: Any, **__: Any) -> Tensor:
+    raise RefusedError(
+        "norms must be exact at second order; torch.native_layer_norm and native_batch_norm are not, under vmap; call F.layer_norm"
+    )
+
+
+def _recurrent(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A recurrent layer of torch, which has no batched form: refused where tasks run side by side."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        stack = torch._C._functorch.get_interpreter_stack() or []
+        if any(level.key() == torch._C._functorch.TransformType.Vmap for level in stack):
+            raise RefusedError(
+                f"tasks run side by side under torch.vmap, which has no {layer.__name__}; got a recurrent layer; pass "
+                "engine='autograd', or adapt() task by task"
+            )
+        return layer(*args, **kwargs)
+
+    return called
+
+
+_UNFUSED: dict[Any, Callable[..., Any]] = {
+    **{layer: _recurrent(layer) for layer in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
+    torch.native_layer_norm: _refused,
+    torch.native_batch_norm: _refused,
+    F.layer_norm: _layer_norm,
+    F.batch_norm: _batch_norm,
+    F.instance_norm: _instance_norm,
+    torch.layer_norm: _layer_norm,
+    torch.batch_norm: _other_order(_batch_norm),
+    torch.instance_norm: _other_order(_instance_norm),
+}

@@ -6,7 +6,7 @@ network that reads the same image, and moves what is declared fast. The papers d
 public code of ANML does not (order 1): say which.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,9 +14,19 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.utils import _pytree as pytree
 
+from neuromod.arguments import count, function, shown, tensor
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import LinearHead, check_labels, correction, errors, outputs
-from neuromod.meta.inner import Engine, Loss, adapt, check_finite, check_not_compiled, check_order
+from neuromod.meta.dual import (
+    LinearHead,
+    check_head,
+    check_labels,
+    check_pairs,
+    check_rate,
+    correction,
+    errors,
+    outputs,
+)
+from neuromod.meta.inner import Engine, Loss, adapt, check_fast, check_finite, check_not_compiled, check_order
 from neuromod.meta.optimisers import SGD, InnerOptimiser, Tensors
 from neuromod.meta.shared_weight import SharedWeight
 
@@ -47,7 +57,12 @@ def online(
         recompute: as of `adapt`.
 
     """
+    function(loss, "loss")
     leaves, structure = pytree.tree_flatten(trajectory)
+    odd = [leaf for leaf in leaves if not isinstance(leaf, Tensor) or not leaf.ndim]
+    if odd or len({len(leaf) for leaf in leaves}) != 1:
+        said = shown(odd[0]) if odd else f"{[len(leaf) for leaf in leaves]} samples"
+        raise RefusedError(f"a trajectory is tensors whose first axis counts the same samples; got {said}; stack them")
     batches = (
         pytree.tree_unflatten(list(parts), structure)
         for parts in zip(*(t.split(1) if len(t) else () for t in leaves), strict=True)
@@ -83,7 +98,10 @@ def online_head(
 
     """
     _check(steps, labels, head)
-    features = encode(images)
+    check_rate(rate)
+    function(criterion, "criterion")
+    features = tensor(function(encode, "encode")(images), "what encode() returns", 2)
+    check_pairs(features, labels, len(head.bias))
     learned = features[:steps]
     found = errors(learned, labels[:steps], head, rate, order=order)
     return criterion(outputs(features, learned, found, head, rate, order=order), labels)
@@ -119,9 +137,17 @@ def online_dual(
     """
     check_order(order)
     check_not_compiled(order)
-    if not fast:
+    if isinstance(fast, Mapping) and not fast:
         raise RefusedError("online_dual moves tensors beside the head; got none; take online_head")
     _check(steps, labels, head)
+    check_fast(fast)
+    check_rate(rate)
+    function(encode, "encode")
+    for part in pytree.tree_leaves(images):
+        if len(tensor(part, "images") if isinstance(part, Tensor) and part.ndim else ()) != len(labels):
+            raise RefusedError(
+                f"images are tensors of {len(labels)} samples, as labels are; got {shown(part)}; stack them"
+            )
     moved, optimiser = (
         {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in fast.items()},
         SGD(rate),
@@ -157,12 +183,19 @@ def reset_row(weight: Tensor, row: int | Tensor, fresh: Tensor) -> Tensor:
         fresh: the new row (D,).
 
     """
+    classes, size = tensor(weight, "weight", 2).shape
+    if tuple(tensor(fresh, "fresh", 1).shape) != (size,):
+        raise RefusedError(f"a fresh row is as long as those of the head, {size}; got {len(fresh)}; correct it")
+    if not (isinstance(row, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(row)):
+        row = count(row, "row", most=classes - 1)
     index = torch.as_tensor(row, device=weight.device).reshape(1)
-    return weight.index_copy(0, index, fresh.detach()[None])
+    return weight.index_copy(0, index, fresh.detach().to(weight.dtype)[None])
 
 
 def _check(steps: int, labels: Tensor, head: LinearHead) -> None:
-    if not 0 <= steps <= len(labels):
+    check_head(head)
+    tensor(labels, "labels", 1, integers=True)
+    if count(steps, "steps, the images that are learned,") > len(labels):
         said = "steps counts the images that are learned, the first of the batch"
         raise RefusedError(f"{said}; got {steps} of {len(labels)}; take fewer")
     check_labels(labels, len(head.bias))

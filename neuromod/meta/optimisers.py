@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromod.arguments import number, shown
 from neuromod.errors import RefusedError, nearest
 
 Tensors = Mapping[str, Tensor]
@@ -21,6 +22,10 @@ class SGD:
 
     rate: Rate
     momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        number(self.momentum, "momentum", least=0, below=1)
 
     def start(self, fast: Tensors) -> Any:
         """What the optimiser remembers before its first step."""
@@ -59,6 +64,14 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        number(self.eps, "eps", above=0)
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise RefusedError(f"betas are two numbers in [0, 1); got {shown(self.betas)}; (0.9, 0.999) is usual")
+        for beta in self.betas:
+            number(beta, "a beta of Adam", least=0, below=1)
+
     def start(self, fast: Tensors) -> Any:
         """What the optimiser remembers before its first step."""
         _check(self.rate, fast)
@@ -88,6 +101,14 @@ class Adam:
 InnerOptimiser = SGD | Adam
 
 
+def check_optimiser(optimiser: Any) -> None:
+    """Refuse what takes no steps on a dict of tensors: an optimiser of torch, a class in the place of an instance."""
+    if isinstance(optimiser, type) or not all(hasattr(optimiser, name) for name in ("start", "step", "rate")):
+        raise RefusedError(
+            f"inner steps are those of neuromod.meta.SGD or Adam, which differentiate; got {shown(optimiser)}; pass SGD(0.1), say"
+        )
+
+
 def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:
     # A number is a factor inside the sum: one pass over the tensor, and one in its derivative (two in that of a difference).
     own = _of(rate, name)
@@ -96,6 +117,13 @@ def _less(w: Tensor, rate: Rate, name: str, gradient: Tensor) -> Tensor:
 
 def _of(rate: Rate, name: str) -> float | Tensor:
     return rate[name] if isinstance(rate, Mapping) else rate
+
+
+def _check_rate(rate: Any) -> None:
+    """Refuse a rate that is no finite number, no tensor of floats, and no such for each name; what is learned may be any number."""
+    for own in rate.values() if isinstance(rate, Mapping) else [rate]:
+        if not (isinstance(own, Tensor) and own.is_floating_point()):
+            number(own, "rate")
 
 
 def _check(rate: Rate, fast: Tensors) -> None:

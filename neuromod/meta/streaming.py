@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuromod.arguments import count, number, shown, tensor
 from neuromod.errors import RefusedError
-from neuromod.meta.dual import LinearHead, check_pairs
+from neuromod.meta.dual import LinearHead, check_head, check_pairs
+from neuromod.meta.optimisers import Adam
 
 LEAF = 32  # steps that are taken one by one; more than these are halved
 PIECE = 32 * 2304  # weights that Adam moves at a time: four such pieces fit a cache of 2 MB
@@ -43,8 +45,10 @@ def sgd(
 
     """
     rates, stops = _checked(features, labels, head, rates, at)
-    if block < 1:
-        raise RefusedError(f"block counts samples, 1 or more; got {block}; correct it")
+    try:
+        block = count(block, "block", least=1)
+    except RefusedError:
+        raise RefusedError(f"block counts samples, 1 or more; got {shown(block)}; correct it") from None
     scale = rates[:, None, None]
     weight = head.weight.expand(len(rates), *head.weight.shape).clone()
     bias = head.bias.expand(len(rates), *head.bias.shape).clone()
@@ -121,17 +125,18 @@ def adam(
 
     """
     rates, stops = _checked(features, labels, head, rates, at)
+    Adam(0.1, betas, eps)  # refuses constants that are none
     many = features.ndim == 3
-    count, steps = len(rates), rates.tolist()
-    weight = torch.cat([head.weight, head.bias[:, None]], 1).expand(count, -1, -1).clone()
+    width, steps = len(rates), rates.tolist()
+    weight = torch.cat([head.weight, head.bias[:, None]], 1).expand(width, -1, -1).clone()
     ones = F.pad(features, (0, 1), value=1.0)
     moments = torch.zeros(2, *weight.shape, dtype=weight.dtype, device=weight.device)
     room = weight.new_empty(max(1, PIECE // weight.shape[2]), weight.shape[2])
     for t in range(labels.shape[-1]):
-        f = (ones[:, t] if many else ones[t]).expand(count, -1)
-        y = (labels[:, t] if many else labels[t]).expand(count)
+        f = (ones[:, t] if many else ones[t]).expand(width, -1)
+        y = (labels[:, t] if many else labels[t]).expand(width)
         error = torch.softmax((weight @ f[:, :, None]).squeeze(2), 1)
-        error[torch.arange(count), y] -= 1
+        error[torch.arange(width), y] -= 1
         # The corrections of both moments as one size of the step and one of eps.
         root = (1 - betas[1] ** (t + 1)) ** 0.5
         for i, rate in enumerate(steps):
@@ -167,7 +172,10 @@ def _checked(
     features: Tensor, labels: Tensor, head: LinearHead, rates: Tensor, at: Iterable[int]
 ) -> tuple[Tensor, list[int]]:
     """The rates beside the features, and the numbers of samples after which a head is given out."""
-    rates = torch.as_tensor(rates).to(features)
+    check_head(head)
+    tensor(features, "features")
+    listed = torch.tensor([number(r, "a rate") for r in rates]) if isinstance(rates, list | tuple) else rates
+    rates = tensor(listed, "rates").to(features)
     lead = (len(rates),) if features.ndim == 3 and rates.ndim else ()
     if rates.ndim != 1 or features.ndim not in (2, 3) or features.shape[:-2] != lead:
         got = f"{tuple(features.shape)} and {tuple(rates.shape)}"
@@ -182,12 +190,12 @@ def _checked(
     return rates, _stops(labels.shape[-1], at)
 
 
-def _stops(count: int, at: Iterable[int]) -> list[int]:
+def _stops(total: int, at: Iterable[int]) -> list[int]:
     try:
-        stops = sorted({*map(index, at), count})
-    except TypeError as error:
-        raise RefusedError(f"numbers of samples are whole numbers; got {at}; correct them") from error
-    if not 1 <= stops[0] <= stops[-1] <= count:
-        wrong = [s for s in stops if not 1 <= s <= count]
-        raise RefusedError(f"a head is given out after 1..{count} samples; got {wrong}; correct them")
+        stops = sorted({*map(index, at), total})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RefusedError(f"numbers of samples are whole numbers; got {shown(at)}; correct them") from error
+    if not 1 <= stops[0] <= stops[-1] <= total:
+        wrong = [s for s in stops if not 1 <= s <= total]
+        raise RefusedError(f"a head is given out after 1..{total} samples; got {wrong}; correct them")
     return stops

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod import arguments
 from neuromod.errors import RefusedError
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading
 
 Row = dict[str, Tensor]
 """One row of raw numbers: ``"site/part"`` to a tensor of that part's shape."""
@@ -97,6 +99,7 @@ class Starts:
         device: where they lie.
         generator: ``generator("head", key)`` is a fresh CPU generator for the draw of that name.
         example: a call like those to come, to size bodies with; None in `add`.
+        resized: whether a task may have more or fewer numbers than the others along the first axis (heads of other widths).
 
     """
 
@@ -109,9 +112,10 @@ class Starts:
     device: torch.device
     generator: Callable[..., torch.Generator]
     example: Context | None
+    resized: bool = False
 
 
-class Source(nn.Module):
+class Source(Loading):
     """Turns a context into rows.
 
     ``reads`` is ``"task"``, ``"condition"``, ``"input"``, ``"activation:NAME"``, or ``"nothing"`` (one row for all). A source of your
@@ -165,6 +169,22 @@ class Source(nn.Module):
         """Drop what only this task needs (after it was sealed)."""
         raise NotImplementedError
 
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...] | None:
+        """The live tasks whose rows a saved state holds whole; None where a source of your own loads its tasks itself.
+
+        Args:
+            state: a saved state.
+            prefix: what keys of this source begin with.
+
+        """
+        return None
+
+    def _take_tasks(self, state: Mapping[str, Any], prefix: str) -> None:
+        there = self.tasks_in(state, prefix)
+        for task in self.tasks() if there else ():
+            if task not in (there or ()):
+                self.forget(task)
+
     def forward(self, context: Context) -> Rows:
         """Rows for a call."""
         raise NotImplementedError
@@ -172,10 +192,17 @@ class Source(nn.Module):
 
 def start_tasks(tasks: int | Iterable[int]) -> tuple[int, ...]:
     """``3`` means tasks 0, 1, 2; an iterable lists the ids."""
-    ids = tuple(range(tasks)) if isinstance(tasks, int) else tuple(tasks)
-    if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in ids) or len(set(ids)) != len(ids):
-        raise RefusedError(f"tasks must be a count or distinct ids >= 0; got {tasks!r}; pass tasks=5 or tasks=[0, 3]")
-    return ids
+    try:
+        listed = isinstance(tasks, Iterable) and getattr(tasks, "shape", None) != ()
+        return (
+            arguments.task_ids(tasks)
+            if listed
+            else tuple(range(arguments.count(tasks, "a count of tasks", most=10**9)))
+        )
+    except RefusedError:
+        raise RefusedError(
+            f"tasks must be a count or distinct ids >= 0; got {arguments.shown(tasks)}; pass tasks=5 or tasks=[0, 3]"
+        ) from None
 
 
 def task_rows(rows: Mapping[int, object], context: Context) -> tuple[int, ...]:

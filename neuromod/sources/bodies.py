@@ -1,11 +1,12 @@
 """Bodies: the small networks between an embedding and the head of a shared source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, shown
 from neuromod.errors import RefusedError
 from neuromod.modes import evaluating
 from neuromod.sources.base import Starts
@@ -33,6 +34,16 @@ class Body(nn.Sequential):
                 layer.bias.zero_()
             layers += [layer, nn.ReLU()]
         super().__init__(nn.Flatten(), *layers)
+        self.inputs = n
+
+    def forward(self, codes: Tensor) -> Tensor:
+        if codes.flatten(1).shape[1] != self.inputs:
+            raise RefusedError(
+                f"the hidden layers were made for {self.inputs} numbers, those of the example; got {tuple(codes.shape[1:])}; pass "
+                "inputs of its size, or body= that takes any"
+            )
+        features: Tensor = super().forward(codes)  # type: ignore[no-untyped-call]
+        return features
 
 
 class SetEncoder(nn.Module):
@@ -43,12 +54,28 @@ class SetEncoder(nn.Module):
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
+        if not isinstance(body, nn.Module):
+            raise RefusedError(f"a set encoder pools what a module makes of each item; got {shown(body)}; pass one")
         self.body = body
 
     def forward(self, sets: Tensor) -> Tensor:
         features: Tensor = self.body(sets.flatten(0, 1))
         pooled: Tensor = features.unflatten(0, sets.shape[:2]).mean(1)
         return pooled
+
+
+def widths_of(hidden: int | Sequence[int]) -> tuple[int, ...]:
+    """Widths of hidden layers, from one or several of at least 1."""
+    several = (
+        isinstance(hidden, Iterable) and not isinstance(hidden, str | bytes) and getattr(hidden, "shape", None) != ()
+    )
+    try:
+        widths = tuple(count(n, "a width", least=1) for n in (hidden if several else (hidden,)))  # type: ignore[union-attr]
+    except RefusedError:
+        widths = ()
+    if not widths:
+        raise RefusedError(f"hidden layers have widths of at least 1; got {shown(hidden)}; pass hidden=64 or [64, 32]")
+    return widths
 
 
 def body_for(
@@ -66,9 +93,7 @@ def body_for(
     """
     if body is None:
         item = example.flatten(0, 1) if codes.is_set else example
-        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-        if not widths or any(not isinstance(n, int) or n < 1 for n in widths):
-            raise RefusedError(f"hidden layers have widths of at least 1; got {hidden!r}; pass hidden=64 or [64, 32]")
+        widths = widths_of(hidden)
         n = item.flatten(1).shape[1]
         body = Body(n, widths, starts.dtype, starts.generator("body")).to(starts.device)
     return SetEncoder(body) if codes.is_set else body

@@ -1,11 +1,12 @@
 """What a call says about inputs, tasks and conditions: parsed, or refused in one line."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, shown
 from neuromod.errors import RefusedError
 from neuromod.target.samples import Axes
 
@@ -105,23 +106,18 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: b
     if isinstance(task, Tensor):
         if task.dtype not in INTEGERS:
             raise RefusedError(f"task ids are integers; got a tensor of {task.dtype}; pass ids.long()")
-        if task.ndim > 1 or (task.ndim == 1 and task.shape[0] != size):
-            raise RefusedError(
-                f"task is one id or one per sample ({size} here); got shape {tuple(task.shape)}; match the batch"
-            )
-        if torch.compiler.is_compiling():
-            return None, None, task
-        listed = task.reshape(-1).tolist()
+        shape, listed = tuple(task.shape), None if torch.compiler.is_compiling() else task.reshape(-1).tolist()
+    elif isinstance(task, str | bytes) or not isinstance(task, Iterable) or getattr(task, "shape", None) == ():
+        shape, listed = (), [_id(task)]
     else:
-        listed = [task] if isinstance(task, int) else list(task)
-        if any(isinstance(t, bool) or not isinstance(t, int) for t in listed):
-            raise RefusedError(
-                f"task ids are integers and not bools; got {task!r}; pass task=0, a list of ints or an integer tensor"
-            )
-        if not isinstance(task, int) and len(listed) != size:
-            raise RefusedError(
-                f"task is one id or one per sample ({size} here); got {len(listed)} ids; match the batch"
-            )
+        listed = [_id(t) for t in task]
+        shape = (len(listed),)
+    if shape not in ((), (size,)):
+        got = f"shape {shape}" if isinstance(task, Tensor) else f"{shape[0]} ids"
+        raise RefusedError(f"task is one id or one per sample ({size} here); got {got}; match the batch")
+    if listed is None:
+        assert isinstance(task, Tensor)
+        return None, None, task
     if any(t < 0 for t in listed):
         raise RefusedError(
             f"task ids are not negative; got {min(listed)}; infer unknown tasks first (neuromod.inference)"
@@ -130,6 +126,16 @@ def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: b
     if len(place) == 1:
         return (listed[0],), None, None
     return tuple(place), torch.tensor([place[t] for t in listed]), None
+
+
+def _id(value: object) -> int:
+    """One id, also of numpy; ids below zero are the business of the caller, who says where they come from."""
+    try:
+        return count(value, "a task id", least=-(2**63), most=2**63 - 1)
+    except RefusedError:
+        raise RefusedError(
+            f"task ids are integers and not bools; got {shown(value)}; pass task=0, a list of ints or an integer tensor"
+        ) from None
 
 
 def parse_condition(condition: int | Tensor | None, is_read: bool) -> Tensor | None:
@@ -143,10 +149,11 @@ def parse_condition(condition: int | Tensor | None, is_read: bool) -> Tensor | N
         return None
     if not is_read:
         raise RefusedError("condition= is given and no modulator reads it; drop it, or add a source that reads it")
-    if isinstance(condition, int) and not isinstance(condition, bool):
-        return torch.tensor(condition)
-    if not isinstance(condition, Tensor):
+    if isinstance(condition, Tensor):
+        return condition
+    try:
+        return torch.tensor(count(condition, "a label", least=-(2**63), most=2**63 - 1))
+    except RefusedError:
         raise RefusedError(
             f"a condition is a tensor, or one integer label; got {type(condition).__name__}; convert it first"
-        )
-    return condition
+        ) from None

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, shown
 from neuromod.errors import RefusedError
 from neuromod.sources.base import ALL, Starts, lookup, start_tasks, task_rows
 from neuromod.sources.context import Context
+from neuromod.sources.loading import ID, fits, rows_in
 
 Shape = Sequence[int | None]
 READS = ("task", "condition", "input", "nothing")
@@ -43,22 +45,28 @@ class Embeddings(nn.Module):
         zero: bool = False,
     ) -> None:
         super().__init__()
-        if reads not in READS and not reads.startswith("activation:"):
+        if not isinstance(reads, str) or (reads not in READS and not reads.startswith("activation:")):
             raise RefusedError(
-                f"a source reads {', '.join(map(repr, READS))} or 'activation:NAME'; got {reads!r}; pick one"
+                f"a source reads {', '.join(map(repr, READS))} or 'activation:NAME'; got {shown(reads)}; pick one"
             )
-        if labels is not None and (reads != "condition" or labels < 1):
+        labels = None if labels is None else count(labels, "labels=, the number of classes,", least=1)
+        if labels is not None and reads != "condition":
             raise RefusedError(
                 f"labels= is the number of classes of an integer condition; got {labels} for a source that reads "
                 f"{reads!r}; drop it"
             )
         self.reads, self.labels, self.zero = reads, labels, zero
-        self.shape: tuple[int | None, ...] = (shape,) if isinstance(shape, int | float) else tuple(shape)
-        if labels is not None and not isinstance(labels, int):
-            raise RefusedError(f"labels= is a number of classes; got {labels!r}; pass an integer")
-        if not self.shape or any(n is not None and (not isinstance(n, int) or n < 1) for n in self.shape):
+        several = (
+            isinstance(shape, Iterable) and not isinstance(shape, str | bytes) and getattr(shape, "shape", None) != ()
+        )
+        widths = tuple(shape) if several else (shape,)  # type: ignore[arg-type]
+        try:
+            self.shape: tuple[int | None, ...] = tuple(n if n is None else count(n, "a width", least=1) for n in widths)
+        except RefusedError:
+            self.shape = ()
+        if not self.shape:
             raise RefusedError(
-                f"an embedding has a width of at least 1; got {shape!r}; pass embedding=16, or the shape of a condition"
+                f"an embedding has a width of at least 1; got {shown(shape)}; pass embedding=16, or the shape of a condition"
             )
         if None in self.shape[1:] or (reads in ("task", "nothing") and (None in self.shape or len(self.shape) != 1)):
             raise RefusedError(
@@ -192,16 +200,24 @@ class Embeddings(nn.Module):
         found, index = condition.long().unique(return_inverse=True)
         return self.one_hot[found], (index if condition.ndim and len(found) > 1 else None)
 
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
+        """The tasks whose embeddings a saved state holds, those of this width.
+
+        Args:
+            state: a saved state.
+            prefix: what keys of this module begin with.
+
+        """
+        if self.reads != "task":
+            return ()
+        rows, form = rows_in(state, f"{prefix}table."), {"": tuple(n or 0 for n in self.shape)}
+        return tuple(int(name) for name, row in rows.items() if ID.fullmatch(name) and fits(row, form))
+
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Grow to the tasks of the state, and drop those that it does not have."""
-        head = f"{prefix}table."
-        saved = {n.removeprefix(head): v for n, v in state.items() if n.startswith(head)}
-        for task in [t for t in self.table if t not in saved]:
-            del self.table[task]
-        for task, value in saved.items():
-            if task not in self.table:
-                like = next(iter(self.table.values()), value)
-                self.table[task] = nn.Parameter(value.detach().clone().to(like.device))
+        """Grow to the tasks of the state; embeddings that it does not have stay."""
+        for task in self.tasks_in(state, prefix):
+            if str(task) not in self.table:
+                self.table[str(task)] = nn.Parameter(state[f"{prefix}table.{task}"].detach().clone().to(self.like))
         super()._load_from_state_dict(state, prefix, *args)
 
 

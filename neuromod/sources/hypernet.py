@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count
 from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
@@ -47,11 +48,8 @@ class Hypernet(Shared):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(embeddings(reads, tasks, options), options)
-        if chunk is not None and (chunk < 1 or chunk_code < 1):
-            raise RefusedError(
-                f"a chunk holds at least one number; got chunk={chunk}, chunk_code={chunk_code}; correct it"
-            )
-        self.chunk, self.chunk_code = chunk, chunk_code
+        self.chunk = None if chunk is None else count(chunk, "chunk, the numbers of a chunk,", least=1)
+        self.chunk_code = count(chunk_code, "chunk_code", least=1)
         self.head, self.shift, self.chunks = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.scales: dict[str, float] = {}

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from neuromod.errors import RefusedError
+from neuromod.arguments import count
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
 from neuromod.sources.shared import Options, Shared, bind_offset, embeddings, spread_of
@@ -35,9 +35,8 @@ class LowRank(Shared):
         tasks: int | Iterable[int] = 1,
         **options: Unpack[Options],
     ) -> None:
-        if not isinstance(rank, int) or rank < 1:
-            raise RefusedError(f"a basis has at least one vector; got rank={rank!r}; pass an integer")
-        width = rank if reads in ("task", "nothing") else None
+        rank = count(rank, "rank, the vectors of a basis,", least=1)
+        width = rank if isinstance(reads, str) and reads in ("task", "nothing") else None
         super().__init__(embeddings(reads, tasks, options, width=width, zero=True), options)
         self.rank = rank
         self.mix: nn.Parameter | None = None

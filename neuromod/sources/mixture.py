@@ -7,7 +7,8 @@ from typing import Any, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import count, one_of, shown
+from neuromod.errors import RefusedError
 from neuromod.sources.base import Rows, Starts
 from neuromod.sources.context import Context
 from neuromod.sources.shared import Options, Shared, bind_offset, embeddings
@@ -46,15 +47,21 @@ class Mixture(Shared):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(embeddings(reads, tasks, options), options)
-        if form not in FORMS:
-            raise RefusedError(f"a routing form must be one of {FORMS}; got {form!r}; try {nearest(form, FORMS, 1)}")
-        self.count = experts if isinstance(experts, int) else len(next(iter(experts.values()), ()))
+        one_of(form, "a routing form", FORMS)
+        if isinstance(experts, Mapping):
+            if not all(isinstance(v, Tensor) and v.ndim for v in experts.values()):
+                raise RefusedError(
+                    f"sealed experts are rows (experts, ...) by name; got {shown(experts)}; pass blended()"
+                )
+            self.count = len(next(iter(experts.values()), ()))
+        else:
+            self.count = count(experts, "experts")
         if self.count < 2:
             raise RefusedError(f"a mixture needs at least two experts; got {self.count}; use a Table for one")
         self.form = form
         self.router = nn.ParameterDict()
         self.experts: nn.Module = nn.ParameterDict()
-        if not isinstance(experts, int):
+        if isinstance(experts, Mapping):
             self.blends = True
             self.experts = nn.Module()
             for key, value in experts.items():

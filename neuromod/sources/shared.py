@@ -6,9 +6,10 @@ from typing import Any, Self, TypedDict
 
 from torch import Tensor, nn
 
+from neuromod.arguments import flag, shown
 from neuromod.errors import RefusedError, nearest
 from neuromod.sources.base import Row, Source, Starts
-from neuromod.sources.bodies import SetEncoder, body_for, features_of, freeze
+from neuromod.sources.bodies import SetEncoder, body_for, features_of, freeze, widths_of
 from neuromod.sources.context import Context
 from neuromod.sources.embeddings import Embeddings, Shape
 
@@ -66,8 +67,13 @@ class Shared(Source):
         super().__init__()
         # Saved states have the embeddings under this name: "source.codes.table.TASK".
         self.codes, self.reads = codes, codes.reads
-        self.hidden, self.learn_body = options.get("hidden", 64), options.get("learn_body", True)
+        widths = widths_of(options.get("hidden", 64))
+        # A store has one width as a number.
+        self.hidden: int | Sequence[int] = widths[0] if isinstance(options.get("hidden", 64), int) else widths
+        self.learn_body = flag(options.get("learn_body", True), "learn_body")
         body = options.get("body")
+        if body is not None and not callable(body):
+            raise RefusedError(f"body= is a module, or makes one; got {shown(body)}; pass a module, or a function")
         made = body if isinstance(body, nn.Module) or body is None else body()
         if made is not None and not isinstance(made, nn.Module):
             raise RefusedError(
@@ -108,6 +114,9 @@ class Shared(Source):
 
     def forget(self, task: int) -> None:
         del self.codes.table[str(task)]
+
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
+        return self.codes.tasks_in(state, f"{prefix}codes.")
 
     def names(self, context: Context) -> Sequence[object]:
         if self.codes.labels is not None and context.condition is not None:

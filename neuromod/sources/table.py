@@ -1,13 +1,16 @@
 """`Table`: raw numbers learned directly, one row of parameters per task."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
 from neuromod.sources.base import ALL, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
 from neuromod.sources.context import Context
+from neuromod.sources.loading import ID, fits, rows_in
 
 
 class Table(Source):
@@ -22,15 +25,20 @@ class Table(Source):
 
     """
 
+    like: Tensor
+
     def __init__(self, tasks: int | Iterable[int] | None = 1) -> None:
         super().__init__()
         self.reads = "task" if tasks is not None else "nothing"
-        self.initial = start_tasks(tasks or ())
+        self.initial = () if tasks is None else start_tasks(tasks)
         self.rows = nn.ModuleDict()
-        self.learned = True
+        self.learned, self.resized = True, False
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.register_buffer("like", torch.empty(0), persistent=False)
 
     def bind(self, starts: Starts) -> None:
-        self.learned = starts.learned
+        self.learned, self.resized, self.shapes = starts.learned, starts.resized, dict(starts.shapes)
+        self.like = torch.empty(0, device=starts.device, dtype=starts.dtype)
         if self.reads == "nothing":
             self._insert(ALL, starts.row(ALL))
         for task in self.initial:
@@ -69,6 +77,9 @@ class Table(Source):
             return Rows(tuple(map(self.own, live)), lookup(live, context.ids.device)[context.ids])
         return Rows(tuple(map(self.own, task_rows(dict.fromkeys(live), context))), context.index)
 
+    def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
+        return tuple(int(name) for name in self._rows_in(state, prefix) if name != ALL)
+
     def _insert(self, task: int | str, row: Row) -> None:
         held = nn.Module()
         for key, value in row.items():
@@ -78,18 +89,16 @@ class Table(Source):
                 held.register_buffer(key, value.detach().clone())
         self.rows[str(task)] = held
 
+    def _rows_in(self, state: Mapping[str, Any], prefix: str) -> dict[str, Row]:
+        """Whole rows of a state by name: ids of tasks, or `ALL` for a table of one row."""
+        known = re.compile(ALL) if self.reads == "nothing" else ID
+        rows = rows_in(state, f"{prefix}rows.")
+        return {n: r for n, r in rows.items() if known.fullmatch(n) and fits(r, self.shapes, resized=self.resized)}
+
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Grow to the tasks (and widths) of the state, and drop those that it does not have."""
-        saved: dict[str, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith(f"{prefix}rows."):
-                task, _, key = name.removeprefix(f"{prefix}rows.").partition(".")
-                saved.setdefault(task, {})[key] = value
-        for gone in set(self.rows) - set(saved):
-            del self.rows[gone]
-        for name, row in saved.items():
+        """Grow to the tasks (and widths) of the state; rows that it does not have stay."""
+        for name, row in self._rows_in(state, prefix).items():
             held = self.own(name) if name in self.rows else {}
             if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in row.items()}:
-                like = next(iter(held.values()), next(iter(row.values())))
-                self._insert(name, {key: value.to(like.device) for key, value in row.items()})
+                self._insert(name, {key: value.to(self.like) for key, value in row.items()})
         super()._load_from_state_dict(state, prefix, *args)

@@ -1,5 +1,6 @@
 """A random target as a recipe: a constructor, an initialisation and a seed rebuild it bit for bit."""
 
+import hashlib
 import importlib
 import math
 from collections.abc import Callable
@@ -8,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from neuromod.errors import RefusedError, nearest
-from neuromod.seeds import derive, generator
+from neuromod.arguments import count, number, one_of, shown
+from neuromod.errors import RefusedError
+from neuromod.seeds import derive, generator, preserved
 
 
 def fan_in(weight: Tensor) -> int:
@@ -61,7 +64,8 @@ INITIALISATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] =
 class Recipe:
     """A random network as data: what `Target.from_recipe` draws, and what a `Store` says of it.
 
-    Refused: an unknown ``init``, a density outside (0, 1], and a density with the layers' own initialisation.
+    Refused: an unknown ``init``, a density outside (0, 1], and a density with the layers' own initialisation. While the constructor
+    runs, the global generators of torch, numpy and `random` are seeded from ``seed``.
 
     Args:
         constructor: a callable, or its dotted path ``"package.module:name"``, that returns an `nn.Module`.
@@ -81,20 +85,41 @@ class Recipe:
     density: float | None = None
 
     def __post_init__(self) -> None:
-        if self.init not in INITIALISATIONS:
+        if not isinstance(self.constructor, str) and not callable(self.constructor):
             raise RefusedError(
-                f"init must be a known initialisation; got {self.init!r}; try {nearest(self.init, INITIALISATIONS)}"
+                f"a constructor is a callable, or its path 'package.module:name'; got {shown(self.constructor)}; correct it"
             )
-        if self.density is not None and not 0 < self.density <= 1:
-            raise RefusedError(f"density must be in (0, 1]; got {self.density}; pass the share that masks keep")
+        if not isinstance(self.kwargs, dict) or not all(isinstance(name, str) for name in self.kwargs):
+            raise RefusedError(f"kwargs are a constructor's keywords by name; got {shown(self.kwargs)}; pass a dict")
+        one_of(self.init, "init", INITIALISATIONS)
+        object.__setattr__(self, "seed", count(self.seed, "seed", least=-(2**63)))
+        if self.density is not None:
+            number(self.density, "density, the share that masks keep,", above=0, most=1)
         if self.density is not None and INITIALISATIONS[self.init] is None:
             raise RefusedError("density scales a drawn initialisation; got init='pytorch'; choose kaiming_normal")
 
     def build(self) -> nn.Module:
-        """The network, the same bits for the same recipe. The global random state is left as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "target", "constructor"))
-            net = locate(self.constructor)(**self.kwargs)
+        """The network, the same bits for the same recipe; the global random states are left as they were.
+
+        Refused: a constructor that gives another network when it is called again, because it draws from a generator of its own, the
+        clock or the operating system. So it is called twice; the first network is gone when the second is made.
+        """
+        first = _digest(self.draw())
+        net = self.draw()
+        if _digest(net) != first:
+            raise RefusedError(
+                f"a recipe's constructor gives one network; {_name(self.constructor)} gave two in a row; draw with torch's, numpy's "
+                "or random's global generator, which the recipe seeds, or pass Target a network"
+            )
+        return net
+
+    def draw(self) -> nn.Module:
+        """The network by one call of the constructor."""
+        with preserved():
+            # Importing first: a module that draws or seeds at its import would do so between the seed and the draws.
+            make = locate(self.constructor)
+            with preserved(derive(self.seed, "target", "constructor")):
+                net = make(**self.kwargs)
         if not isinstance(net, nn.Module):
             raise RefusedError(
                 f"a recipe's constructor must return an nn.Module; got {type(net).__name__}; check the path"
@@ -103,6 +128,22 @@ class Recipe:
         if draw is not None:
             _initialise(net, draw, self.seed, math.sqrt(1 / (self.density or 1.0)))
         return net
+
+
+def _digest(net: nn.Module) -> bytes:
+    """SHA-256 of names, dtypes and bytes of all parameters and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if is_lazy(tensor):  # it has no numbers yet; a target refuses it
+            continue
+        value = tensor if tensor.layout is torch.strided else tensor.to_dense()
+        sha.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.digest()
+
+
+def _name(constructor: str | Callable[..., Any]) -> str:
+    return constructor if isinstance(constructor, str) else getattr(constructor, "__qualname__", shown(constructor))
 
 
 def locate(path: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -5,10 +5,11 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
+from neuromod.arguments import shown
 from neuromod.errors import RefusedError, nearest
 
 Pattern = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool]
@@ -97,3 +98,11 @@ def choose(
         for name, (names, module) in candidates.items()
         if any(matches(p, names, module) for p in patterns) and not any(matches(p, names, module) for p in excluded)
     ]
+
+
+def refuse_sites(sites: Any) -> None:
+    """Refuse what is no sequence of sites: a name, say."""
+    if isinstance(sites, str | Site) or not isinstance(sites, Sequence) or not all(isinstance(s, Site) for s in sites):
+        raise RefusedError(
+            f"a modulator takes the sites that a target chose; got {shown(sites)}; pass target.weights('*'), say"
+        )

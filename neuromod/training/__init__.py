@@ -3,5 +3,6 @@
 from neuromod.training.calibrate import calibrate
 from neuromod.training.regularise import OutputRegulariser
 from neuromod.training.together import Together
+from neuromod.training.untouched import skip_untouched
 
-__all__ = ["OutputRegulariser", "Together", "calibrate"]
+__all__ = ["OutputRegulariser", "Together", "calibrate", "skip_untouched"]

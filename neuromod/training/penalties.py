@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from neuromod.arguments import number, shown
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.modulator import by_site
@@ -34,8 +35,12 @@ def sparsity(factors: Mapping[str, Tensor], density: float) -> Tensor:
 
     The target-rate loss of conditional networks (Veit & Belongie 2018, eq. 3), one rate per site.
     """
-    if not 0 <= density <= 1:
-        raise RefusedError(f"density is the share of gates to keep open, in [0, 1]; got {density}; correct it")
+    try:
+        density = number(density, "density", least=0, most=1)
+    except RefusedError:
+        raise RefusedError(
+            f"density is the share of gates to keep open, in [0, 1]; got {shown(density)}; correct it"
+        ) from None
     return torch.stack([(values.mean() - density).square() for values in factors.values()]).mean()
 
 

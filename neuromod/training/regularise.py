@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import count, flag, instance, number, shown, task_id
 from neuromod.errors import RefusedError
 from neuromod.modes import evaluating
 from neuromod.modulated import Modulated
 from neuromod.seeds import generator
 from neuromod.sources.base import Row, Rows, Source
 from neuromod.sources.context import Context
+from neuromod.sources.loading import Loading
 from neuromod.target.substitute import call_with
 
 
-class OutputRegulariser(nn.Module):
+class OutputRegulariser(Loading):
     """``beta / n * sum_t || h(e_t, Theta*) - h(e_t, Theta + dTheta) ||^2`` over the n tasks that are held.
 
     Von Oswald et al. 2020, eq. 2. ``h(e_t, Theta)`` is the row that a shared source (`Hypernet`, `LowRank`, `Mixture`)
@@ -54,13 +56,21 @@ class OutputRegulariser(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if not 0 <= beta < math.inf:
+        try:
+            self.beta = number(beta, "beta", least=0)
+        except RefusedError:
             raise RefusedError(
-                f"beta must be finite and not negative; got {beta}; pass 0 to switch the regulariser off"
-            )
-        if sample is not None and sample < 1:
-            raise RefusedError(f"a step samples at least one held task; got sample={sample}; pass None for all of them")
-        self.beta, self.lookahead, self.stored, self.sample, self.seed = beta, lookahead, stored, sample, seed
+                f"beta must be finite and not negative; got {shown(beta)}; pass 0 to switch the regulariser off"
+            ) from None
+        try:
+            self.sample = None if sample is None else count(sample, "sample", least=1)
+        except RefusedError:
+            raise RefusedError(
+                f"a step samples at least one held task; got sample={shown(sample)}; pass None for all of them"
+            ) from None
+        self.lookahead, self.stored = flag(lookahead, "lookahead"), flag(stored, "stored")
+        self.seed = count(seed, "seed", least=-(2**63))
+        instance(model, Modulated, "model")
         # The model owns its sources: they are neither parameters nor state of the regulariser.
         self.__dict__["sources"] = shared_sources(model)
         self.__dict__["shared"] = {name: shared_parameters(source) for name, source in self.sources.items()}
@@ -72,7 +82,7 @@ class OutputRegulariser(nn.Module):
     @torch.no_grad()
     def hold(self, task: int) -> None:
         """From here on the rows of this task and of those held before stay what they now are, and its embedding is fixed."""
-        before = self._live()
+        before, task = self._live(), task_id(task)
         known = set.intersection(*(set(source.tasks()) for source in self.sources.values()))
         if task not in known or task in before:
             raise RefusedError(
@@ -106,6 +116,7 @@ class OutputRegulariser(nn.Module):
         ``optimizer`` is the one that will step, after the backward of the task's loss: the look-ahead is its step. Under a
         gradient scaler call ``scaler.unscale_(optimizer)`` first.
         """
+        instance(optimizer, torch.optim.Optimizer, "optimizer")
         if self.beta == 0 or not self._live():
             return 0.0
         parameters = [p for name in self.sources for p in self._parameters_of(name).values() if p.requires_grad]
@@ -167,14 +178,17 @@ class OutputRegulariser(nn.Module):
                     code.requires_grad_(False).grad = None
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take on the tasks that the state holds, however many this one has held."""
-        device = self.held.device
-        self.held = torch.empty_like(state.get(f"{prefix}held", self.held), device=device)
-        for name, kept in self._kept.items():
-            kept._buffers.clear()
-            head = f"{prefix}{'rows' if self.stored else 'weights'}.{name}."
-            for full in [key for key in state if key.startswith(head)]:
-                kept.register_buffer(full.removeprefix(head), torch.empty_like(state[full], device=device))
+        """Take on the tasks that the state holds, however many this one has held; a part of a state leaves them."""
+        heads = {name: f"{prefix}{'rows' if self.stored else 'weights'}.{name}." for name in self._kept}
+        saved = {name: [key for key in state if key.startswith(head)] for name, head in heads.items()}
+        held = state.get(f"{prefix}held")
+        if isinstance(held, Tensor) and (all(saved.values()) or not held.numel()):
+            self.held = torch.empty_like(held, device=self.held.device)
+            for name, kept in self._kept.items():
+                kept._buffers.clear()
+                like = next(self.sources[name].parameters())
+                for full in saved[name]:
+                    kept.register_buffer(full.removeprefix(heads[name]), like.new_empty(state[full].shape))
         super()._load_from_state_dict(state, prefix, *args)
         self._fix_codes()
 

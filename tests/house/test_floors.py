@@ -15,7 +15,7 @@ FLOORS = (
     ("sources",),
     ("modulator",),
     ("composition",),
-    ("batches",),
+    ("batches", "refusals"),
     ("modulated",),
     ("bake", "training", "bank"),
     ("inference",),

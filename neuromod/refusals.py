@@ -1,0 +1,76 @@
+"""What a call of a model may not be: each mistake in one line."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+
+from neuromod.errors import RefusedError
+from neuromod.modulator import Modulator
+from neuromod.sources.base import Rows
+from neuromod.sources.context import Context
+from neuromod.target.target import Target
+
+Modulators = Mapping[str, Modulator]
+
+
+def refuse_keywords(others: Mapping[str, object], rows: object, given: tuple[object, ...]) -> None:
+    """Refuse keywords that no call takes, and what is given beside rows.
+
+    Args:
+        others: keywords that are none of a call's.
+        rows: as of a call.
+        given: task, condition and draw of the call.
+
+    """
+    if others:
+        raise RefusedError(
+            f"a call takes the network's inputs by position, and task=, condition=, draw= or rows=; got {next(iter(others))}=; "
+            "pass inputs in order"
+        )
+    if rows is not None and any(part is not None for part in given):
+        raise RefusedError("rows= says all that a call needs; got task, condition or draw beside it; drop them")
+
+
+def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> None:
+    """Refuse rows that are not those of a call of this model.
+
+    Args:
+        rows: by modulator, as they were passed.
+        names: of the model's modulators.
+        size: samples of the batch that they are to serve.
+
+    """
+    if set(rows) != set(names):
+        raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
+    wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
+    if wrong:
+        raise RefusedError(
+            f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
+        )
+
+
+def refuse_unmeasured(modulators: Modulators, context: Context) -> None:
+    """Refuse a call of a task whose statistics nobody has measured yet; ``modulators`` are those that read the task."""
+    for modulator in modulators.values():
+        for task in context.tasks or ():
+            if not modulator.measured(task):
+                raise RefusedError(
+                    f"a task's statistics are measured before use; task {task} has none; call calibrate(model, {task}, data)"
+                )
+
+
+def refuse_recomputed(draw: int | None) -> None:
+    """Refuse a call in a backward (a checkpoint around the whole model) that would draw its noise anew."""
+    if draw is None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        raise RefusedError(
+            "a call that is recomputed in the backward must draw the same noise again; got none of its own; pass draw=step to it"
+        )
+
+
+def refuse_compiled(target: Target) -> None:
+    """Refuse to compile a network whose every call needs modules of its own (`Probe.fresh`)."""
+    if target.probe.fresh:
+        raise RefusedError(
+            "a compiled network keeps nothing from call to call, and is not called again in the backward (checkpoint); this one "
+            "does; switch that off in the network, or call it uncompiled"
+        )
