@@ -13,8 +13,10 @@ from torch import nn
 import neuromod
 from neuromod import RefusedError, inference, meta
 from neuromod.arguments import shown
-from tests import wrong_arguments
-from tests.wrong_arguments import WRONG, Call, calls
+from tests import right_calls
+from tests.bank.models import target
+from tests.right_calls import Call
+from tests.wrong_arguments import WRONG, calls
 
 PACKAGE = str(Path(neuromod.__file__).parent)
 FUNCTIONS = {"loss", "judge", "encode", "objective", "criterion"}
@@ -33,7 +35,7 @@ def own(error: BaseException, name: str, wrong: str) -> bool:
     """Whether an error is that of a function of the user's, which neuromod calls and does not rewrite."""
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     ours = next((place for place, file in enumerate(frames) if file.startswith(PACKAGE)), len(frames))
-    return (name in FUNCTIONS and wrong in CALLABLE) or wrong_arguments.__file__ in frames[ours:]
+    return (name in FUNCTIONS and wrong in CALLABLE) or right_calls.__file__ in frames[ours:]
 
 
 def answer(call: Call, name: str, wrong: str) -> str | None:
@@ -100,7 +102,7 @@ def test_everything_public_is_called(tmp_path: Path) -> None:
     ],
 )
 def test_a_class_for_an_instance_and_a_swap(kind: Any, source: Any, words: str) -> None:
-    t = wrong_arguments.target()
+    t = target()
     with pytest.raises(RefusedError, match=words):
         neuromod.Modulator(kind, source, t.weights("*"))
 

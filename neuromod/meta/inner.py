@@ -61,7 +61,7 @@ def adapt(
     """
     _check(fast, optimiser, order, engine, recompute)
     function(loss, "loss")
-    if isinstance(batches, str | bytes) or not isinstance(batches, Iterable):
+    if isinstance(batches, str | bytes) or not isinstance(batches, Iterable) or getattr(batches, "ndim", 1) == 0:
         raise RefusedError(f"batches come in a list, one for each step; got {shown(batches)}; pass [batch]")
     moved, memory = dict(fast), optimiser.start(fast)
     if engine == "autograd":
