@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 import neuromod
 from neuromod import Together
 from neuromod.bank import Store
-from tasks.config.build import at_least, experiment, one_of
+from tasks.config.build import experiment
+from tasks.config.fields import Count, Range, one_of
 from tasks.continual.family import Continual, how, result
 from tasks.continual.learners.base import accuracy, autocast
 from tasks.continual.learners.modulated import Modulated
@@ -57,20 +58,21 @@ class Bank(Continual):
     A run that was ended goes on with the first task that is not in the store.
 
     Args:
+        steps: of training, per task; 1 or more, for what is sealed is never learned again.
         schedule: of the rate over the steps of a task, as of `tasks.continual.Sequence`.
         together: tasks that train side by side, each on the batches that it has when it is trained alone.
         transfer: ``none``, ``scores`` or ``masks``: a task starts at the mean of what those before it learned (`Transfer`).
 
     """
 
+    steps: Annotated[int, Range(least=1, most=2**62)] = 1000
     schedule: str = "constant"
-    together: int = 1
+    together: Count = 1
     transfer: str = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         factor_of(self.schedule)
-        at_least(1, steps=self.steps, together=self.together)
         one_of("transfer", self.transfer, FORMS)
         if self.evaluation.unseen:
             raise UserError("run=bank tests a task once it is sealed; got evaluation.unseen=true; pass run=sequence")
@@ -122,7 +124,8 @@ class Bank(Continual):
         if begun.form != "none":
             rule = "a task that starts at what others learned waits for them"
             raise UserError(f"{rule}; got transfer={begun.form} and {bench.jobs} processes; pass --jobs 1")
-        yield from spread(partial(elsewhere, _fields(bench)), blocks, len(learned), self.steps, bench.jobs)
+        learn = partial(elsewhere, _fields(bench), self.fingerprint(bench))
+        yield from spread(learn, blocks, len(learned), self.steps, bench.jobs)
 
     def learn_block(
         self,
@@ -240,11 +243,14 @@ def spread(
         yield from part
 
 
-def elsewhere(fields: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
-    """Some blocks of a bank, learned from the config alone: in another process.
+def elsewhere(
+    fields: Mapping[str, Any], target: str, blocks: Sequence[Sequence[int]], first: int
+) -> list[list[Learnt]]:
+    """Some blocks of a bank, learned from the config alone: in another process. UserError where its target is another.
 
     Args:
         fields: of the bench, by name.
+        target: its fingerprint where the blocks are from.
         blocks: ids of the tasks of each block.
         first: the step of the run that the first of them begins at.
 
@@ -253,12 +259,16 @@ def elsewhere(fields: Mapping[str, Any], blocks: Sequence[Sequence[int]], first:
     bench = Bench(**fields)
     bank = experiment(fields["config"]["run"])
     assert isinstance(bank, Bank)
+    if (found := bank.fingerprint(bench)) != target:
+        rule = "every process of a bank must make the same target"
+        remedy = "its constructor draws from more than its seed; mend it, or pass --jobs 1"
+        raise UserError(f"{rule}; got {found[:12]} in a worker and {target[:12]} here; {remedy}")
     learner = bank.modulated(bench)
-    found = []
+    learnt = []
     for block in blocks:
-        found.append(bank.learn_block(learner, bench, block, first, Transfer("none")))
+        learnt.append(bank.learn_block(learner, bench, block, first, Transfer("none")))
         first += len(block) * bank.steps
-    return found
+    return learnt
 
 
 def _fields(bench: Bench) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tasks.errors import UserError
+from tasks.errors import UserError, told
 from tasks.report.interval import interval
+from tasks.report.panels import Section
 from tasks.report.read import Run, labels, load
 from tasks.report.sections import Draw, sections
 from tasks.report.svg import styles
@@ -65,12 +66,17 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: Sequence[str] = ()
         runs=loaded,
         names=names,
         colours=[looks[run.title][0] for run in loaded],
-        sections=sections(loaded, names, draws),
+        sections=_drawn(loaded, names, draws),
         configs=[json.dumps(run.config, indent=2, sort_keys=True, ensure_ascii=False) for run in loaded],
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, page)
     return out
+
+
+def _drawn(runs: Sequence[Run], names: Sequence[str], draws: Sequence[Draw]) -> list[Section]:
+    with told("a report draws measures as runs write them; those of these runs can't be drawn", "run them again"):
+        return sections(runs, names, draws)
 
 
 def headline(runs: Sequence[Run]) -> str:

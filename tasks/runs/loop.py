@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tasks.config.build import resolve
+from tasks.config.build import own
 from tasks.errors import UserError, nearest
 from tasks.runs.bench import Bench
 from tasks.runs.progress import Progress
@@ -188,8 +188,7 @@ def factor_of(schedule: str) -> Callable[[float], float]:
     if schedule in SCHEDULES:
         return SCHEDULES[schedule]
     if "." in schedule:
-        own: Callable[[float], float] = resolve(schedule, "schedule")
-        return own
+        return own(schedule, "schedule")
     known = ", ".join(SCHEDULES)
     raise UserError(
         f"schedule must be one of {known}, or package.module.function; got {schedule!r}; "
