@@ -33,7 +33,13 @@ def count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> 
 
 
 def number(
-    value: Any, what: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    value: Any,
+    what: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """A finite number in a range, from an int, a float, or what counts as one.
 
@@ -45,6 +51,7 @@ def number(
         least: the smallest that is taken.
         above: a bound that is not itself taken (0 for a rate).
         most: the largest that is taken.
+        below: a bound that is not itself taken (1 for a share that never is all).
 
     """
     real = math.nan
@@ -53,9 +60,9 @@ def number(
             real = float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             real = math.nan
-    if not math.isfinite(real) or real < least or real <= above or real > most:
+    if not math.isfinite(real) or real < least or real <= above or real > most or real >= below:
         sides = [f"above {above:g}"] * (above > -math.inf) + [f"of {least:g} or more"] * (least > -math.inf)
-        sides += [f"of {most:g} at most"] * (most < math.inf)
+        sides += [f"of {most:g} at most"] * (most < math.inf) + [f"below {below:g}"] * (below < math.inf)
         raise RefusedError(
             f"{what} must be a finite number {' and '.join(sides)}".rstrip() + f"; got {shown(value)}; correct it"
         )

@@ -9,12 +9,15 @@ from typing import Any, Literal
 import torch
 
 from neuromod import Recipe, Target
-from tasks.config.build import at_least, call, check, one_of, options_of, resolve, target_of
+from tasks.config.build import call, check, options_of, own, resolve, target_of
+from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
+from tasks.continual.learners.modulated import Modulated
 from tasks.continual.measures import matrix
 from tasks.continual.streams import AUGMENT, MixedSampler, Stream, held_out
+from tasks.continual.streams.augment import Augment
 from tasks.data.prepare import images
-from tasks.errors import UserError
+from tasks.errors import UserError, told
 from tasks.experiment import Bench, Costs, Result
 from tasks.networks.weights import with_weights
 from tasks.report.panels import Section
@@ -23,18 +26,17 @@ from tasks.runs.loop import Optimiser
 
 Spec = Mapping[str, Any]
 """``{_target_: dotted path, options}``, as a config has it."""
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """``batch``: test images per forward; ``unseen``: measure tasks before they are learned, too (forward transfer)."""
 
-    batch: int = 1000
+    batch: Count = 1000
     unseen: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, **{"evaluation.batch": self.batch})
+        fit_fields(self, "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +63,19 @@ class Continual:
     target: Spec
     learner: Spec
     optimizer: Spec
-    steps: int = 1000
-    batch: int = 128
-    outputs: int | None = None
-    precision: str = "float32"
+    steps: Steps = 1000
+    batch: Count = 128
+    outputs: Count | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     augment: str | None = None
     channels_last: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)
     measures: Mapping[str, Spec | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        at_least(0, steps=self.steps)
-        at_least(1, batch=self.batch, outputs=self.outputs)
-        one_of("precision", self.precision, PRECISIONS)
-        if self.augment is not None and "." not in self.augment:
-            one_of("augment", self.augment, AUGMENT)
+        fit_fields(self, "run")
+        if self.augment is not None:
+            _augmentation(self.augment)
         for name in ("stream", "learner", "optimizer"):
             target_of(getattr(self, name), name)
         for name, spec in self.measures.items():
@@ -106,12 +106,12 @@ class Continual:
         stream = self.tasks(bench)
         known = stream if tasks is None else replace(stream, tasks=stream.tasks[:tasks])
         learner: Learner = call(self.learner, "learner", self.network(bench), known, bench)
+        self._refuse_few_outputs(learner, stream.classes)
         return learner.to(bench.device)
 
     def sampler(self, bench: Bench) -> MixedSampler:
         """Training batches, keyed by their step."""
-        name = self.augment
-        augment = None if name is None else AUGMENT[name] if name in AUGMENT else resolve(name, "augment")
+        augment = None if self.augment is None else _augmentation(self.augment)
         stream, seed = self.tasks(bench), bench.seeds["data"]
         return MixedSampler(stream, self.batch, seed, augment=augment, channels_last=self.channels_last)
 
@@ -167,10 +167,34 @@ class Continual:
             check("target.kwargs", options["kwargs"], [name for name in known if name not in given])
         options["kwargs"] = {**options["kwargs"], **given}
         example = stream[0].view((stream[0].train.images if len(stream[0].train) else stream[0].test.images)[:2]).cpu()
-        if weights is not None:
-            net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
-            return Target(net, example, norm=norm)
-        return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+        rule = f"a target is f(shape, outputs, **target.kwargs), a network for images {tuple(stream.shape)}"
+        with told(
+            f"{rule}; {options['constructor']} is not", "correct target or target.kwargs, or wrap it in a function"
+        ):
+            if weights is not None:
+                net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
+                return Target(net, example, norm=norm)
+            return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+
+    def _refuse_few_outputs(self, learner: Any, classes: int) -> None:
+        """Refuse a network that has no output for some labels; a head that each task has for itself has as many as it needs."""
+        own = isinstance(learner, Modulated) and any(
+            m.kind.own_width for m in learner.model.named_modulators().values()
+        )
+        outputs = getattr(learner, "outputs", self.outputs)
+        if outputs is not None and outputs < classes and not own:
+            rule = "a network has an output for every class of a task"
+            raise UserError(
+                f"{rule}; got outputs={outputs} for {classes} classes; pass outputs=null, or {classes} or more"
+            )
+
+
+def _augmentation(name: str) -> Augment:
+    """An augmentation by its name, or by the dotted path of a user's own."""
+    if "." in name:
+        return own(name, "augment")
+    one_of("augment", name, AUGMENT)
+    return AUGMENT[name]
 
 
 def _check_measure(name: str, spec: Spec) -> None:
@@ -179,9 +203,9 @@ def _check_measure(name: str, spec: Spec) -> None:
     options = {key: value for key, value in spec.items() if key != "_target_"}
     if known := options_of(measure):
         check(where, options, list(known)[3:])
-    own = getattr(sys.modules[measure.__module__], "check_options", None)
-    if own is not None:
-        own(**options)
+    checks = getattr(sys.modules.get(measure.__module__), "check_options", None)
+    if checks is not None:
+        checks(**options)
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:
