@@ -31,6 +31,7 @@ from tasks.runs.loop import Number, Optimiser, Span, factor_of, loop
 from tasks.runs.progress import Progress
 
 FOLDER = "bank"
+FILLS = "run=bank fills a bank of modulations"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Bank(Continual):
 
     def execute(self, bench: Bench) -> Result:
         """Learn and seal every task that the run's store does not hold, and test all of them at the end."""
-        learner = self.modulated(bench)
+        learner = self.learn_by_task(bench, FILLS)
         stream, model = self.tasks(bench), learner.model
         store, begun = _store(model, bench.run.folder / FOLDER), Transfer(self.transfer)
         learned = _resume(model, bench, store, begun)
@@ -101,15 +102,6 @@ class Bank(Continual):
             progress.update(len(learned) * self.steps, accuracy=block[-1].accuracy)
         progress.close()
         return self._result(learner, bench, [learned[t] for t in range(len(stream))], store.bytes_on_disk())
-
-    def modulated(self, bench: Bench) -> Modulated:
-        """The learner, which learns of tasks as they come."""
-        learner = self.learn(bench, tasks=0)
-        if not isinstance(learner, Modulated):
-            raise UserError(
-                f"run=bank fills a bank of modulations; got learner={type(learner).__name__}; pass run=sequence"
-            )
-        return learner
 
     def _blocks(
         self, learner: Modulated, bench: Bench, learned: Mapping[int, float], begun: Transfer, progress: Progress
@@ -263,7 +255,7 @@ def elsewhere(
         rule = "every process of a bank must make the same target"
         remedy = "its constructor draws from more than its seed; mend it, or pass --jobs 1"
         raise UserError(f"{rule}; got {found[:12]} in a worker and {target[:12]} here; {remedy}")
-    learner = bank.modulated(bench)
+    learner = bank.learn_by_task(bench, FILLS)
     learnt = []
     for block in blocks:
         learnt.append(bank.learn_block(learner, bench, block, first, Transfer("none")))

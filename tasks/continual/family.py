@@ -109,6 +109,15 @@ class Continual:
         self._refuse_few_outputs(learner, stream.classes)
         return learner.to(bench.device)
 
+    def learn_by_task(self, bench: Bench, why: str) -> Modulated:
+        """The learner of a family that keeps a modulation per task as tasks come; ``why`` begins the refusal of another."""
+        learner = self.learn(bench, tasks=0)
+        if not isinstance(learner, Modulated):
+            raise UserError(f"{why}; got learner={type(learner).__name__}; pass run=sequence")
+        if not learner.model.readers("task"):
+            raise UserError(f"{why}, one per task; got modulators that read no task; pass run=sequence")
+        return learner
+
     def sampler(self, bench: Bench) -> MixedSampler:
         """Training batches, keyed by their step."""
         augment = None if self.augment is None else _augmentation(self.augment)

@@ -110,11 +110,7 @@ class Online(Continual):
 
     def execute(self, bench: Bench) -> Result:
         """Learn the batches as they come; test every task at the end."""
-        learner, stream = self.learn(bench, tasks=0), self.tasks(bench)
-        if not isinstance(learner, Modulated):
-            raise UserError(
-                f"run=online allocates modulations; got learner={type(learner).__name__}; pass run=sequence"
-            )
+        learner, stream = self.learn_by_task(bench, "run=online allocates modulations"), self.tasks(bench)
         masks, sampler = _Masks(self, learner, stream), self.sampler(bench)
         ends = list(accumulate(lengths(stream, self.steps, self.jitter, bench.seeds["data"])))
 

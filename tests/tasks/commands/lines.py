@@ -1,8 +1,12 @@
 """Command lines drawn by a seed: right ones, and wrong ones of every kind that a hand makes."""
 
+import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from tasks.config.load import load
 
 BASE = ["stream.tasks=2", "outputs=10", "batch=8", "steps=2", "device=cpu", "evaluation.batch=20"]
 CONTINUAL = ["demo/supermask", "demo/bn_only", "demo/film", "demo/dense", "demo/nothing", "demo/ridge", "demo/gate"]
@@ -197,8 +201,46 @@ ODD = [
 ]
 
 
-def draw(rng: random.Random, pictures: Callable[[str], Path]) -> tuple[list[str], str]:
-    """One command line without its root, and the kind of it.
+OTHERS = [
+    ["list"],
+    ["list", "mnist"],
+    ["list", "x'y"],
+    ["report", "/nowhere"],
+    ["report"],
+    ["reproduce", "no-such-row"],
+    ["ledger", "--run", "x"],
+]
+OTHERS += [
+    ["select", "experiment=demo/supermask"],
+    ["select", "experiment=demo/supermsk"],
+    ["trian"],
+    [],
+    ["train"],
+    ["train", "-j", "0"],
+]
+OTHERS += [
+    ["train", "--rooot", "x"],
+    ["train", "-m", "steps=[1"],
+    ["train", "-m", "experiment=demo/supermask", "stream=permuted,spilt"],
+]
+
+
+@functools.cache
+def leaves(experiment: str) -> list[str]:
+    """Every option of an experiment, as it stands in its resolved config: what is added later is drawn too."""
+    known = [key for key, value in _flat(load([f"experiment={experiment}"])) if not isinstance(value, dict)]
+    return [key for key in known if key not in ("experiment", "run._target_") and not key.startswith("data.name")]
+
+
+def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        yield f"{path}{key}", value
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+
+
+def draw(rng: random.Random, pictures: Callable[[str], Path]) -> list[str]:
+    """One command line without its root.
 
     Args:
         rng: of all choices.
@@ -207,33 +249,40 @@ def draw(rng: random.Random, pictures: Callable[[str], Path]) -> tuple[list[str]
     """
     meta = rng.random() < 0.2
     experiment = rng.choice(sorted(META) if meta else CONTINUAL)
-    given = [
-        f"experiment={experiment}",
-        "data=drawings" if meta else "data=tiny",
-        *(META[experiment] + ["device=cpu"] if meta else BASE),
-    ]
-    if experiment in ("meta/waves_maml",):
+    given = [f"experiment={experiment}", "data=drawings" if meta else "data=tiny"]
+    given += [*META[experiment], "device=cpu"] if meta else BASE
+    if experiment == "meta/waves_maml":
         given.remove("data=drawings")
-    kind = rng.choice(["right", "number", "number", "number", "word", "word", "key", "path", "several", "cut"])
-    changes: Sequence[str]
-    if kind == "number":
-        changes = [f"{rng.choice(META_COUNTS if meta else COUNTS)}={rng.choice(NUMBERS)}"]
-    elif kind == "word":
+    kind = rng.choice(
+        ["right", "number", "option", "option", "option", "word", "words", "key", "path", "several", "cut", "other"]
+    )
+    if kind == "other":
+        return rng.choice(OTHERS)
+
+    def word() -> str:
         key = rng.choice(sorted(WORDS))
-        changes = [f"{key}={rng.choice(WORDS[key])}"]
+        return f"{key}={rng.choice(WORDS[key])}"
+
+    def number() -> str:
+        return f"{rng.choice(META_COUNTS if meta else COUNTS)}={rng.choice(NUMBERS)}"
+
+    changes: list[str] = []
+    if kind == "number":
+        changes = [number()]
+    elif kind == "option":
+        changes = [f"{rng.choice(leaves(experiment))}={rng.choice(NUMBERS)}"]
+    elif kind in ("word", "words"):
+        changes = [word() for _ in range(1 + (kind == "words"))]
     elif kind == "key":
         changes = [rng.choice(KEYS)]
     elif kind == "path":
         changes = [f"data=folder:{pictures(rng.choice(ODD))}"]
     elif kind == "several":
-        pool = [f"{rng.choice(COUNTS)}={rng.choice(NUMBERS)}" for _ in range(2)]
-        key = rng.choice(sorted(WORDS))
-        changes = [*pool, f"{key}={rng.choice(WORDS[key])}", rng.choice(KEYS)][: rng.randint(2, 4)]
+        changes = [number(), number(), word(), rng.choice(KEYS)][: rng.randint(2, 4)]
         rng.shuffle(changes)
     elif kind == "cut":
         place = rng.randrange(len(given))
         given[place] = given[place][: rng.randrange(1, len(given[place]))]
-        changes = []
     else:
         changes = rng.sample(["seed=3", "log_every=1", "save_every=1", "title=mine", "threads=1"], rng.randint(0, 2))
-    return [*given, *changes], kind
+    return ["train", *given, *changes]

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import shutil
 import traceback
 import warnings
@@ -37,12 +38,13 @@ def wrong(arguments: list[str], root: Path) -> str:
     said, told = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
         try:
-            status = main(["train", *arguments, "--root", str(root)])
+            status = main(arguments)
         except SystemExit as error:  # what argparse refuses
             status = -1 if error.code == 2 else 1
         except BaseException:
             return traceback.format_exc()
-    lines = [line for line in told.getvalue().splitlines() if not line.startswith(("Warning", "  "))]
+    # Progress of runs that were right until then stands on the same stream, a line of its own with the steps.
+    lines = [line for line in told.getvalue().splitlines() if not re.search(r"  \d+/\d+ \(", line)]
     left = [path.name for path in root.glob("*") if not (path / "result.json").exists()] if root.exists() else []
     if status == 0 and not left:
         return ""
@@ -60,12 +62,14 @@ def lines(root: Path, count: int, seed: int) -> Iterator[tuple[int, list[str], s
     data = write(write(root / "data", train=160), "drawings", side=28, train=160)
     for number in range(count):
         rng = random.Random(f"{seed} {number}")
-        arguments, _ = draw(rng, lambda name: pictures_in(root / "pictures", name))
+        arguments = draw(rng, lambda name: pictures_in(root / "pictures", name))
+        if len(arguments) > 1 and arguments[0] in ("train", "select"):
+            arguments = [*arguments[:1], f"data.root={data}", *arguments[1:], "--root", str(root / "runs")]
         # Drawings take most of the time of a small run, and have tests of their own.
         drawn = mock.patch("tasks.commands.train.write", lambda runs, page, *_, **__: page)
         with warnings.catch_warnings(), drawn if number else contextlib.nullcontext():
             warnings.simplefilter("ignore")
-            found = wrong([f"data.root={data}", *arguments], root / "runs")
+            found = wrong(arguments, root / "runs")
         shutil.rmtree(root / "runs", ignore_errors=True)
         yield number, arguments, found
 

@@ -39,7 +39,12 @@ def begun(root: Path) -> Run:
         run.log(step=step, phase="train", loss=1 / step, clock={"seconds": 0.1 * step})
         if step % 4 == 0:
             rng = torch.Generator().manual_seed(step)
-            tree = {"w": torch.randn(40, generator=rng), "m": torch.rand(9, generator=rng) > 0.5, "lr": 0.1, "n": (1, "a")}
+            tree = {
+                "w": torch.randn(40, generator=rng),
+                "m": torch.rand(9, generator=rng) > 0.5,
+                "lr": 0.1,
+                "n": (1, "a"),
+            }
             run.save({"state": tree, "done": step}, step)
     return run
 
@@ -133,7 +138,9 @@ def test_files_of_before_there_were_digests_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "environment.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"a": ' * 5000, b"[" * 100_000, b'{"x": "' + b"x" * 10**6])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"a": ' * 5000, b"[" * 100_000, b'{"x": "' + b"x" * 10**6]
+)
 def test_a_torn_record_is_one_line_that_names_it(name: str, content: bytes, tmp_path: Path) -> None:
     with begun(tmp_path) as run:
         pass
