@@ -127,6 +127,22 @@ def call(spec: Mapping[str, Any], where: str, *args: Any, **supplied: Any) -> An
         return function(*args, **supplied, **options)
 
 
+def having(made: Any, spec: Mapping[str, Any], where: str, names: Iterable[str]) -> Any:
+    """What a spec made, if it has what is asked of it; UserError names what it lacks.
+
+    Args:
+        made: what `call` returned.
+        spec: that it was called with.
+        where: the place of ``spec`` in the config.
+        names: attributes that it needs.
+
+    """
+    if lacking := [name for name in names if not hasattr(made, name)]:
+        got = f"{spec[TARGET]} makes a {type(made).__name__} without {', '.join(lacking)}"
+        raise UserError(f"{where} must make what can be a {where}; got {got}; name another")
+    return made
+
+
 def check(where: str, options: Iterable[str], known: Iterable[str]) -> None:
     """Refuse an option that is not known, with the nearest that are.
 

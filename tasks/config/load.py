@@ -46,12 +46,12 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_reason(str(error))) from error
     check_numbers(base, composed)
-    _check(composed)
+    refuse(composed)
     config = {key: value for key, value in composed.items() if key not in ("says", "paper")}
     return config | {"experiment": name, "title": composed["title"] or name}
 
 
-def _check(config: Mapping[str, Any]) -> None:
+def refuse(config: Mapping[str, Any]) -> None:
     """Refuse what the family, what it calls, or all families refuse, before any data is read."""
     finite(config)
     for key, hint in hints_of(Common).items():

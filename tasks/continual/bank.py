@@ -172,7 +172,7 @@ class Bank(Continual):
                 losses = cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
             optimiser.begin().zero_grad(set_to_none=True)
             losses.mean(1).sum().backward()
-            optimiser.begin().step()
+            optimiser.step()
             right = (logits.argmax(2) == y).double().mean()
             return {"task": tasks[0] if len(tasks) == 1 else None, "loss": losses.detach().mean(), "accuracy": right}
 

@@ -1,5 +1,6 @@
 """What all experiments on a stream of tasks have in common: their options, the stream, the target, the measures."""
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from neuromod import Recipe, Target
-from tasks.config.build import call, check, options_of, own, resolve, target_of
+from tasks.config.build import call, check, having, options_of, own, resolve, target_of
 from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
 from tasks.continual.learners.modulated import Modulated
@@ -26,6 +27,17 @@ from tasks.runs.loop import Optimiser
 
 Spec = Mapping[str, Any]
 """``{_target_: dotted path, options}``, as a config has it."""
+LEARNER = (
+    "groups",
+    "before_step",
+    "after_step",
+    "after_task",
+    "costs",
+    "role",
+    "train",
+    "state_dict",
+    "load_state_dict",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,8 @@ class Continual:
         """The learner for the first so many tasks of the stream (None: for all), on the bench's device."""
         stream = self.tasks(bench)
         known = stream if tasks is None else replace(stream, tasks=stream.tasks[:tasks])
-        learner: Learner = call(self.learner, "learner", self.network(bench), known, bench)
+        made = call(self.learner, "learner", self.network(bench), known, bench)
+        learner: Learner = having(made, self.learner, "learner", LEARNER)
         self._refuse_few_outputs(learner, stream.classes)
         return learner.to(bench.device)
 
@@ -143,6 +156,10 @@ class Continual:
             if spec is None:
                 continue
             found = call(spec, f"measures.{name}", learner, self.tasks(bench), bench)
+            if found is not None and not isinstance(found, Mapping):
+                raise UserError(
+                    f"a measure finds a dict, or None; measures.{name} gave a {type(found).__name__}; mend it"
+                )
             if found:
                 bench.measured[name] = found
         return dict(bench.measured)
@@ -158,7 +175,8 @@ class Continual:
         image_set = images(bench)
         if image_set is None:
             raise UserError("a stream of tasks needs an image set; got data.name=null; pass data=mnist")
-        stream: Stream = call(self.stream, "stream", image_set, seed=bench.seeds["data"])
+        made = call(self.stream, "stream", image_set, seed=bench.seeds["data"])
+        stream: Stream = having(made, self.stream, "stream", ("tasks", "classes", "shape", "describe"))
         if empty := [task.name for task in stream if not len(task.test)]:
             raise UserError(
                 f"a task is measured on test images; {empty[0]} has none; add some, or pass data.divide=true"
@@ -212,13 +230,24 @@ def _check_measure(name: str, spec: Spec) -> None:
     options = {key: value for key, value in spec.items() if key != "_target_"}
     if known := options_of(measure):
         check(where, options, list(known)[3:])
+    try:
+        inspect.signature(measure).bind(None, None, None, **options)
+    except (TypeError, ValueError) as error:
+        rule = f"{where} is called as measure(learner, stream, bench, **options)"
+        raise UserError(f"{rule}; got {spec['_target_']}: {error}; correct it") from error
     checks = getattr(sys.modules.get(measure.__module__), "check_options", None)
     if checks is not None:
         checks(**options)
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:
-    optimizer: torch.optim.Optimizer = call(spec, "optimizer", groups)
+    made = having(
+        call(spec, "optimizer", groups), spec, "optimizer", ("step", "zero_grad", "param_groups", "state_dict")
+    )
+    optimizer: torch.optim.Optimizer = made
+    needed = [p.name for p in (options_of(optimizer.step) or {}).values() if p.default is p.empty]
+    if needed:
+        raise UserError(f"an optimizer steps without arguments; {spec['_target_']} needs {needed[0]}; take another")
     return optimizer
 
 

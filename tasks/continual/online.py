@@ -165,7 +165,7 @@ class _Masks:
             optimizer = self.optimiser.begin()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            self.optimiser.step()
         state.loss = value if state.since == 0 else 0.9 * state.loss + 0.1 * value
         state.since, state.seen = state.since + 1, state.seen + 1
         state.allocation.note(task, state.mask)

@@ -120,7 +120,7 @@ def _sizes(arrays: dict[Path, np.ndarray]) -> dict[str, Path]:
 
 def _at(array: np.ndarray, side: int) -> np.ndarray:
     """A picture (C, H, W) at another side."""
-    return resized(torch.from_numpy(np.ascontiguousarray(array))[None], side)[0].numpy()
+    return resized(torch.from_numpy(array.copy())[None], side)[0].numpy()
 
 
 def _tensors(arrays: dict[Path, np.ndarray], labels: list[int]) -> tuple[Tensor, Tensor]:

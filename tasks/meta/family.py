@@ -64,7 +64,7 @@ def outer(net: nn.Module, step: OuterStep, bench: Bench, *, steps: int, rate: fl
         optimiser.set_rate(number / count)
         optimiser.begin().zero_grad(set_to_none=True)
         loss = step(number)
-        optimiser.begin().step()
+        optimiser.step()
         return {"task": None, "loss": loss}
 
     loop(one, {"net": net, "optimiser": optimiser}, bench, steps=count)

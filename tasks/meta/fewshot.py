@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Recipe, Target
 from neuromod.meta import Episodes, backward, cnaps
-from tasks.config.build import call, target_of
+from tasks.config.build import call, having, target_of
 from tasks.config.fields import Count, Range, Steps
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import adapt
@@ -162,7 +162,10 @@ class FewShot(MetaTraining):
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
-        image_set, adaptation = classes_of(bench), call(self.adapt, "adapt")
+        image_set, adaptation = (
+            classes_of(bench),
+            having(call(self.adapt, "adapt"), self.adapt, "adapt", ("network", "answers")),
+        )
         found = pools(image_set, self.validation)
         net = adaptation.network(found.train, self.ways, self.width, bench.seeds).to(bench.device)
         train, test = found.train.to(bench.device), found.test.to(bench.device)

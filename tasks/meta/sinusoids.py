@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 
 from neuromod import Recipe
 from neuromod.meta import Episodes, backward
-from tasks.config.build import call, target_of
+from tasks.config.build import call, having, target_of
 from tasks.config.fields import Count, Range, Rate, Steps
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
@@ -80,7 +80,7 @@ class Sinusoids(MetaTraining):
         """Meta-train, then test; goes on from the run's checkpoint."""
         if bench.held_out is not None:
             raise UserError("sinusoids are drawn, none can be held out; select has none to choose")
-        adaptation = call(self.adapt, "adapt")
+        adaptation = having(call(self.adapt, "adapt"), self.adapt, "adapt", ("context_size",))
         size = adaptation.context_size
         net = Recipe(Regressor, {"context": size}, init="pytorch", seed=bench.seeds["target"]).build().to(bench.device)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromod import Recipe
-from tasks.config.build import call, target_of
+from tasks.config.build import call, having, target_of
 from tasks.config.fields import Count
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
@@ -63,7 +63,7 @@ class Streaming(MetaTraining):
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
-        image_set, arm = classes_of(bench), call(self.arm, "arm")
+        image_set, arm = classes_of(bench), having(call(self.arm, "arm"), self.arm, "arm", ("trains", "step"))
         found = pools(image_set, self.validation)
         net = network(self.net, found, bench.seeds["target"]).to(bench.device)
         train, validation, test = (pool.to(bench.device) for pool in (found.train, found.validation, found.test))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tasks.config.build import own
-from tasks.errors import UserError, nearest
+from tasks.errors import UserError, nearest, told
 from tasks.runs.bench import Bench
 from tasks.runs.progress import Progress
 
@@ -153,6 +153,11 @@ class Optimiser:
         if self.now is None:
             self.now = self.make(self.groups())
         return self.now
+
+    def step(self) -> None:
+        """One step of it; what it raises (a rate that no number can be multiplied by) is told in a line."""
+        with told(f"{type(self.begin()).__name__} must take a step over what is trained", "lower the rate (lr)"):
+            self.begin().step()
 
     def end(self) -> None:
         """Forget it: the next round begins with another."""
