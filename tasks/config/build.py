@@ -21,6 +21,10 @@ TARGET = "_target_"
 
 def resolve(path: str, where: str) -> Any:
     """What a dotted path names, ``package.module.thing`` or ``package.module:thing``. UserError where it names nothing."""
+    if not isinstance(path, str):
+        raise UserError(
+            f"{where} must be the dotted path of something to import; got {path!r}; write package.module:name"
+        )
     if "/" in path or path.partition(":")[0].endswith(".py"):
         file, _, name = path.rpartition(":") if ":" in path else (path, "", "name")
         stem = file.rpartition("/")[2].removesuffix(".py")

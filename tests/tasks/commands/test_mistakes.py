@@ -89,6 +89,7 @@ def test_no_number_of_any_family_may_be_below_its_least_or_no_number(experiment:
         ("inference.methods=one_shot", ("inference.methods", "a list", "one_shot")),
         ("optimizer._target_=torch.optim.LBFGS", ("steps without arguments", "closure")),
         ("optimizer._target_=builtins.list", ("optimizer", "'lr'")),
+        ("target.constructor=3", ("target.constructor", "dotted path", "3")),
         ("learner=null", ("learner", "known name", "null")),
         ("steps=3,4", ("steps", "one value", "3,4", "-m")),
         ("measures.own={_target_: math.sqrt}", ("measures.own", "math.sqrt", "learner, stream, bench")),
