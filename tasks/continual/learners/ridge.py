@@ -37,7 +37,8 @@ class Ridge(Base):
         if str(task) not in self.readouts:
             rule = "a ridge readout is there once its task is learned"
             raise UserError(f"{rule}; got task {task} before that; pass evaluation.unseen=false")
-        return self.readouts[str(task)]
+        found: Tensor = self.readouts[str(task)]
+        return found
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
