@@ -36,6 +36,12 @@ def test_a_rate_is_finite_and_above_zero(value: Any) -> None:
         arguments.number(value, "lr", above=0)
 
 
+def test_a_share_may_stop_short_of_all() -> None:
+    assert arguments.number(0.99, "jitter", least=0, below=1) == 0.99
+    with refuses("jitter must be a finite number of 0 or more and below 1", "got 1.0"):
+        arguments.number(1.0, "jitter", least=0, below=1)
+
+
 def test_numbers_that_are_taken() -> None:
     assert arguments.number(np.float32(0.5), "lr", above=0) == 0.5
     assert arguments.number(torch.tensor(2), "lr") == 2.0

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neuromod import RefusedError
 from tasks.errors import UserError
 
@@ -18,17 +20,39 @@ def main(arguments: Sequence[str]) -> int:
     options = _parsed(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
+        _refuse_bytes(arguments)
         return command(options)
     except (UserError, RefusedError, FloatingPointError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except BrokenPipeError:
         # The reader of a pipe has seen enough (`| head`); nothing is left to be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system says which, and no line of this code is to blame.
+        where = f" at {error.filename}" if error.filename else ""
+        return _refused(f"files must be read and written; the system says {error.strerror or error}{where}; mend that")
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _refused(
+            f"what is asked must fit the memory; {error or 'it does not'}; take a smaller batch, or fewer tasks"
+        )
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _refused(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _refuse_bytes(arguments: Sequence[str]) -> None:
+    """A name of a file may be any bytes, and a record of a run holds text alone."""
+    for text in arguments:
+        if not text.isascii() and text.encode(errors="replace") != text.encode(errors="surrogatepass"):
+            raise UserError(f"arguments are text in UTF-8; got {text!r}; rename the file or the folder")
+        if "\0" in text:
+            raise UserError(f"arguments are text without a zero byte; got {text!r}; correct it")
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

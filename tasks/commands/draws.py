@@ -21,7 +21,7 @@ def draws(config: Mapping[str, Any] | None = None, folders: Sequence[Path] = ())
         draw = getattr(thing, "draw", None)
         if draw is None and not isinstance(thing, ModuleType | type):
             # A measure that is named by its function is drawn by the file it stands in.
-            draw = getattr(sys.modules[thing.__module__], "draw", None)
+            draw = getattr(sys.modules.get(getattr(thing, "__module__", "")), "draw", None)
         if draw is not None:
             found[f"{draw.__module__}.{draw.__qualname__}"] = draw
     return list(found.values())

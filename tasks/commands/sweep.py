@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tasks.config.load import load
+from tasks.config.overrides import readable
 from tasks.errors import UserError
 from tasks.experiment import execute
 
@@ -16,7 +17,7 @@ from tasks.experiment import execute
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of each run: ``seed=0,1`` and ``optimizer.lr=0.1,0.3`` make four, the last the fastest to change."""
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides([readable(item) for item in overrides])
         (points,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
         raise UserError(f"overrides must be readable; {str(error).splitlines()[0]}; correct them") from error

@@ -4,22 +4,32 @@ A ``_target_`` comes from the command line, from ``configs/`` or from bars.yaml,
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 
-from neuromod import RefusedError
-from tasks.errors import UserError, nearest
+from tasks.config.fields import fit, fit_options, hints_of, one_of
+from tasks.errors import FOREIGN, UserError, nearest, reason, told
 
 TARGET = "_target_"
 
 
 def resolve(path: str, where: str) -> Any:
     """What a dotted path names, ``package.module.thing`` or ``package.module:thing``. UserError where it names nothing."""
+    if not isinstance(path, str):
+        raise UserError(
+            f"{where} must be the dotted path of something to import; got {path!r}; write package.module:name"
+        )
+    if "/" in path or path.partition(":")[0].endswith(".py"):
+        file, _, name = path.rpartition(":") if ":" in path else (path, "", "name")
+        stem = file.rpartition("/")[2].removesuffix(".py")
+        rule = f"{where} must be the dotted path of something to import, and not of a file"
+        raise UserError(f"{rule}; got {path!r}; write {stem}:{name}, with the folder of {stem}.py on PYTHONPATH")
     first, *rest = path.replace(":", ".").split(".")
     name, found = first, _imported(first, path, where)
     for part in rest:
@@ -30,6 +40,23 @@ def resolve(path: str, where: str) -> Any:
             raise UserError(f"{where}: {name} has no {part!r}; nearest: {nearest(part, _public(found))}")
         name, found = f"{name}.{part}", getattr(found, part)
     return found
+
+
+def own(path: str, where: str) -> Callable[..., Any]:
+    """A function of the user's own by its dotted path; what it raises when it is called is told in a line, with its place.
+
+    UserError where the path names nothing, or nothing that can be called.
+    """
+    found = resolve(path, where)
+    if not callable(found):
+        raise UserError(f"{where} must name a function; got {path!r}, a {type(found).__name__}; correct it")
+
+    @functools.wraps(found)
+    def called(*args: Any, **options: Any) -> Any:
+        with told(f"{where}: {path} must take what it is called with", "correct it"):
+            return found(*args, **options)
+
+    return called
 
 
 def _imported(name: str, path: str, where: str, parent: Any = None) -> Any:
@@ -46,8 +73,8 @@ def _imported(name: str, path: str, where: str, parent: Any = None) -> Any:
         raise UserError(
             f"{where}: {name.rpartition('.')[0]} has no {name.rpartition('.')[2]!r}; nearest: {near}"
         ) from error
-    except (ImportError, SyntaxError, ValueError, TypeError) as error:
-        raise UserError(f"{rule}; got {path!r}: {error}; correct it") from error
+    except FOREIGN as error:
+        raise UserError(f"{rule}; got {path!r}, which raises {reason(error)}; correct it") from error
 
 
 def _public(found: Any) -> list[str]:
@@ -71,8 +98,11 @@ def target_of(spec: Mapping[str, Any], where: str) -> Callable[..., Any]:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
-    """The options that a class or function takes by name; None where it takes any."""
-    parameters = inspect.signature(function).parameters.values()
+    """The options that a class or function takes by name; None where it takes any, or says nothing of it."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # not callable, or written in C
+        return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -96,12 +126,25 @@ def call(spec: Mapping[str, Any], where: str, *args: Any, **supplied: Any) -> An
     if known is not None:
         own = list(known)[len(args) :]
         check(where, options, [name for name in own if name not in supplied])
-    try:
+    fit_options(function, options, where)
+    with told(f"{where}: {spec[TARGET]} must take its options", "correct them"):
         return function(*args, **supplied, **options)
-    except (UserError, RefusedError, FloatingPointError):
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {spec[TARGET]} refuses its options; {error}; correct them") from error
+
+
+def having(made: Any, spec: Mapping[str, Any], where: str, names: Iterable[str]) -> Any:
+    """What a spec made, if it has what is asked of it; UserError names what it lacks.
+
+    Args:
+        made: what `call` returned.
+        spec: that it was called with.
+        where: the place of ``spec`` in the config.
+        names: attributes that it needs.
+
+    """
+    if lacking := [name for name in names if not hasattr(made, name)]:
+        got = f"{spec[TARGET]} makes a {type(made).__name__} without {', '.join(lacking)}"
+        raise UserError(f"{where} must make what can be a {where}; got {got}; name another")
+    return made
 
 
 def check(where: str, options: Iterable[str], known: Iterable[str]) -> None:
@@ -132,21 +175,34 @@ def experiment(spec: Mapping[str, Any]) -> Any:
 def _filled(cls: Any, options: Mapping[str, Any], where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     check(where, options, fields)
-    hints = get_type_hints(cls)
+    hints = hints_of(cls)
     values = {}
     for key, value in options.items():
-        inner = hints[key]
+        inner = hints.get(key)
         nested = dataclasses.is_dataclass(inner) and isinstance(value, Mapping)
         values[key] = _filled(inner, value, f"{where}.{key}") if nested else value
+        fit(values[key], inner, f"{where}.{key}")
     missing = [n for n, f in fields.items() if n not in values and not has_default(f)]
     if missing:
         raise UserError(f"{where} needs {missing[0]}; got {', '.join(options) or 'nothing'}; set {where}.{missing[0]}")
-    try:
+    with told(f"{where} must take its options", "correct them"):
         return cls(**values)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError | RefusedError):
-            raise
-        raise UserError(f"{where} refuses its options; {error}; correct them") from error
+
+
+def check_specs(node: Any, where: str) -> None:
+    """Refuse options of what a config calls, at any depth, that do not fit it: before anything is read or made.
+
+    Args:
+        node: a config or a part of one.
+        where: its place, for the words of an error.
+
+    """
+    if not isinstance(node, Mapping):
+        return
+    if TARGET in node:
+        fit_options(target_of(node, where), {key: value for key, value in node.items() if key != TARGET}, where)
+    for key, part in node.items():
+        check_specs(part, f"{where}.{key}")
 
 
 def has_default(field: "dataclasses.Field[Any]") -> bool:
@@ -157,31 +213,6 @@ def has_default(field: "dataclasses.Field[Any]") -> bool:
 def default_of(field: "dataclasses.Field[Any]") -> Any:
     """What a field is where nothing is said."""
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-
-
-def one_of(where: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a word that is not one of those known, with the nearest.
-
-    Args:
-        where: the place in the config, for the words of an error.
-        value: what is set there.
-        known: what may be.
-
-    """
-    names = list(known)
-    # True is 1 and no number that was meant.
-    if isinstance(value, bool) or value not in names:
-        words = [str(name) for name in names]
-        raise UserError(
-            f"{where} must be one of {', '.join(words)}; got {value!r}; nearest: {nearest(str(value), words)}"
-        )
-
-
-def at_least(least: float, **numbers: float | None) -> None:
-    """Refuse numbers below ``least``; None passes."""
-    for name, value in numbers.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < least):
-            raise UserError(f"{name} must be a number of at least {least:g}; got {value!r}; correct it")
 
 
 def device_of(name: str) -> torch.device:

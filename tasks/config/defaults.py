@@ -8,6 +8,8 @@ from typing import Any, get_args, get_type_hints
 from omegaconf import OmegaConf
 
 from tasks.config.build import TARGET, default_of, has_default, options_of, target_of
+from tasks.config.common import Common
+from tasks.config.fields import hints_of
 from tasks.config.files import CONFIGS
 from tasks.errors import UserError
 
@@ -85,21 +87,27 @@ def _owner(spec: Mapping[str, Any], parent: Any, key: str) -> Any:
     """What takes the options of a part of a config: what it calls, or the dataclass of a field; None: nothing says."""
     if TARGET in spec:
         return target_of(spec, key)
-    hint = _hints(parent).get(key)
+    hint = hints_of(parent).get(key) if parent is not None else None
     return hint if dataclasses.is_dataclass(hint) else None
 
 
-def _hints(owner: Any) -> dict[str, Any]:
-    own = getattr(owner, "__init__", None) if isinstance(owner, type) and not dataclasses.is_dataclass(owner) else owner
-    try:
-        return {} if own is None else get_type_hints(own)
-    except (NameError, TypeError):  # hints that only a type checker can read
-        return {}
+def hint_at(config: Mapping[str, Any], key: str) -> Any:
+    """The hint of an option by its whole dotted key, ranges too; None where nothing says what it takes."""
+    *path, last = key.split(".")
+    node: Any = config
+    owner: Any = Common
+    for part in path:
+        node = node.get(part) if isinstance(node, Mapping) else None
+        owner = _owner(node, owner, part) if isinstance(node, Mapping) else None
+    return hints_of(owner).get(last) if owner is not None else None
 
 
 def _optional(owner: Any, path: str) -> bool:
     """Whether null is understood there: by the owner, or because it is the default of what all families share."""
     if owner is None:
         return OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), path, default=0) is None
-    hint = _hints(owner).get(path.rpartition(".")[2])
-    return hint is None or NoneType in get_args(hint)
+    key = path.rpartition(".")[2]
+    hint, known = hints_of(owner).get(key), options_of(owner) or {}
+    if hint is None:
+        return key not in known or known[key].default is None
+    return NoneType in get_args(hint)

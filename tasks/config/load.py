@@ -11,10 +11,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tasks.config.build import at_least, experiment
+from tasks.config.build import check_specs, experiment
+from tasks.config.common import Common, Data, Select
 from tasks.config.defaults import check_numbers, completed
+from tasks.config.fields import finite, fit, fit_options, hints_of
 from tasks.config.files import CONFIGS, folders_of, options
-from tasks.config.overrides import PREFIXES, full, is_call, is_choice, placed, shorthand
+from tasks.config.overrides import PREFIXES, full, is_call, is_choice, placed, quoted, shorthand
 from tasks.errors import UserError, nearest
 
 
@@ -44,10 +46,20 @@ def load(overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_reason(str(error))) from error
     check_numbers(base, composed)
-    at_least(1, **{key: composed[key] for key in ("threads", "log_every", "save_every")})
-    experiment(composed["run"])  # refuses what the family refuses, before any data is read
+    refuse(composed)
     config = {key: value for key, value in composed.items() if key not in ("says", "paper")}
     return config | {"experiment": name, "title": composed["title"] or name}
+
+
+def refuse(config: Mapping[str, Any]) -> None:
+    """Refuse what the family, what it calls, or all families refuse, before any data is read."""
+    finite(config)
+    for key, hint in hints_of(Common).items():
+        fit(config[key], hint, key)
+    fit_options(Data, config["data"], "data")
+    fit_options(Select, config["select"], "select")
+    check_specs(config["run"], "run")
+    experiment(config["run"])
 
 
 def experiments(folders: Sequence[Path] = ()) -> list[str]:
@@ -78,7 +90,7 @@ def _subject(overrides: Sequence[str]) -> tuple[str, str | None]:
 
 def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
-    paths = ", ".join(f"file://{folder.resolve()}" for folder in folders)
+    paths = ", ".join(quoted(f"file://{folder.resolve()}") for folder in folders)
     search = [f"hydra.searchpath=[{paths}]"] if folders else []
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", [*overrides, *search]), resolve=True)

@@ -1,10 +1,16 @@
 """Overrides: where each is placed in a config, and whether there is a place for it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from tasks.config.build import TARGET, options_of, resolve, target_of
+from tasks.config.defaults import hint_at
 from tasks.config.files import options
 from tasks.errors import UserError, nearest
 
@@ -32,10 +38,65 @@ def shorthand(item: str) -> list[str]:
     item = item.lstrip("+")
     key = key.lstrip("+")
     if key == "data":
-        return ["data.name='" + value.replace("'", "\\'") + "'"]
-    if key == "target" and ":" in value:
-        return ["target=custom", f"target.constructor='{value}'"]
+        return [f"data.name={quoted(plain(value))}"]
+    if key == "target" and (":" in value or "/" in value):
+        return ["target=custom", f"target.constructor={quoted(plain(value))}"]
     return [item]
+
+
+def quoted(text: str) -> str:
+    """A text as the grammar of overrides has it, whatever stands in it: paths have quotes, braces, commas and spaces."""
+    inside = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), inside) + "'"
+
+
+def plain(value: str) -> str:
+    """The text that a value is, its own quotes taken off."""
+    whole = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return str(_parsed(value)[1]) if whole and _parsed(value)[0] == "text" else value
+
+
+def written(key: str, value: str, hint: Any) -> str:
+    """A value as the grammar of overrides has it: what it has no word for is text, as paths and titles are.
+
+    UserError for several values, for they make several runs, and for a bracket that is not closed.
+
+    Args:
+        key: of the option.
+        value: as it was typed.
+        hint: of the option; None: nothing says what it takes.
+
+    """
+    kind, _ = _parsed(value)
+    takes = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if kind == "text" or (kind == "none" and (hint is None or NoneType in takes or str not in takes)):
+        return value
+    if str in takes or (kind == "unreadable" and value.lstrip()[:1] not in ("[", "{")):
+        return quoted(value)
+    if kind == "several":
+        raise UserError(f"{key} has one value in a run; got {value}; pass -m for a run of each, or quote a text")
+    if kind == "unreadable":
+        rule = "the config can't be composed: a value must be readable"
+        raise UserError(f"{rule}; got {key}={value}; close its brackets and quotes")
+    return value
+
+
+def readable(item: str) -> str:
+    """An override that the grammar reads, where it did not: as `written` has it of an option that nothing is known of."""
+    key, equals, value = item.partition("=")
+    return f"{key}={written(key, value, None)}" if equals and _parsed(value)[0] == "unreadable" else item
+
+
+def _parsed(value: str) -> tuple[str, Any]:
+    """What the grammar of overrides makes of a value: its kind, and the value where it is one."""
+    try:
+        found = OverridesParser.create().parse_override(f"key={value}")
+        if found.is_sweep_override():
+            return "several", None
+        made = found.value()
+    except HydraException:
+        return "unreadable", None
+    return ("none" if made is None else "text" if isinstance(made, str) else "value"), made
 
 
 def placed(item: str, folders: Sequence[Path]) -> str:
@@ -45,7 +106,7 @@ def placed(item: str, folders: Sequence[Path]) -> str:
     if not is_choice(item):
         return item
     known = options(group, folders)
-    if value not in known and value != "null":
+    if value not in known:
         raise UserError(f"{group} must be a known name; got {value!r}; nearest: {nearest(value, known)}")
     wanted = PLACES.get(group, group)
     if place and place not in (wanted, wanted.removeprefix("run."), wanted.removeprefix("run.learner.")):
@@ -70,7 +131,7 @@ def full(item: str, config: Mapping[str, Any]) -> str:
     key, _, value = item.partition("=")
     for prefix in PREFIXES:
         if _takes(config, f"{prefix}{key}", value):
-            return f"{prefix}{key}={value}"
+            return f"{prefix}{key}={written(key, value, hint_at(config, prefix + key))}"
     known = [*dotted(config)]
     short = [name.removeprefix(p) for name in known for p in PREFIXES if name.startswith(p)]
     raise UserError(f"an option must exist; got {key!r}; nearest: {nearest(key, short)}")

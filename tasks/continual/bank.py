@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 import neuromod
 from neuromod import Together
 from neuromod.bank import Store
-from tasks.config.build import at_least, experiment, one_of
+from tasks.config.build import experiment
+from tasks.config.fields import Count, Range, one_of
 from tasks.continual.family import Continual, how, result
 from tasks.continual.learners.base import accuracy, autocast
 from tasks.continual.learners.modulated import Modulated
@@ -30,6 +31,7 @@ from tasks.runs.loop import Number, Optimiser, Span, factor_of, loop
 from tasks.runs.progress import Progress
 
 FOLDER = "bank"
+FILLS = "run=bank fills a bank of modulations"
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,21 @@ class Bank(Continual):
     A run that was ended goes on with the first task that is not in the store.
 
     Args:
+        steps: of training, per task; 1 or more, for what is sealed is never learned again.
         schedule: of the rate over the steps of a task, as of `tasks.continual.Sequence`.
         together: tasks that train side by side, each on the batches that it has when it is trained alone.
         transfer: ``none``, ``scores`` or ``masks``: a task starts at the mean of what those before it learned (`Transfer`).
 
     """
 
+    steps: Annotated[int, Range(least=1, most=2**62)] = 1000
     schedule: str = "constant"
-    together: int = 1
+    together: Count = 1
     transfer: str = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         factor_of(self.schedule)
-        at_least(1, steps=self.steps, together=self.together)
         one_of("transfer", self.transfer, FORMS)
         if self.evaluation.unseen:
             raise UserError("run=bank tests a task once it is sealed; got evaluation.unseen=true; pass run=sequence")
@@ -78,7 +81,7 @@ class Bank(Continual):
 
     def execute(self, bench: Bench) -> Result:
         """Learn and seal every task that the run's store does not hold, and test all of them at the end."""
-        learner = self.modulated(bench)
+        learner = self.learn_by_task(bench, FILLS)
         stream, model = self.tasks(bench), learner.model
         store, begun = _store(model, bench.run.folder / FOLDER), Transfer(self.transfer)
         learned = _resume(model, bench, store, begun)
@@ -100,15 +103,6 @@ class Bank(Continual):
         progress.close()
         return self._result(learner, bench, [learned[t] for t in range(len(stream))], store.bytes_on_disk())
 
-    def modulated(self, bench: Bench) -> Modulated:
-        """The learner, which learns of tasks as they come."""
-        learner = self.learn(bench, tasks=0)
-        if not isinstance(learner, Modulated):
-            raise UserError(
-                f"run=bank fills a bank of modulations; got learner={type(learner).__name__}; pass run=sequence"
-            )
-        return learner
-
     def _blocks(
         self, learner: Modulated, bench: Bench, learned: Mapping[int, float], begun: Transfer, progress: Progress
     ) -> Iterator[list[Learnt]]:
@@ -122,7 +116,8 @@ class Bank(Continual):
         if begun.form != "none":
             rule = "a task that starts at what others learned waits for them"
             raise UserError(f"{rule}; got transfer={begun.form} and {bench.jobs} processes; pass --jobs 1")
-        yield from spread(partial(elsewhere, _fields(bench)), blocks, len(learned), self.steps, bench.jobs)
+        learn = partial(elsewhere, _fields(bench), self.fingerprint(bench))
+        yield from spread(learn, blocks, len(learned), self.steps, bench.jobs)
 
     def learn_block(
         self,
@@ -177,7 +172,7 @@ class Bank(Continual):
                 losses = cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
             optimiser.begin().zero_grad(set_to_none=True)
             losses.mean(1).sum().backward()
-            optimiser.begin().step()
+            optimiser.step()
             right = (logits.argmax(2) == y).double().mean()
             return {"task": tasks[0] if len(tasks) == 1 else None, "loss": losses.detach().mean(), "accuracy": right}
 
@@ -240,11 +235,14 @@ def spread(
         yield from part
 
 
-def elsewhere(fields: Mapping[str, Any], blocks: Sequence[Sequence[int]], first: int) -> list[list[Learnt]]:
-    """Some blocks of a bank, learned from the config alone: in another process.
+def elsewhere(
+    fields: Mapping[str, Any], target: str, blocks: Sequence[Sequence[int]], first: int
+) -> list[list[Learnt]]:
+    """Some blocks of a bank, learned from the config alone: in another process. UserError where its target is another.
 
     Args:
         fields: of the bench, by name.
+        target: its fingerprint where the blocks are from.
         blocks: ids of the tasks of each block.
         first: the step of the run that the first of them begins at.
 
@@ -253,12 +251,16 @@ def elsewhere(fields: Mapping[str, Any], blocks: Sequence[Sequence[int]], first:
     bench = Bench(**fields)
     bank = experiment(fields["config"]["run"])
     assert isinstance(bank, Bank)
-    learner = bank.modulated(bench)
-    found = []
+    if (found := bank.fingerprint(bench)) != target:
+        rule = "every process of a bank must make the same target"
+        remedy = "its constructor draws from more than its seed; mend it, or pass --jobs 1"
+        raise UserError(f"{rule}; got {found[:12]} in a worker and {target[:12]} here; {remedy}")
+    learner = bank.learn_by_task(bench, FILLS)
+    learnt = []
     for block in blocks:
-        found.append(bank.learn_block(learner, bench, block, first, Transfer("none")))
+        learnt.append(bank.learn_block(learner, bench, block, first, Transfer("none")))
         first += len(block) * bank.steps
-    return found
+    return learnt
 
 
 def _fields(bench: Bench) -> dict[str, Any]:

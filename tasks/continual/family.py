@@ -1,5 +1,6 @@
 """What all experiments on a stream of tasks have in common: their options, the stream, the target, the measures."""
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,15 @@ from typing import Any, Literal
 import torch
 
 from neuromod import Recipe, Target
-from tasks.config.build import at_least, call, check, one_of, options_of, resolve, target_of
+from tasks.config.build import call, check, having, options_of, own, resolve, target_of
+from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
+from tasks.continual.learners.modulated import Modulated
 from tasks.continual.measures import matrix
 from tasks.continual.streams import AUGMENT, MixedSampler, Stream, held_out
+from tasks.continual.streams.augment import Augment
 from tasks.data.prepare import images
-from tasks.errors import UserError
+from tasks.errors import UserError, told
 from tasks.experiment import Bench, Costs, Result
 from tasks.networks.weights import with_weights
 from tasks.report.panels import Section
@@ -23,18 +27,28 @@ from tasks.runs.loop import Optimiser
 
 Spec = Mapping[str, Any]
 """``{_target_: dotted path, options}``, as a config has it."""
-PRECISIONS = ("float32", "bfloat16")
+LEARNER = (
+    "groups",
+    "before_step",
+    "after_step",
+    "after_task",
+    "costs",
+    "role",
+    "train",
+    "state_dict",
+    "load_state_dict",
+)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """``batch``: test images per forward; ``unseen``: measure tasks before they are learned, too (forward transfer)."""
 
-    batch: int = 1000
+    batch: Count = 1000
     unseen: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, **{"evaluation.batch": self.batch})
+        fit_fields(self, "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +75,19 @@ class Continual:
     target: Spec
     learner: Spec
     optimizer: Spec
-    steps: int = 1000
-    batch: int = 128
-    outputs: int | None = None
-    precision: str = "float32"
+    steps: Steps = 1000
+    batch: Count = 128
+    outputs: Count | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     augment: str | None = None
     channels_last: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)
     measures: Mapping[str, Spec | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        at_least(0, steps=self.steps)
-        at_least(1, batch=self.batch, outputs=self.outputs)
-        one_of("precision", self.precision, PRECISIONS)
-        if self.augment is not None and "." not in self.augment:
-            one_of("augment", self.augment, AUGMENT)
+        fit_fields(self, "run")
+        if self.augment is not None:
+            _augmentation(self.augment)
         for name in ("stream", "learner", "optimizer"):
             target_of(getattr(self, name), name)
         for name, spec in self.measures.items():
@@ -105,13 +117,23 @@ class Continual:
         """The learner for the first so many tasks of the stream (None: for all), on the bench's device."""
         stream = self.tasks(bench)
         known = stream if tasks is None else replace(stream, tasks=stream.tasks[:tasks])
-        learner: Learner = call(self.learner, "learner", self.network(bench), known, bench)
+        made = call(self.learner, "learner", self.network(bench), known, bench)
+        learner: Learner = having(made, self.learner, "learner", LEARNER)
+        self._refuse_few_outputs(learner, stream.classes)
         return learner.to(bench.device)
+
+    def learn_by_task(self, bench: Bench, why: str) -> Modulated:
+        """The learner of a family that keeps a modulation per task as tasks come; ``why`` begins the refusal of another."""
+        learner = self.learn(bench, tasks=0)
+        if not isinstance(learner, Modulated):
+            raise UserError(f"{why}; got learner={type(learner).__name__}; pass run=sequence")
+        if not learner.model.readers("task"):
+            raise UserError(f"{why}, one per task; got modulators that read no task; pass run=sequence")
+        return learner
 
     def sampler(self, bench: Bench) -> MixedSampler:
         """Training batches, keyed by their step."""
-        name = self.augment
-        augment = None if name is None else AUGMENT[name] if name in AUGMENT else resolve(name, "augment")
+        augment = None if self.augment is None else _augmentation(self.augment)
         stream, seed = self.tasks(bench), bench.seeds["data"]
         return MixedSampler(stream, self.batch, seed, augment=augment, channels_last=self.channels_last)
 
@@ -134,6 +156,10 @@ class Continual:
             if spec is None:
                 continue
             found = call(spec, f"measures.{name}", learner, self.tasks(bench), bench)
+            if found is not None and not isinstance(found, Mapping):
+                raise UserError(
+                    f"a measure finds a dict, or None; measures.{name} gave a {type(found).__name__}; mend it"
+                )
             if found:
                 bench.measured[name] = found
         return dict(bench.measured)
@@ -149,7 +175,8 @@ class Continual:
         image_set = images(bench)
         if image_set is None:
             raise UserError("a stream of tasks needs an image set; got data.name=null; pass data=mnist")
-        stream: Stream = call(self.stream, "stream", image_set, seed=bench.seeds["data"])
+        made = call(self.stream, "stream", image_set, seed=bench.seeds["data"])
+        stream: Stream = having(made, self.stream, "stream", ("tasks", "classes", "shape", "describe"))
         if empty := [task.name for task in stream if not len(task.test)]:
             raise UserError(
                 f"a task is measured on test images; {empty[0]} has none; add some, or pass data.divide=true"
@@ -167,10 +194,34 @@ class Continual:
             check("target.kwargs", options["kwargs"], [name for name in known if name not in given])
         options["kwargs"] = {**options["kwargs"], **given}
         example = stream[0].view((stream[0].train.images if len(stream[0].train) else stream[0].test.images)[:2]).cpu()
-        if weights is not None:
-            net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
-            return Target(net, example, norm=norm)
-        return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+        rule = f"a target is f(shape, outputs, **target.kwargs), a network for images {tuple(stream.shape)}"
+        with told(
+            f"{rule}; {options['constructor']} is not", "correct target or target.kwargs, or wrap it in a function"
+        ):
+            if weights is not None:
+                net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
+                return Target(net, example, norm=norm)
+            return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+
+    def _refuse_few_outputs(self, learner: Any, classes: int) -> None:
+        """Refuse a network that has no output for some labels; a head that each task has for itself has as many as it needs."""
+        own = isinstance(learner, Modulated) and any(
+            m.kind.own_width for m in learner.model.named_modulators().values()
+        )
+        outputs = getattr(learner, "outputs", self.outputs)
+        if outputs is not None and outputs < classes and not own:
+            rule = "a network has an output for every class of a task"
+            raise UserError(
+                f"{rule}; got outputs={outputs} for {classes} classes; pass outputs=null, or {classes} or more"
+            )
+
+
+def _augmentation(name: str) -> Augment:
+    """An augmentation by its name, or by the dotted path of a user's own."""
+    if "." in name:
+        return own(name, "augment")
+    one_of("augment", name, AUGMENT)
+    return AUGMENT[name]
 
 
 def _check_measure(name: str, spec: Spec) -> None:
@@ -179,13 +230,24 @@ def _check_measure(name: str, spec: Spec) -> None:
     options = {key: value for key, value in spec.items() if key != "_target_"}
     if known := options_of(measure):
         check(where, options, list(known)[3:])
-    own = getattr(sys.modules[measure.__module__], "check_options", None)
-    if own is not None:
-        own(**options)
+    try:
+        inspect.signature(measure).bind(None, None, None, **options)
+    except (TypeError, ValueError) as error:
+        rule = f"{where} is called as measure(learner, stream, bench, **options)"
+        raise UserError(f"{rule}; got {spec['_target_']}: {error}; correct it") from error
+    checks = getattr(sys.modules.get(measure.__module__), "check_options", None)
+    if checks is not None:
+        checks(**options)
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:
-    optimizer: torch.optim.Optimizer = call(spec, "optimizer", groups)
+    made = having(
+        call(spec, "optimizer", groups), spec, "optimizer", ("step", "zero_grad", "param_groups", "state_dict")
+    )
+    optimizer: torch.optim.Optimizer = made
+    needed = [p.name for p in (options_of(optimizer.step) or {}).values() if p.default is p.empty]
+    if needed:
+        raise UserError(f"an optimizer steps without arguments; {spec['_target_']} needs {needed[0]}; take another")
     return optimizer
 
 

@@ -1,8 +1,10 @@
 """A stream that nobody divides into tasks: masks are allocated as its batches come (NNs of Wortsman et al. 2020)."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch.nn.functional import cross_entropy
 import neuromod
 from neuromod import Bank
 from neuromod.inference import Standout, Verified
-from tasks.config.build import at_least, one_of
+from tasks.config.fields import Count, Range, Rate, Steps, Weight, fit_fields
 from tasks.continual.allocation import Allocation
 from tasks.continual.family import Continual, how, result
 from tasks.continual.learners.base import accuracy, autocast
@@ -21,8 +23,6 @@ from tasks.errors import UserError
 from tasks.experiment import Bench, Result
 from tasks.runs.loop import Number, loop
 from tasks.runs.seeds import generator
-
-RULES = ("standout", "verified")
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,16 @@ class AllocationRule:
 
     """
 
-    rule: str = "verified"
-    every: int | None = None
-    trigger: float | None = 2.0
-    grace: int = 30
-    eps: float = 0.125
-    threshold: float = 3.5
-    best: int = 8
+    rule: Literal["standout", "verified"] = "verified"
+    every: Count | None = None
+    trigger: Rate | None = 2.0
+    grace: Steps = 30
+    eps: Rate = 0.125
+    threshold: Weight = 3.5
+    best: Count = 8
 
     def __post_init__(self) -> None:
-        one_of("allocation.rule", self.rule, RULES)
-        at_least(1, **{"allocation.every": self.every, "allocation.best": self.best})
-        at_least(0, **{"allocation.grace": self.grace})
+        fit_fields(self, "allocation")
 
 
 @dataclass
@@ -102,32 +100,26 @@ class Online(Continual):
     """
 
     allocation: AllocationRule = field(default_factory=AllocationRule)
-    jitter: float = 0.0
+    jitter: Annotated[float, Range(least=0, below=1)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(0, jitter=self.jitter)
         if self.evaluation.unseen:
             raise UserError("run=online tests all tasks at the end; got evaluation.unseen=true; pass run=sequence")
         self.without_regulariser("run=online seals each mask")
 
     def execute(self, bench: Bench) -> Result:
         """Learn the batches as they come; test every task at the end."""
-        learner, stream = self.learn(bench, tasks=0), self.tasks(bench)
-        if not isinstance(learner, Modulated):
-            raise UserError(
-                f"run=online allocates modulations; got learner={type(learner).__name__}; pass run=sequence"
-            )
+        learner, stream = self.learn_by_task(bench, "run=online allocates modulations"), self.tasks(bench)
         masks, sampler = _Masks(self, learner, stream), self.sampler(bench)
-        counts = lengths(stream, self.steps, self.jitter, bench.seeds["data"])
-        order = [(task, step) for task, count in enumerate(counts) for step in range(count)]
+        ends = list(accumulate(lengths(stream, self.steps, self.jitter, bench.seeds["data"])))
 
         def step(number: int) -> dict[str, Number]:
-            task, place = order[number]
-            x, y, _ = sampler.draw(place, [task])
+            task = bisect_right(ends, number)
+            x, y, _ = sampler.draw(number - (ends[task - 1] if task else 0), [task])
             return {"task": task, "loss": masks.batch(task, x, y), "mask": masks.state.mask}
 
-        loop(step, {"masks": masks}, bench, steps=len(order))
+        loop(step, {"masks": masks}, bench, steps=ends[-1])
         learner.eval()
         found = masks.state.allocation
         options = self.evaluation.batch, self.precision
@@ -173,7 +165,7 @@ class _Masks:
             optimizer = self.optimiser.begin()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            self.optimiser.step()
         state.loss = value if state.since == 0 else 0.9 * state.loss + 0.1 * value
         state.since, state.seen = state.since + 1, state.seen + 1
         state.allocation.note(task, state.mask)

@@ -131,7 +131,7 @@ class _Step:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.learner.before_step(place, optimizer)
-        optimizer.step()
+        self.optimiser.step()
         self.learner.after_step(place, optimizer)
         right = (logits.argmax(1) == y).double().mean()
         task = tasks[0] if len(tasks) == 1 else None

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from tasks.data.image_set import ImageSet
 from tasks.errors import UserError, nearest
-from tasks.runs.files import file_digest, write_atomic
+from tasks.runs.files import digest, file_digest, write_atomic
 
 ROOT_VARIABLE = "NEUROMOD_DATA"
-FOLDER = "folder:"
+FOLDER, SUMS = "folder:", "SHA256SUMS"
+# Files that hold images elsewhere, and that are not read here: several are programs when they are opened.
+FILES = ("npz", "npy", "pt", "pth", "pkl", "csv", "h5", "hdf5", "parquet", "zip", "tar", "gz", "mat")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ TORCHVISION = {
 }
 
 
-def load(name: str, *, root: str | os.PathLike[str] | None = None, download: bool = False) -> ImageSet:
+def load(
+    name: str, *, root: str | os.PathLike[str] | None = None, download: bool = False, side: int | None = None
+) -> ImageSet:
     """The image set of that name, from the first place that has it.
 
     ``folder:PATH``, then ROOT/NAME.safetensors, then torchvision's raw files under ROOT (converted once to that file),
@@ -54,13 +58,15 @@ def load(name: str, *, root: str | os.PathLike[str] | None = None, download: boo
         name: a plain name, or ``folder:PATH``.
         root: ROOT; None: $NEUROMOD_DATA.
         download: let torchvision fetch raw files that are not there.
+        side: pixels to which the pictures of a folder are resized where they have several sizes; None: these are refused.
 
     """
     if name.startswith(FOLDER):
         # Pillow is slow to import and only folders need it.
         from tasks.data.folders import load_folder
 
-        return load_folder(Path(name.removeprefix(FOLDER)))
+        return load_folder(Path(name.removeprefix(FOLDER)), side)
+    _refuse_file(name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(
             f"a data set is a plain name or {FOLDER}PATH; got {name!r}; write {FOLDER}PATH for a folder of images"
@@ -84,6 +90,7 @@ def read(name: str, file: Path) -> ImageSet:
 
     Its metadata holds `classes`, a JSON list of strings, and may hold `substitute`, the sentence of `ImageSet`.
     """
+    sha256 = _checked(file)
     try:
         with safe_open(file, "pt") as content:
             metadata = content.metadata() or {}
@@ -99,7 +106,46 @@ def read(name: str, file: Path) -> ImageSet:
         )
     train, test = _parts(file, tensors)
     substitute = metadata.get("substitute") or _shortfall(name, len(train[0]), len(test[0]))
-    return ImageSet(name, *train, *test, tuple(classes), file_digest(file), substitute)
+    return ImageSet(name, *train, *test, tuple(classes), sha256, substitute)
+
+
+def _refuse_file(name: str) -> None:
+    """A file that is given by its name or its path: what to write in its place."""
+    place, _, last = name.rpartition("/")
+    stem, _, kind = last.rpartition(".")
+    if kind == "safetensors" and stem:
+        raise UserError(
+            f"a data set is named without its ending; got {name!r}; pass data={stem} data.root={place or '.'}"
+        )
+    if kind in FILES and stem:
+        rule = "a data set is NAME.safetensors or a folder of images"
+        how = "save_file({'train.images': uint8 (N, C, H, W), 'train.labels': int64 (N,), and so for test}, path, metadata="
+        remedy = f"write it by safetensors.torch.{how}{{'classes': a JSON list of names}})"
+        raise UserError(f"{rule}; got {name!r}; {remedy}")
+
+
+def _checked(file: Path) -> str:
+    """SHA-256 of a file. UserError where its folder lists another for it."""
+    found, wanted = file_digest(file), _sums(file.parent).get(file.name)
+    if wanted not in (None, found):
+        rule = f"{file} must be as {SUMS} beside it lists it; its SHA-256 is {found[:12]} and not {str(wanted)[:12]}"
+        raise UserError(f"{rule}; restore it, or take its line out of {SUMS} if it was made anew")
+    return found
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The digests that a folder lists, by file, as ``sha256sum`` writes them; lines of another form say nothing here."""
+    path = folder / SUMS
+    listed = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", path.read_text(errors="replace"), re.M) if path.is_file() else []
+    return {name: sha256 for sha256, name in listed}
+
+
+def _list_sum(file: Path, sha256: str) -> None:
+    """Add a file to the list of its folder, before it is there."""
+    path = file.with_name(SUMS)
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    kept = [line for line in lines if not line.endswith(f" {file.name}") and not line.endswith(f"*{file.name}")]
+    write_atomic(path, "\n".join([*kept, f"{sha256}  {file.name}", ""]))
 
 
 def root_of(root: str | os.PathLike[str] | None, download: bool = False) -> Path | None:
@@ -158,7 +204,9 @@ def _convert(name: str, base: Path, file: Path, download: bool) -> None:
         tensors[f"{part}.images"] = _channels_first(torch.as_tensor(content.data))
         tensors[f"{part}.labels"] = torch.as_tensor(content.targets, dtype=torch.int64)
     # One key only: safetensors writes several in an order that changes, and with it the SHA-256 of the file.
-    write_atomic(file, save(tensors, metadata={"classes": json.dumps(list(train.classes))}))
+    content = save(tensors, metadata={"classes": json.dumps(list(train.classes))})
+    _list_sum(file, digest(content))
+    write_atomic(file, content)
 
 
 def _channels_first(images: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tasks.data.image_set import ImageSet, divided
 from tasks.data.load import load
-from tasks.errors import UserError
+from tasks.data.pixels import halved, resized, rgb
 from tasks.runs.bench import Bench
+
+__all__ = ["halved", "images", "prepared", "resized", "rgb"]
 
 
 def images(bench: Bench) -> ImageSet | None:
@@ -22,7 +23,10 @@ def _images(bench: Bench) -> ImageSet | None:
     options = bench.data
     if options["name"] is None:
         return None
-    return prepared(load(options["name"], root=options["root"], download=options["download"]), options)
+    # Pictures of several sizes are one set at one side; what is halved first must have one size as it comes.
+    side = None if options["halve"] else options["side"]
+    found = load(options["name"], root=options["root"], download=options["download"], side=side)
+    return prepared(found, options)
 
 
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:
@@ -41,44 +45,3 @@ def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:
     if options["rgb"] is not None:
         parts = [rgb(images, options["rgb"]) for images in parts]
     return replace(made, train_images=parts[0], test_images=parts[1], scaling=options["scaling"])
-
-
-def halved(images: Tensor) -> Tensor:
-    """Images uint8 (N, C, H, W) to (N, C, H / 2, W / 2): the mean of each square of 2 x 2 pixels, a half rounded up."""
-    height, width = images.shape[2:]
-    if height % 2 or width % 2:
-        raise UserError(f"halve needs images of even sides; got {height} x {width}; leave halve at false")
-    # Integers: a float mean may round differently on another device.
-    wide = images.to(torch.int16)
-    rows = wide[:, :, ::2] + wide[:, :, 1::2]
-    return ((rows[..., ::2] + rows[..., 1::2] + 2) // 4).to(torch.uint8)
-
-
-def resized(images: Tensor, side: int, batch: int = 1000) -> Tensor:
-    """Images uint8 (N, C, H, W) to (N, C, side, side), bilinear, each pixel a mean over what it covers; rounded.
-
-    Args:
-        images: of any size.
-        side: pixels, at least 1.
-        batch: images that are converted at once, so that memory stays small.
-
-    """
-    if side < 1:
-        raise UserError(f"data.side counts pixels, at least 1; got {side}; correct it")
-    # Float: the integer kernels round twice.
-    parts = (
-        nn.functional.interpolate(part.float(), (side, side), mode="bilinear", antialias=True)
-        for part in images.split(batch)
-    )
-    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
-
-
-def rgb(images: Tensor, side: int) -> Tensor:
-    """Images uint8 (N, 1 or 3, H, W) to (N, 3, side, side): grey ones repeated, smaller ones padded with zeros evenly."""
-    channels, height, width = images.shape[1:]
-    if channels not in (1, 3) or max(height, width) > side:
-        got = f"{channels} channels of {height} x {width}"
-        raise UserError(f"data.rgb={side} makes RGB images of that side; got {got}; take a larger side")
-    down, right = side - height, side - width
-    pads = (right // 2, right - right // 2, down // 2, down - down // 2)
-    return nn.functional.pad(images.expand(-1, 3, -1, -1), pads)

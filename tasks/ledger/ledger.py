@@ -16,6 +16,7 @@ from tasks.ledger.entry import Entry
 from tasks.ledger.metric import number
 from tasks.ledger.store import Ledger, Row, load, save
 from tasks.runs.files import canonical, digest, file_digest, read_json
+from tasks.runs.records import config_of, environment_of, result_of
 
 # A row with `proof: 1` has what an older one may lack: digests of its bar and of its choice, recorded by its runs.
 PROOF = 1
@@ -99,16 +100,18 @@ def _read(folder: Path, entry: Entry) -> dict[str, Any]:
     """What a row keeps of one run, and its configuration without the seed."""
     if not (folder / "result.json").exists():
         raise UserError(f"{entry.row} needs finished runs; {folder} has no result.json; finish it first")
-    config, surroundings, result = (read_json(folder / f"{name}.json") for name in ("config", "environment", "result"))
+    config, surroundings, result = config_of(folder), environment_of(folder), read_json(folder / "result.json")
     seed = config.pop("seed", None)
     if seed not in entry.seeds:
         raise UserError(
             f"{entry.row} has the seeds {list(entry.seeds)}; {folder} has {seed!r}; give the runs of the entry"
         )
     _check_config(folder, config, entry)
+    value, data = _value(folder, result, entry), _data(folder, result)
+    result_of(folder)  # what was written by hand is told by what it lacks first
     return {
         "seed": seed,
-        "value": _value(folder, result, entry),
+        "value": value,
         "config_hash": folder.name.rpartition("-")[2],
         "result_sha256": file_digest(folder / "result.json"),
         "command": shlex.join(surroundings["command"]),
@@ -119,7 +122,7 @@ def _read(folder: Path, entry: Entry) -> dict[str, Any]:
         "machine": surroundings["machine"],
         "versions": surroundings["versions"],
         "bars": surroundings.get("bars", {}),
-        "data": _data(folder, result),
+        "data": data,
         "config": config,
         "selection": result.get("selection"),
     }
@@ -173,7 +176,7 @@ def _row(entry: Entry, runs: list[dict[str, Any]], beside: float | None) -> Row:
 
 def _check_recorded(folder: Path, entry: Entry) -> None:
     """A run knows the digest of its bar from its start: no bar is written, or changed, after a result was seen."""
-    found = read_json(folder / "environment.json").get("bars", {}).get(entry.row)
+    found = environment_of(folder).get("bars", {}).get(entry.row)
     if found != entry.sha256:
         rule = f"{entry.row} needs runs that began with its bar as it stands"
         got = "began without it" if found is None else "began with another"

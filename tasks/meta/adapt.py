@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from neuromod.meta import SGD, Episodes, Functional, cavia, maml
-from tasks.config.build import at_least, one_of
+from tasks.config.fields import Count, Rate, fit_fields
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,13 +23,12 @@ class Maml:
 
     """
 
-    rate: float
-    steps: int
-    order: int = 2
+    rate: Rate
+    steps: Count
+    order: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        at_least(1, **{"adapt.steps": self.steps})
-        one_of("adapt.order", self.order, (1, 2))
+        fit_fields(self, "adapt")
 
     @property
     def context_size(self) -> int:
@@ -57,11 +56,7 @@ class Maml:
 class Cavia(Maml):
     """Only a context of ``context`` numbers is fast, which starts at 0 (Zintgraf et al. 2019)."""
 
-    context: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, **{"adapt.context": self.context})
+    context: Count
 
     @property
     def context_size(self) -> int:

@@ -5,20 +5,19 @@ An arm of the experiment is a way to meta-train: OML, ANML, or a control that la
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from neuromod.meta import Functional, LinearHead, backward, online_dual, online_head, reset_row
-from tasks.config.build import at_least, one_of
+from tasks.config.fields import Number, Weight, fit_fields
+from tasks.errors import UserError
 from tasks.meta.networks import ANML
 from tasks.meta.pools import Pool
 from tasks.meta.sampling import Trajectory, trajectory
 from tasks.runs.seeds import generator
-
-FAST = ("all", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +43,14 @@ class Untrained:
 class Pretrain(Untrained):
     """As many images as another arm sees in a step, all drawn at random, in one batch: ``2 * steps + remember``."""
 
-    steps: int = 20
-    remember: int = 64
+    steps: Number = 20
+    remember: Number = 64
     trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        at_least(0, **{"arm.steps": self.steps, "arm.remember": self.remember})
+        fit_fields(self, "arm")
+        if not self.steps + self.remember:
+            raise UserError("an outer step sees images; got arm.steps=0 and arm.remember=0; take one of them")
 
     def step(self, net: ANML, pool: Pool, seed: int, number: int) -> Tensor:
         """The gradient of a plain batch."""
@@ -70,13 +71,9 @@ class Alternating(Pretrain):
 
     """
 
-    fast: str = "all"
-    rate: float = 0.1
+    fast: Literal["all", "head"] = "all"
+    rate: Weight = 0.1
     reset: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("arm.fast", self.fast, FAST)
 
     def step(self, net: ANML, pool: Pool, seed: int, number: int) -> Tensor:
         """Inner steps that stay, then the gradient of a plain batch."""
@@ -97,11 +94,7 @@ class Alternating(Pretrain):
 class Meta(Alternating):
     """Inner steps on a trajectory, differentiated through (``order`` 2) or not (1): OML, ANML (Beaulieu et al. 2020)."""
 
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("arm.order", self.order, (1, 2))
+    order: Literal[1, 2] = 2
 
     def step(self, net: ANML, pool: Pool, seed: int, number: int) -> Tensor:
         """The gradient of the loss behind the inner steps."""

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tasks.config.build import at_least
+from tasks.config.fields import Rate, Steps, fit_fields
 from tasks.data.image_set import ImageSet
 from tasks.data.prepare import images
 from tasks.errors import UserError
@@ -29,12 +29,12 @@ class MetaTraining:
 
     """
 
-    steps: int = 5000
-    rate: float = 1e-3
+    steps: Steps = 5000
+    rate: Rate = 1e-3
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        at_least(0, steps=self.steps)
+        fit_fields(self, "run")
         factor_of(self.schedule)
 
     def fingerprint(self, bench: Bench) -> str:
@@ -64,7 +64,7 @@ def outer(net: nn.Module, step: OuterStep, bench: Bench, *, steps: int, rate: fl
         optimiser.set_rate(number / count)
         optimiser.begin().zero_grad(set_to_none=True)
         loss = step(number)
-        optimiser.begin().step()
+        optimiser.step()
         return {"task": None, "loss": loss}
 
     loop(one, {"net": net, "optimiser": optimiser}, bench, steps=count)

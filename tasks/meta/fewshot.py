@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Recipe, Target
 from neuromod.meta import Episodes, backward, cnaps
-from tasks.config.build import at_least, call, target_of
+from tasks.config.build import call, having, target_of
+from tasks.config.fields import Count, Range, Steps
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import adapt
 from tasks.meta.family import MetaTraining, classes_of, data_record, outer
@@ -80,7 +81,7 @@ class Film:
     The network is random, or trained for ``pretrain`` steps on the background classes.
     """
 
-    pretrain: int = 0
+    pretrain: Steps = 0
 
     def network(self, pool: Pool, ways: int, width: int, seeds: Mapping[str, int]) -> nn.Module:
         """The frozen network under a modulator that reads images."""
@@ -121,9 +122,9 @@ class Off(Film):
 
 @dataclass(frozen=True)
 class Test:
-    """``tasks``: test tasks, of classes never seen."""
+    """``tasks``: test tasks, of classes never seen; 2 or more, for the interval of their mean."""
 
-    tasks: int = 600
+    tasks: Annotated[int, Range(least=2, most=1_000_000)] = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,24 +146,26 @@ class FewShot(MetaTraining):
     """
 
     adapt: Mapping[str, Any]
-    validation: int = 200
-    ways: int = 5
-    shots: int = 1
-    queries: int = 5
-    tasks: int = 4
+    validation: Count = 200
+    ways: Count = 5
+    shots: Count = 1
+    queries: Count = 5
+    tasks: Count = 4
     turned: bool = True
-    width: int = 16
-    steps: int = 3000
+    width: Count = 16
+    steps: Steps = 3000
     test: Test = field(default_factory=Test)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, ways=self.ways, shots=self.shots, queries=self.queries, tasks=self.tasks, width=self.width)
         target_of(self.adapt, "adapt")
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
-        image_set, adaptation = classes_of(bench), call(self.adapt, "adapt")
+        image_set, adaptation = (
+            classes_of(bench),
+            having(call(self.adapt, "adapt"), self.adapt, "adapt", ("network", "answers")),
+        )
         found = pools(image_set, self.validation)
         net = adaptation.network(found.train, self.ways, self.width, bench.seeds).to(bench.device)
         train, test = found.train.to(bench.device), found.test.to(bench.device)

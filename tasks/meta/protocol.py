@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from neuromod.meta import LinearHead, StreamingLDA, class_means, ridge, streaming
+from tasks.config.fields import Count, Rate
 from tasks.errors import UserError, nearest
 from tasks.meta.pools import Pool, Pools
 from tasks.runs.seeds import generator
@@ -44,10 +45,10 @@ class Protocol:
 
     """
 
-    lengths: Sequence[int]
-    shots: int
-    orders: int
-    rates: Mapping[str, Sequence[float]]
+    lengths: Sequence[Count]
+    shots: Count
+    orders: Count
+    rates: Mapping[str, Sequence[Rate]]
 
     def __post_init__(self) -> None:
         if list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=0) < 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.nn.functional import mse_loss
 
 from neuromod import Recipe
 from neuromod.meta import Episodes, backward
-from tasks.config.build import at_least, call, target_of
+from tasks.config.build import call, having, target_of
+from tasks.config.fields import Count, Range, Rate, Steps
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import sampling
@@ -39,10 +40,10 @@ class Regressor(nn.Module):
 
 @dataclass(frozen=True)
 class Test:
-    """``tasks``: waves never seen; ``points``: of each, to be judged by."""
+    """``tasks``: waves never seen, 2 or more for the error of their mean; ``points``: of each, to be judged by."""
 
-    tasks: int = 1000
-    points: int = 100
+    tasks: Annotated[int, Range(least=2, most=1_000_000)] = 1000
+    points: Count = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +65,22 @@ class Sinusoids(MetaTraining):
     """
 
     adapt: Mapping[str, Any]
-    tasks: int = 25
-    shots: int = 10
-    queries: int = 10
-    steps: int = 50_000
-    clamp: float = 10.0
+    tasks: Count = 25
+    shots: Count = 10
+    queries: Count = 10
+    steps: Steps = 50_000
+    clamp: Rate = 10.0
     test: Test = field(default_factory=Test)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, tasks=self.tasks, shots=self.shots, queries=self.queries)
         target_of(self.adapt, "adapt")
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
         if bench.held_out is not None:
             raise UserError("sinusoids are drawn, none can be held out; select has none to choose")
-        adaptation = call(self.adapt, "adapt")
+        adaptation = having(call(self.adapt, "adapt"), self.adapt, "adapt", ("context_size",))
         size = adaptation.context_size
         net = Recipe(Regressor, {"context": size}, init="pytorch", seed=bench.seeds["target"]).build().to(bench.device)
 

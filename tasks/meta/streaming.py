@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromod import Recipe
-from tasks.config.build import call, target_of
+from tasks.config.build import call, having, target_of
+from tasks.config.fields import Count
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.meta import drawing
 from tasks.meta.family import MetaTraining, classes_of, data_record, outer
 from tasks.meta.networks import ANML
+from tasks.meta.networks.anml import GateForm
 from tasks.meta.pools import Pools, pools
 from tasks.meta.protocol import Protocol, meta_test
 from tasks.report.panels import Section
@@ -29,9 +31,9 @@ class Network:
 
     """
 
-    width: int = 16
-    gate_width: int = 8
-    gate: str = "none"
+    width: Count = 16
+    gate_width: Count = 8
+    gate: GateForm = "none"
     frozen: bool = False
 
 
@@ -51,7 +53,7 @@ class Streaming(MetaTraining):
     arm: Mapping[str, Any]
     test: Protocol
     net: Network = Network()
-    validation: int = 200
+    validation: Count = 200
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +63,7 @@ class Streaming(MetaTraining):
 
     def execute(self, bench: Bench) -> Result:
         """Meta-train, then test; goes on from the run's checkpoint."""
-        image_set, arm = classes_of(bench), call(self.arm, "arm")
+        image_set, arm = classes_of(bench), having(call(self.arm, "arm"), self.arm, "arm", ("trains", "step"))
         found = pools(image_set, self.validation)
         net = network(self.net, found, bench.seeds["target"]).to(bench.device)
         train, validation, test = (pool.to(bench.device) for pool in (found.train, found.validation, found.test))

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tasks.errors import UserError
+from tasks.errors import UserError, told
 from tasks.report.interval import interval
 from tasks.report.read import Run, labels, load
 from tasks.report.sections import Draw, sections
@@ -55,19 +55,20 @@ def write(runs: Sequence[Path], out: Path, title: str, notes: Sequence[str] = ()
     here.filters["drawn"] = Markup  # only svg.py makes these strings, and it escapes what it is given
     here.filters["wide"] = lambda svg: float(svg.split('width="')[1].split("pt")[0]) > PHONE
     here.filters["shown"] = lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    page = here.get_template("page.html.j2").render(
-        title=title,
-        notes=list(notes),
-        headline=headline(loaded),
-        data=data_used(loaded),
-        columns=columns([run.result for run in loaded]),
-        groups=[(GROUPS[role], members) for role, members in grouped([run.result for run in loaded])],
-        runs=loaded,
-        names=names,
-        colours=[looks[run.title][0] for run in loaded],
-        sections=sections(loaded, names, draws),
-        configs=[json.dumps(run.config, indent=2, sort_keys=True, ensure_ascii=False) for run in loaded],
-    )
+    with told("a report shows results as runs write them; those of these runs can't be shown", "run them again"):
+        page = here.get_template("page.html.j2").render(
+            title=title,
+            notes=list(notes),
+            headline=headline(loaded),
+            data=data_used(loaded),
+            columns=columns([run.result for run in loaded]),
+            groups=[(GROUPS[role], members) for role, members in grouped([run.result for run in loaded])],
+            runs=loaded,
+            names=names,
+            colours=[looks[run.title][0] for run in loaded],
+            sections=sections(loaded, names, draws),
+            configs=[json.dumps(run.config, indent=2, sort_keys=True, ensure_ascii=False) for run in loaded],
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, page)
     return out

@@ -1,15 +1,16 @@
 """A finished run, read from its folder and checked before anything is drawn."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserError
+from tasks.runs.records import config_of, environment_of, metrics_of, read_lines, result_of
 
 REQUIRED = ("title", "metric", "value", "better", "role", "trained", "costs", "measures", "seconds", "data")
 ROLES = ("modulator", "bracket")
+KINDS = {"metric": str, "better": str, "trained": str, "costs": dict | None, "measures": dict, "data": dict}
 
 
 @dataclass(frozen=True)
@@ -58,30 +59,27 @@ def _seeds(node: Any, path: str) -> list[tuple[str, Any]]:
     return found + [pair for key, value in node.items() for pair in _seeds(value, f"{path}{key}.")]
 
 
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"a run's files must be JSON; {where} has {error.msg} at {error.pos}; run it again") from error
-
-
-def _file(folder: Path, name: str) -> str:
-    path = folder / name
-    if not path.is_file():
+def _there(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
         raise UserError(f"a report reads finished runs; {folder.name!r} has no {name}; finish the run or leave it out")
-    return path.read_text(encoding="utf-8")
 
 
 def load(folder: Path) -> Run:
     """Read one run folder; UserError names the file or the key that is missing or wrong."""
-    config, environment, result = (
-        _parse(_file(folder, f"{part}.json"), f"{folder.name}/{part}.json")
-        for part in ("config", "environment", "result")
-    )
-    lines = _file(folder, "metrics.jsonl").splitlines()
-    metrics = tuple(_parse(line, f"{folder.name}/metrics.jsonl:{i}") for i, line in enumerate(lines, 1) if line.strip())
+    for name in ("config.json", "environment.json", "result.json", "metrics.jsonl"):
+        _there(folder, name)
+    config, environment, result = config_of(folder), environment_of(folder), result_of(folder)
+    metrics_of(folder)  # as they were written; a finished run has no torn line, so that all are read
+    path = folder / "metrics.jsonl"
+    metrics = tuple(read_lines(path, [line for line in path.read_bytes().splitlines() if line.strip()]))
     if missing := [key for key in REQUIRED if key not in result]:
         raise UserError(f"result.json must say {', '.join(missing)}; {folder.name!r} does not; write the run again")
+    wrong = [key for key, kind in KINDS.items() if not isinstance(result[key], kind)]
+    wrong += (
+        [name for name, found in (result["measures"] or {}).items() if not isinstance(found, dict)] if not wrong else []
+    )
+    if wrong:
+        raise UserError(f"a result is as a run writes it; {folder.name!r} has another {wrong[0]}; run it again")
     if not isinstance(result["value"], int | float):
         raise UserError(f"a result's value is a finite number; {folder.name!r} has {result['value']!r}; run it again")
     if result["role"] not in ROLES:

@@ -6,7 +6,7 @@ t tensor by name, f float, d dict as pairs of key and value, l list, u tuple.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tasks.errors import UserError
+from tasks.errors import UserError, reason
+from tasks.runs.digests import ZEROS, own_digest, sealed
 
-KEY = "tree"
+# The one key of the metadata: of files of before there were digests, and of those that hold the SHA-256 of their own bytes.
+KEY, SEALED = "tree", "sealed"
+BEFORE = b'\\"sha256\\":\\"'
+CHUNK = 1 << 20
 
 
 def to_bytes(tree: Any) -> bytes:
@@ -27,22 +31,45 @@ def to_bytes(tree: Any) -> bytes:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _encode(tree, "", tensors)
+    text = json.dumps({"sha256": ZEROS.decode(), "tree": skeleton}, separators=(",", ":"), allow_nan=False)
     # One key only: safetensors writes several in an order that changes from process to process.
-    return save(tensors, metadata={KEY: json.dumps(skeleton, separators=(",", ":"), allow_nan=False)})
+    return sealed(save(tensors, metadata={SEALED: text}), BEFORE)
 
 
 def from_file(path: Path, *, plain: bool = False) -> Any:
     """The tree of a file of `to_bytes`, tensors on the CPU; with `plain` no tensor is read and None stands for each.
 
-    UserError for a file that is not a checkpoint.
+    UserError for a file that is not a checkpoint, or not as it was written; one without a digest is read as it is.
     """
     try:
         with safe_open(path, "pt") as content:
-            skeleton = json.loads((content.metadata() or {})[KEY])
+            metadata = content.metadata() or {}
+            if SEALED in metadata:
+                _verify(path)
+            skeleton = json.loads(metadata[SEALED])["tree"] if SEALED in metadata else json.loads(metadata[KEY])
             tensors = {name: None if plain else content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         return _decode(skeleton, tensors)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} must be a checkpoint of a run; got {error}; remove it to start again") from error
+    except UserError:
+        raise
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} must be a checkpoint of a run; got {reason(error)}; remove it to start again"
+        ) from error
+
+
+def _verify(path: Path) -> None:
+    """Refuse a file whose bytes are not those that its own digest was taken of."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        head = start + file.read(int.from_bytes(start, "little"))
+
+        def rest() -> Iterator[bytes]:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+        held, right = own_digest(head, BEFORE, rest())
+    if not held or held != right:
+        raise UserError(f"{path} must be as it was written; its SHA-256 is another; remove it to start again")
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

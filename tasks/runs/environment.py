@@ -25,6 +25,32 @@ class Code:
     dirty: bool | None
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """A later start of a run.
+
+    Args:
+        commit: of the code that it runs.
+        dirty: whether files differ from that commit; None where unknown.
+        step: that it goes on from.
+        began: the commit that the run began with.
+
+    """
+
+    commit: str
+    dirty: bool | None
+    step: int
+    began: str
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the code may differ from the one that the run began with."""
+        return self.commit != self.began or self.dirty is not False
+
+    def __str__(self) -> str:
+        return f"note: goes on at step {self.step} under other code than it began with ({self.began[:10]})"
+
+
 def environment(command: Sequence[str], device: str) -> dict[str, Any]:
     """The record of a run's surroundings, strict JSON."""
     now = code()

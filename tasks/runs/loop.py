@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tasks.config.build import resolve
-from tasks.errors import UserError, nearest
+from tasks.config.build import own
+from tasks.errors import UserError, nearest, told
 from tasks.runs.bench import Bench
 from tasks.runs.progress import Progress
 
@@ -154,6 +154,11 @@ class Optimiser:
             self.now = self.make(self.groups())
         return self.now
 
+    def step(self) -> None:
+        """One step of it; what it raises (a rate that no number can be multiplied by) is told in a line."""
+        with told(f"{type(self.begin()).__name__} must take a step over what is trained", "lower the rate (lr)"):
+            self.begin().step()
+
     def end(self) -> None:
         """Forget it: the next round begins with another."""
         self.now = None
@@ -188,8 +193,7 @@ def factor_of(schedule: str) -> Callable[[float], float]:
     if schedule in SCHEDULES:
         return SCHEDULES[schedule]
     if "." in schedule:
-        own: Callable[[float], float] = resolve(schedule, "schedule")
-        return own
+        return own(schedule, "schedule")
     known = ", ".join(SCHEDULES)
     raise UserError(
         f"schedule must be one of {known}, or package.module.function; got {schedule!r}; "

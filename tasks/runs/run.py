@@ -4,16 +4,17 @@
     environment.json        versions, commit, device, machine, command, fingerprint; `resumed` lists later starts
     metrics.jsonl           one JSON object per line; readings of a clock lie under the one key "clock"
     checkpoint.safetensors  the latest state
-    result.json             present when the run is finished
+    result.json             present when the run is finished; digests.json beside it
     plots/
+
+Each is read with the digest that was written with it (`tasks.runs.records`).
 
 All JSON is strict: nan, inf and -inf are those strings.
 """
 
 import fcntl
-import json
 import os
-import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,39 +23,36 @@ from typing import Any, BinaryIO, Self
 
 from tasks.errors import UserError
 from tasks.runs.checkpoint import from_file, to_bytes
-from tasks.runs.environment import environment
-from tasks.runs.files import TEMPORARY, canonical, digest, dumps, read_json, strict, write_atomic, write_json
+from tasks.runs.digests import CONFIG, read_bounded, write_sealed
+from tasks.runs.environment import Resumed, environment
+from tasks.runs.files import (
+    TEMPORARY,
+    digest,
+    dumps,
+    file_digest,
+    read_json,
+    strict,
+    write_atomic,
+    write_json,
+)
+from tasks.runs.identity import config_hash, told
+from tasks.runs.identity import slug as readable
+from tasks.runs.metrics import Metrics
+from tasks.runs.records import (
+    CHECKPOINT,
+    DIGESTS,
+    METRICS,
+    RESULT,
+    config_of,
+    environment_of,
+    lacks,
+    metrics_of,
+    read_lines,
+    result_of,
+)
 from tasks.runs.seeds import seeds
 
 __all__ = ["Resumed", "Run", "config_hash", "seeds", "write_atomic"]
-
-SLUG_LENGTH = 100
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """A later start of a run.
-
-    Args:
-        commit: of the code that it runs.
-        dirty: whether files differ from that commit; None where unknown.
-        step: that it goes on from.
-        began: the commit that the run began with.
-
-    """
-
-    commit: str
-    dirty: bool | None
-    step: int
-    began: str
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the code may differ from the one that the run began with."""
-        return self.commit != self.began or self.dirty is not False
-
-    def __str__(self) -> str:
-        return f"note: goes on at step {self.step} under other code than it began with ({self.began[:10]})"
 
 
 @dataclass
@@ -66,6 +64,8 @@ class Run:
         config: resolved.
         resumed: how it goes on; None at the first start.
         _lock: an open file that other processes are kept out by; None: opened to read.
+        _made: the folders that this start made, the run's own first; none where it was begun before.
+        _log: its metrics; None: opened to read.
 
     """
 
@@ -73,6 +73,8 @@ class Run:
     config: dict[str, Any]
     resumed: Resumed | None = None
     _lock: BinaryIO | None = field(default=None, repr=False)
+    _made: Sequence[Path] = field(default=(), repr=False)
+    _log: Metrics | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -99,21 +101,22 @@ class Run:
 
         """
         resolved = strict(dict(config), "config")
-        folder = Path(root) / f"{_slug(slug)}-{config_hash(resolved, fingerprint)}"
+        folder = Path(root) / f"{readable(slug)}-{config_hash(resolved, fingerprint)}"
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
+        run = cls(folder, resolved, None, lock, made)
         try:
             for stale in folder.glob(f".*{TEMPORARY}"):
                 stale.unlink()
-            _write_once(folder / "config.json", resolved)
+            run._settle(resolved)
             (folder / "plots").mkdir(exist_ok=True)
-            run = cls(folder, resolved, None, lock)
-            run._drop_torn_line()
+            run._log = Metrics(folder / METRICS)
             if not run.finished:
                 known = {"fingerprint": fingerprint, "bars": dict(bars or {})}
                 run._record_start({**environment(command, device), **known})
-        except BaseException:
-            lock.close()
+        except BaseException as error:
+            run.__exit__(type(error), error, None)
             raise
         return run
 
@@ -123,7 +126,7 @@ class Run:
         path = Path(folder)
         if not (path / "config.json").exists():
             raise UserError(f"a run is a folder with config.json; {path} has none; give the folder of a run")
-        return cls(path, read_json(path / "config.json"))
+        return cls(path, config_of(path))
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -134,6 +137,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):
+            self._discard()
         self.close()
 
     def close(self) -> None:
@@ -144,11 +149,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether result.json is there and readable."""
+        """Whether result.json is there and readable. UserError where it is readable and not as it was written."""
         try:
-            return isinstance(read_json(self.folder / "result.json"), dict)
+            found = read_json(self.folder / RESULT)
         except (OSError, ValueError):
             return False
+        return isinstance(found, dict) and result_of(self.folder) == found
 
     @property
     def begun(self) -> bool:
@@ -162,24 +168,22 @@ class Run:
 
     def log(self, **fields: Any) -> None:
         """Append one line to metrics.jsonl, flushed; what a clock says goes under `clock` and nowhere else."""
-        line = (dumps(fields) + "\n").encode()
-        # Closed after each line: a process that is killed leaves whole lines and at most one torn end.
-        with open(self._writable / self._metrics.name, "ab") as file:
-            file.write(line)
+        self._writing.append((dumps(fields) + "\n").encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far; a torn last line is left out."""
-        return [json.loads(line) for line in self._lines()]
+        """The lines of metrics.jsonl so far; a torn last line is left out. UserError where they are not as they were written."""
+        return read_lines(self._metrics, metrics_of(self.folder))
 
     def save(self, tree: Any, step: int) -> None:
         """Replace the checkpoint by the state after `step` steps.
 
         Log all of a step before saving it: a resumed run keeps the lines logged so far and drops all later ones.
         """
+        log = self._writing
         # The lines that the checkpoint counts must outlive the machine as surely as the checkpoint.
-        with open(self._writable / self._metrics.name, "ab") as file:
-            os.fsync(file.fileno())
-        state = {"step": step, "lines": len(self._lines()), "tree": tree}
+        log.sync()
+        write_sealed(self.folder / DIGESTS, log.account())
+        state = {"step": step, "lines": log.count, "tree": tree}
         write_atomic(self._checkpoint, to_bytes(state))
 
     def load(self) -> tuple[Any, int] | None:
@@ -201,70 +205,69 @@ class Run:
             raise ValueError(
                 f"a run rewinds to its checkpoint, step {state['step']}; got step {step}; pass that of load()"
             )
-        lines = self._lines()
+        lines = metrics_of(self.folder)
         if len(lines) < state["lines"]:
-            missing = state["lines"] - len(lines)
-            raise UserError(f"{self._metrics} lacks {missing} lines of before the checkpoint; remove {self.folder}")
-        write_atomic(self._writable / self._metrics.name, b"".join(lines[: state["lines"]]))
+            raise UserError(lacks(self._metrics, state["lines"] - len(lines)))
+        self._writing.keep(lines[: state["lines"]])
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the run is finished."""
-        write_json(self._writable / "result.json", dict(result))
+        log, text = self._writing, dumps(dict(result), indent=2) + "\n"
+        # Before the result, so that no run is finished without them.
+        write_sealed(self.folder / DIGESTS, {**log.account(), RESULT: digest(text)})
+        write_atomic(self.folder / RESULT, text)
+
+    def _discard(self) -> None:
+        """Remove what this start made where it ended in an error before it logged or saved: nothing of it is of use."""
+        if not self._made or self._lock is None or self.begun or (self._log is not None and self._log.count):
+            return
+        shutil.rmtree(self.folder)
+        for parent in self._made[1:]:
+            if any(parent.iterdir()):
+                return
+            parent.rmdir()
 
     @property
     def _metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
+        return self.folder / METRICS
 
     @property
     def _checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
-    def _writable(self) -> Path:
-        if self._lock is None:
+    def _writing(self) -> Metrics:
+        if self._lock is None or self._log is None:
             raise RuntimeError(f"only an open run can be written; {self.folder} is closed or was opened with Run.at")
-        return self.folder
+        return self._log
 
-    def _lines(self) -> list[bytes]:
-        if not self._metrics.exists():
-            return []
-        return [line for line in self._metrics.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-    def _drop_torn_line(self) -> None:
-        whole = sum(len(line) for line in self._lines())
-        if self._metrics.exists() and self._metrics.stat().st_size > whole:
-            os.truncate(self._metrics, whole)
+    def _settle(self, config: Mapping[str, Any]) -> None:
+        """Write config.json; a run that reached a checkpoint keeps the one that it began with, checked."""
+        path = self.folder / "config.json"
+        kept = self.begun or (self.folder / RESULT).exists()
+        if path.exists():
+            before = config_of(self.folder) if kept else read_bounded(path)
+            # Another configuration of its hash differs in nothing that a run does.
+            if told(before) != told(config):
+                rule = f"{path} must be the configuration that its folder is named after"
+                raise UserError(f"{rule}; it differs; remove the folder")
+        elif kept:
+            raise UserError(f"a run has config.json; {self.folder} lacks it; restore it, or remove the folder")
+        if not kept:
+            write_json(path, config)
 
     def _record_start(self, now: dict[str, Any]) -> None:
         """Write environment.json. A run that never reached a checkpoint starts anew, so nothing of it is kept."""
         path = self.folder / "environment.json"
         if self._checkpoint.exists():
             step = from_file(self._checkpoint, plain=True)["step"]
-            began = read_json(path)
+            began = environment_of(self.folder)
+            if missing := [key for key in ("commit", "resumed") if key not in began]:
+                raise UserError(f"{path} must say {missing[0]}; it does not; restore it, or remove the folder")
             self.resumed = Resumed(now["commit"], now["dirty"], step, began["commit"])
             entry = {key: now[key] for key in ("commit", "dirty", "device", "machine")} | {"step": step}
             now = began | {"resumed": [*began["resumed"], entry]}
-        write_json(path, now)
-
-
-# What names a run for people, chooses among runs, or says how often one is told of: the same run whatever they say.
-BESIDE = ("title", "select", "log_every")
-
-
-def config_hash(config: Mapping[str, Any], fingerprint: str) -> str:
-    """Ten hex digits over every resolved value but `BESIDE`, defaults too, and the target's fingerprint.
-
-    Nothing is left out for being at its default: a default that changes later must not point at old folders.
-    """
-    values = {key: value for key, value in config.items() if key not in BESIDE}
-    return digest(canonical({"config": values, "fingerprint": fingerprint}))[:10]
-
-
-def _slug(text: str) -> str:
-    slug = re.sub(r"[^a-z0-9._-]+", "-", text.lower())[:SLUG_LENGTH].strip("-.")
-    if not slug:
-        raise UserError(f"a run needs a name with letters or digits; got {text!r}; name the experiment")
-    return slug
+        write_sealed(path, {**now, CONFIG: file_digest(self.folder / "config.json")})
 
 
 def _locked(folder: Path) -> BinaryIO:
@@ -276,15 +279,3 @@ def _locked(folder: Path) -> BinaryIO:
         lock.close()
         raise UserError(f"a run has one process at a time; {folder} is in use; wait for it or stop it") from error
     return lock
-
-
-def _write_once(path: Path, config: Mapping[str, Any]) -> None:
-    """A run keeps the configuration that it began with; another with its hash differs in nothing that it did."""
-    if not path.exists():
-        write_json(path, config)
-        return
-    before, now = ({k: v for k, v in one.items() if k not in BESIDE} for one in (read_json(path), config))
-    if before != now:
-        raise UserError(
-            f"{path} must be the configuration that its folder is named after; it differs; remove the folder"
-        )

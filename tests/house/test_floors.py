@@ -26,7 +26,7 @@ HOUSE = (
     ("config",),
     ("runs",),
     ("data", "report"),
-    ("ledger", "networks"),
+    ("ledger", "networks", "folders"),
     ("experiment",),
     ("continual", "meta"),
     ("commands",),

@@ -24,6 +24,9 @@ FORMER = {
     "neuromod.target.skeleton.restored": "neuromod.target.skeleton.plain_copy",
     "neuromod.calibrate": "neuromod.training.calibrate",
     "neuromod.Head": "neuromod.kinds.Head",
+    "tasks.config.load": "tasks.config.load.load",
+    "tasks.data.load": "tasks.data.load.load",
+    "tasks.folders.load_folder": "tasks.data.folders.load_folder",
 }
 
 

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from neuromod import Rank1, Target
 from neuromod.seeds import generator
+from tasks.config.fields import Rate
 from tasks.continual.learners.base import apart
 from tasks.continual.learners.dense import Dense
 from tasks.continual.streams import Stream, Task
@@ -28,7 +29,7 @@ class BatchEnsemble(Dense):
 
     frozen: Tensor
 
-    def __init__(self, target: Target, stream: Stream, bench: Bench, *, weights_lr: float = 1e-4) -> None:
+    def __init__(self, target: Target, stream: Stream, bench: Bench, *, weights_lr: Rate = 1e-4) -> None:
         super().__init__(target, stream, bench)
         self.kind, self.sites, self.weights_lr = Rank1(), target.weights(), weights_lr
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))

@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 from neuromod import Target
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
+from tasks.config.fields import Share, Weight
 from tasks.continual.learners.base import sample
 from tasks.continual.learners.dense import Dense
 from tasks.continual.streams import Stream, Task
@@ -85,7 +86,7 @@ class OnlineEwc(Dense):
     """
 
     def __init__(
-        self, target: Target, stream: Stream, bench: Bench, *, strength: float = 10.0, decay: float = 1.0
+        self, target: Target, stream: Stream, bench: Bench, *, strength: Weight = 10.0, decay: Share = 1.0
     ) -> None:
         super().__init__(target, stream, bench)
         self.seed = bench.seeds["source"]

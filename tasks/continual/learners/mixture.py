@@ -6,6 +6,7 @@ import neuromod
 from neuromod import Mixture, Modulator, Target
 from neuromod.seeds import derive
 from tasks.config.build import call
+from tasks.config.fields import Count
 from tasks.config.load import load
 from tasks.continual.learners.modulated import Modulated
 from tasks.continual.streams import Stream
@@ -38,7 +39,7 @@ class Routed(Modulated):
         *,
         bank: str,
         form: Literal["softmax", "sigmoid", "hard"] = "softmax",
-        hidden: int = 32,
+        hidden: Count = 32,
         vmap: bool = False,
     ) -> None:  # reason: the last four are options of a config
         super(Modulated, self).__init__()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from neuromod import Target
 from tasks.continual.learners.base import Base, apart
 from tasks.continual.streams import Stream, Task
+from tasks.errors import UserError
 from tasks.experiment import Bench, Costs
 
 GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -30,7 +31,14 @@ class Ridge(Base):
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs)."""
-        return apart(lambda part, t: self.features(part) @ self.readouts[str(t)], x, task)
+        return apart(lambda part, t: self.features(part) @ self._readout(t), x, task)
+
+    def _readout(self, task: int) -> Tensor:
+        if str(task) not in self.readouts:
+            rule = "a ridge readout is there once its task is learned"
+            raise UserError(f"{rule}; got task {task} before that; pass evaluation.unseen=false")
+        found: Tensor = self.readouts[str(task)]
+        return found
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

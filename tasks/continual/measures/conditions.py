@@ -1,10 +1,11 @@
 """Whether a network answers the condition that it is given, and not the images alone: other conditions, same images."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.learners.base import autocast
 from tasks.continual.streams import Stream, Task, evaluate_batches
@@ -14,7 +15,12 @@ from tasks.runs.seeds import generator
 
 @torch.no_grad()
 def measure(
-    learner: Any, stream: Stream, bench: Bench, *, batch: int | None = None, precision: str | None = None
+    learner: Any,
+    stream: Stream,
+    bench: Bench,
+    *,
+    batch: Count | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
 ) -> dict[str, Any] | None:
     """Accuracy on each task's test images under a condition that is not its own; None where no source reads one.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.measures.queries import Queries
 from tasks.continual.streams import Stream
@@ -11,7 +12,7 @@ from tasks.experiment import Bench
 
 
 @torch.no_grad()
-def measure(learner: Any, stream: Stream, bench: Bench, *, images: int | None = None) -> dict[str, float] | None:
+def measure(learner: Any, stream: Stream, bench: Bench, *, images: Count | None = None) -> dict[str, float] | None:
     """``own`` and ``other``: the largest probability of the output in [0, 1], its mean over test images.
 
     Under their own task and under the next one. None where the measure ``inference`` did not find the task of single

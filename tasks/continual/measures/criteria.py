@@ -1,11 +1,12 @@
 """Masks that training would have left, over weights that were never trained (Zhou et al. 2019, section 3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
 from neuromod.analysis import masked, masks, signed_constant
+from tasks.config.fields import Range
 from tasks.continual import learners
 from tasks.continual.measures.reduced import accuracy_with, trained_weights
 from tasks.continual.streams import Stream
@@ -25,7 +26,7 @@ def measure(
     bench: Bench,
     *,
     criteria: Sequence[str] = (),
-    densities: Sequence[float] = DENSITIES,
+    densities: Sequence[Annotated[float, Range(above=0, below=1)]] = DENSITIES,
 ) -> dict[str, Any] | None:
     """Accuracy in [0, 1] of masks by criterion, over the start (``init``) and over its signs at one size per layer
     (``constant``).

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from neuromod.training.penalties import gates
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.learners.modulated import call_kwargs
 from tasks.continual.streams import Stream
@@ -20,7 +21,7 @@ CHUNK = 64  # images per call: rows of weights, one per image, would fill the me
 
 
 @torch.no_grad()
-def measure(learner: Any, stream: Stream, bench: Bench, *, images: int = 256) -> dict[str, Any] | None:
+def measure(learner: Any, stream: Stream, bench: Bench, *, images: Count = 256) -> dict[str, Any] | None:
     """The mean factor of the first gated site on test images, whatever its source reads; None without a gate.
 
     ``by_task`` (T, C): on images of each task; ``by_class`` (classes, C): on those of each class in all tasks, a row of

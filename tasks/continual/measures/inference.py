@@ -11,7 +11,7 @@ from torch import Tensor
 from neuromod import Modulated
 from neuromod.inference import infer
 from neuromod.inference.predictors import Predictor, classify, task_scores
-from tasks.config.build import at_least
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.measures.queries import Queries, by_group, judge, lead
 from tasks.continual.measures.recall import SETTINGS, task_recall
@@ -30,11 +30,11 @@ def measure(
     bench: Bench,
     *,
     methods: Sequence[str] = (),
-    images: int = 256,
-    group: int = 16,
-    groups: Sequence[int] = (),
-    at: Sequence[int] = (),
-    predictors: Mapping[str, int] = MappingProxyType({}),
+    images: Count = 256,
+    group: Count = 16,
+    groups: Sequence[Count] = (),
+    at: Sequence[Count] = (),
+    predictors: Mapping[str, Count] = MappingProxyType({}),
 ) -> dict[str, Any] | None:  # reason: options of a config: methods, and how many queries
     """What every method finds (`tasks.continual.measures.queries.judge`) on random test images, one query per image.
 
@@ -63,19 +63,10 @@ def measure(
     return task_inference(learner.model, stream, QueryPlan(images, (group, *groups), tuple(at)), methods, learned, seed)
 
 
-def check_options(methods: Sequence[str] = (), images: int = 256, group: int = 16, **_: Any) -> None:
-    """Refuse unknown methods and empty queries before the training at whose end they are used.
-
-    Args:
-        methods: as of `measure`; each must be known.
-        images: per task, at least 1.
-        group: images per group, at least 1.
-        _: options that are not checked here.
-
-    """
+def check_options(methods: Sequence[str] = (), **_: Any) -> None:
+    """Refuse unknown methods before the training at whose end they are used; ``_`` are options that are not checked here."""
     for name in methods:
         check_method(name)
-    at_least(1, **{"inference.images": images, "inference.group": group})
 
 
 def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Predictor:

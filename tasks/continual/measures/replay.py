@@ -4,7 +4,7 @@ from typing import Any
 
 from neuromod import Bank
 from neuromod.inference import Standout, Verified
-from tasks.config.build import at_least
+from tasks.config.fields import Count, Rate, Weight
 from tasks.continual import learners
 from tasks.continual.streams import Stream, batches
 from tasks.experiment import Bench
@@ -18,10 +18,10 @@ def measure(
     stream: Stream,
     bench: Bench,
     *,
-    every: int | None = None,
-    eps: float = 0.125,
-    threshold: float = 3.5,
-    best: int = 8,
+    every: Count | None = None,
+    eps: Rate = 0.125,
+    threshold: Weight = 3.5,
+    best: Count = 8,
 ) -> dict[str, Any] | None:  # reason: options of a config, of both rules
     """Whether a batch of task k is found to be new before its mask is there, and known after; for every so manieth
     task.
@@ -39,7 +39,6 @@ def measure(
     """
     if every is None or not isinstance(learner, learners.Modulated):
         return None
-    at_least(1, **{"replay.every": every})
     model, seed = learner.model, bench.seeds["sampling"]
     rules: dict[str, Standout | Verified] = {
         "standout": Standout(eps),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import neuromod
 from neuromod import Mixture
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.learners.modulated import call_kwargs
 from tasks.continual.streams import Stream
@@ -18,7 +19,7 @@ from tasks.report.read import Run
 
 
 @torch.no_grad()
-def measure(learner: Any, stream: Stream, bench: Bench, *, images: int = 500) -> dict[str, Any] | None:
+def measure(learner: Any, stream: Stream, bench: Bench, *, images: Count = 500) -> dict[str, Any] | None:
     """``weights`` (T, experts): mean routing weight in [0, 1] of the first mixture on test images; None without a
     mixture.
 

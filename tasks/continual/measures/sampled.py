@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from tasks.config.fields import Count
 from tasks.continual import learners
 from tasks.continual.learners.modulated import call_kwargs
 from tasks.continual.measures.reduced import mean_accuracy
@@ -12,7 +13,7 @@ from tasks.experiment import Bench
 
 
 @torch.no_grad()
-def measure(learner: Any, stream: Stream, bench: Bench, *, samples: int = 10) -> dict[str, float] | None:
+def measure(learner: Any, stream: Stream, bench: Bench, *, samples: Count = 10) -> dict[str, float] | None:
     """``accuracy`` in [0, 1], the mean over drawn masks; Zhou et al. 2019 report this and not the rounded mask. None
     where nothing is drawn.
 

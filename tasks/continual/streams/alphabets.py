@@ -2,14 +2,14 @@
 
 import torch
 
-from tasks.continual.streams.base import Stream, Task, count_of_tasks
+from tasks.continual.streams.base import Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.split import only
 from tasks.continual.streams.views import normalisation
 from tasks.data.image_set import ImageSet, every_fifth
 from tasks.errors import UserError
 
 
-def alphabets(image_set: ImageSet, tasks: int, seed: int) -> Stream:
+def alphabets(image_set: ImageSet, tasks: Tasks, seed: int) -> Stream:
     """The first `tasks` groups of the training images, by name; labels count from 0 in each. The seed draws nothing.
 
     Of each class every fifth image is a test image: Omniglot (Lake et al. 2015, Science 350) has other classes in its test

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from tasks.config.fields import Range
 from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.runs.seeds import generator
+
+Tasks = Annotated[int, Range(least=1, most=100_000)]
+"""How many tasks a stream has."""
 
 
 class View(Protocol):

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from tasks.continual.streams.base import Split, Stream, Task, View, count_of_tasks
+from tasks.continual.streams.base import Split, Stream, Task, Tasks, View, count_of_tasks
 from tasks.continual.streams.views import Normalise, normalisation
 from tasks.data.image_set import ImageSet
 from tasks.runs.seeds import generator
@@ -64,7 +64,7 @@ def permutation(pixels: int, seed: int, task: int) -> Tensor:
     return torch.randperm(pixels, generator=generator("permuted", seed, task))
 
 
-def permuted(image_set: ImageSet, tasks: int, seed: int, first_identity: bool = False) -> Stream:
+def permuted(image_set: ImageSet, tasks: Tasks, seed: int, first_identity: bool = False) -> Stream:
     """Tasks with the images' own classes, the pixels of each in an order of its own.
 
     One copy of the images serves all tasks: a view permutes its batch. Goodfellow et al. 2013 (arXiv 1312.6211).

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import normalisation
 from tasks.data.image_set import ImageSet
 from tasks.data.prepare import halved
@@ -17,7 +17,7 @@ QUESTIONS = ("left", "right", "larger", "smaller", "sum")
 
 
 def questions(
-    image_set: ImageSet, tasks: int, seed: int, *, asked: Sequence[str] = QUESTIONS, halve: bool = False
+    image_set: ImageSet, tasks: Tasks, seed: int, *, asked: Sequence[str] = QUESTIONS, halve: bool = False
 ) -> Stream:
     """The first questions about pairs of images (C, H, W) side by side: (C, H, 2 W).
 

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.config.fields import Range
+from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import Normalise, normalisation
 from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
@@ -52,7 +53,14 @@ def rotation(shape: tuple[int, int, int], degrees: float) -> Tensor:
     return functional.affine_grid(theta, [1, channels, height, width], align_corners=False)
 
 
-def rotated(image_set: ImageSet, tasks: int, degrees: float, seed: int, *, random: bool = False) -> Stream:
+def rotated(
+    image_set: ImageSet,
+    tasks: Tasks,
+    degrees: Annotated[float, Range(least=-36_000, most=36_000)],
+    seed: int,
+    *,
+    random: bool = False,
+) -> Stream:
     """Turned images: task i by i * degrees, or by a random angle.
 
     The first is the rotated MNIST of SupSup (Wortsman et al. 2020), the second that of GEM (Lopez-Paz & Ranzato 2017,

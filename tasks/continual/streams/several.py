@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import normalisation
 from tasks.data.image_set import ImageSet, divided
 from tasks.data.load import load
@@ -14,7 +14,7 @@ from tasks.errors import UserError
 
 def several(
     image_set: ImageSet,
-    tasks: int,
+    tasks: Tasks,
     seed: int,
     *,
     others: Sequence[str],

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from tasks.continual.streams.base import Split, Stream, Task, count_of_tasks
+from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import normalisation
 from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.runs.seeds import generator
 
 
-def split(image_set: ImageSet, tasks: int, seed: int, shuffle: bool = False, *, relabel: bool = True) -> Stream:
+def split(image_set: ImageSet, tasks: Tasks, seed: int, shuffle: bool = False, *, relabel: bool = True) -> Stream:
     """Disjoint groups of equally many classes, one group per task (Zenke et al. 2017, arXiv 1703.04200, section 5.1).
 
     UserError where the tasks do not divide the classes, or a task has no training images.

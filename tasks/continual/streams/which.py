@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tasks.continual.streams.alphabets import alphabets
-from tasks.continual.streams.base import Split, Stream
+from tasks.continual.streams.base import Split, Stream, Tasks
 from tasks.continual.streams.permuted import permuted
 from tasks.continual.streams.rotated import rotated
 from tasks.continual.streams.split import split
@@ -22,7 +22,7 @@ STREAMS: Mapping[str, Callable[..., Stream]] = {
 }
 
 
-def which(image_set: ImageSet, tasks: int, seed: int, *, of: str, **options: Any) -> Stream:
+def which(image_set: ImageSet, tasks: Tasks, seed: int, *, of: str, **options: Any) -> Stream:
     """The tasks of another stream, each image labelled with its task.
 
     Learned from batches that mix all tasks (``run=joint``), it is the ceiling of task inference: a classifier that sees

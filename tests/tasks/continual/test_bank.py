@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from neuromod import Store
+from tasks.config.build import experiment
 from tasks.config.load import load
+from tasks.continual.bank import elsewhere
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.files import read_json
 from tests.tasks.continual.runs import BANK, PLAIN_BANK, run_bank
-from tests.tasks.setup import learner_of
+from tests.tasks.setup import bench_of, learner_of
 
 
 def rows(folder):
@@ -105,3 +107,16 @@ def test_a_task_that_waits_for_others_is_not_spread(data, tmp_path):
     config = load([*BANK, data, "transfer=masks"])
     with pytest.raises(UserError, match="2 processes"):
         execute(config, root=tmp_path, command=["x"], results=tmp_path, jobs=2)
+
+
+def test_a_worker_whose_target_is_another_is_refused(data):
+    config = load([*BANK, data])
+    made = bench_of(config)
+    bank = experiment(config["run"])
+    fields = {name: getattr(made, name) for name in ("seeds", "device", "title", "data", "log_every", "config")}
+    assert len(elsewhere(fields, bank.fingerprint(made), [[0]], 0)) == 1
+    with pytest.raises(
+        UserError, match=r"the same target; got [0-9a-f]{12} in a worker and 0{12} here; .*--jobs 1"
+    ) as caught:
+        elsewhere(fields, "0" * 64, [[0]], 0)
+    assert "\n" not in str(caught.value)

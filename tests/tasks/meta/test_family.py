@@ -177,7 +177,7 @@ def test_mistakes_are_told(omniglot: Path, tmp_path: Path) -> None:
         meta(fast="heed")
     with pytest.raises(UserError, match=r"arm\.order must be one of 1, 2; got 3"):
         meta(order=3)
-    with pytest.raises(UserError, match=r"arm\.steps must be a number of at least 0; got -1"):
+    with pytest.raises(UserError, match=r"arm\.steps must be an integer of 0 or more; got -1"):
         meta(steps=-1)
     for lengths, rates, words in (
         ([3, 2], {"sgd": [0.1]}, r"ascending order; got \[3, 2\]"),
