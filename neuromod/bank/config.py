@@ -53,7 +53,7 @@ class TargetRecord:
 
     fingerprint: str
     norm: Literal["frozen", "batch"]
-    batch_axis: int
+    batch_axis: int | list[int | None]
     dropout: bool
     example: list[list[Any]]
     """Shape and dtype of each input that the network was probed with."""
@@ -73,7 +73,7 @@ class TargetRecord:
         example = [[list(x.shape), str(x.dtype).removeprefix("torch.")] for x in target.example]
         recipe = target.recipe
         kept = None if recipe is None else recipe.__dict__ | {"constructor": _path(recipe.constructor)}
-        return cls(target.fingerprint(), target.norm, target.batch_axis, target.dropout, example, kept)
+        return cls(target.fingerprint(), target.norm, _axes(target), target.dropout, example, kept)
 
     def build(
         self,
@@ -145,8 +145,9 @@ class TargetRecord:
         """Refuse another target, or one that runs otherwise."""
         if target.fingerprint() != self.fingerprint:
             refuse_target(self.fingerprint, target.fingerprint())
-        for name in ("norm", "batch_axis", "dropout"):
-            ours, theirs = getattr(self, name), getattr(target, name)
+        now = {"norm": target.norm, "batch_axis": _axes(target), "dropout": target.dropout}
+        for name, theirs in now.items():
+            ours = getattr(self, name)
             if ours != theirs:
                 raise RefusedError(
                     f"a target runs as it was saved, with {name}={ours!r}; got {theirs!r}; pass it to Target"
@@ -261,6 +262,11 @@ def _refuse_giant(recipe: Recipe, sites: Iterable[Site]) -> None:
             f"a recipe draws the network of its store; its keywords make one of {size} bytes, which has no {odd.name!r} of "
             f"{odd.shape}; restore the store"
         )
+
+
+def _axes(target: Target) -> int | list[int | None]:
+    """The batch axis of every input: one number where all have the same, as stores have always said it."""
+    return target.batch_axis if len(set(target.axes)) == 1 else list(target.axes)
 
 
 def refuse_target(theirs: str, ours: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import FLOATS, count, flag
+from neuromod.arguments import FLOATS, count, flag, floating
 from neuromod.bank.classes import KINDS, SOURCES, Classes
 from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
@@ -36,6 +36,7 @@ class Record:
         sites: where it acts.
         seed: of its draws.
         identity: whether it starts at the target.
+        dtype: of its numbers, "float32" say; None (and no part of the file): that of the target.
         classes: what the names mean; no part of the file.
 
     """
@@ -48,6 +49,7 @@ class Record:
     sites: tuple[Site, ...]
     seed: int
     identity: bool
+    dtype: str | None = None
     classes: Classes = field(default_factory=Classes, compare=False, repr=False)
 
     @classmethod
@@ -63,12 +65,15 @@ class Record:
         kind, source = modulator.kind, modulator.source
         options = {f.name: getattr(kind, f.name) for f in fields(kind)}
         kept = (type(kind).__name__, options, type(source).__name__, source.arguments())
-        return cls(name, *kept, modulator.sites, modulator.seed, modulator.identity, classes)
+        dtype = None if modulator.dtype is None else str(modulator.dtype).removeprefix("torch.")
+        return cls(name, *kept, modulator.sites, modulator.seed, modulator.identity, dtype, classes)
 
     def data(self) -> dict[str, Any]:
         """The record for JSON."""
         sites = [asdict(site) | {"shape": list(site.shape)} for site in self.sites]
         said = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "classes"}
+        if self.dtype is None:
+            del said["dtype"]  # stores of before say none
         return said | {"sites": sites}
 
     @classmethod
@@ -84,6 +89,8 @@ class Record:
             raise ValueError("a modulator has names, fields and arguments")
         count(record.seed, "the seed of a modulator", least=-(2**63))
         flag(record.identity, "identity")
+        if record.dtype is not None:
+            floating(record.dtype)
         classes.require("kind", record.kind)
         classes.require("source", record.source)
         if "body" in record.arguments:
@@ -124,7 +131,8 @@ class Record:
                 raise RefusedError(
                     f"a site is a place in the target; {site.role} {site.name!r} is not; config.json is odd"
                 )
-        return Modulator(self.made, self._source(shared), self.sites, seed=self.seed, identity=self.identity)
+        source = self._source(shared)
+        return Modulator(self.made, source, self.sites, seed=self.seed, identity=self.identity, dtype=self.dtype)
 
     def _source(self, shared: Row) -> Source:
         # A body that the user's function makes is drawn: the global random state is left as it was.
