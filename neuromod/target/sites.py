@@ -91,7 +91,10 @@ def choose(
         if not any(matches(pattern, names, module) for names, module in candidates.values()):
             known = [n for names, _ in candidates.values() for n in names]
             shown = pattern if isinstance(pattern, str) else getattr(pattern, "__name__", str(pattern))
-            hint = f"the nearest are {nearest(str(shown), known)}" if known else "the network has none"
+            none = "the network has none" + " of torch's; choose others with outputs(Type, channel=axis)" * (
+                what == "norm"
+            )
+            hint = f"the nearest are {nearest(str(shown), known)}" if known else none
             raise RefusedError(f"a pattern must match at least one {what}; got {shown!r}; {hint}")
     return [
         name

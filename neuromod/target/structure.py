@@ -80,7 +80,7 @@ def _replaced(node: Any, path: Path, new: Mapping[Path, Tensor]) -> Any:
     moved = {key: _replaced(child, (*path, key), new) for key, child in children.items()}
     if isinstance(node, tuple):
         # A named tuple takes its fields one by one, all others a sequence.
-        return type(node)(*moved.values()) if hasattr(node, "_fields") else type(node)(moved.values())
+        return type(node)(*moved.values()) if hasattr(node, "_fields") else type(node)(tuple(moved.values()))
     twin = copy.copy(node)
     if isinstance(node, list | dict):
         for key, child in moved.items():

@@ -274,9 +274,12 @@ class Target:
             for leaf in module.parametrizations:
                 full = f"{name}.{leaf}".lstrip(".")
                 if full in patterns:
-                    stored = f"{name}.parametrizations.{leaf}.original".lstrip(".")
+                    own = module.parametrizations.get_submodule(leaf).named_parameters(
+                        f"{name}.parametrizations.{leaf}"
+                    )
+                    stored = " or ".join(repr(n.lstrip(".")) for n, _ in own)
                     raise RefusedError(
-                        f"{full!r} is computed by a parametrization; modulate {stored!r} or outputs({name!r})"
+                        f"{full!r} is computed by a parametrization; modulate {stored}, or outputs({name!r})"
                     )
 
     def _refuse_untracked_norms(self) -> None:

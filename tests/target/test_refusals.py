@@ -121,3 +121,23 @@ def test_outputs_without_a_pattern() -> None:
         target().outputs()
     assert len(target().norms()) == 2
     assert len(target().weights()) == 3
+
+
+def test_a_parametrized_weight_names_what_it_is_computed_from() -> None:
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(12, 8)), nn.Linear(8, 2))
+    t = Target(net, torch.randn(3, 12))
+    originals = [f"0.parametrizations.weight.original{i}" for i in (0, 1)]
+    with refuses("'0.weight' is computed by a parametrization", *map(repr, originals)):
+        t.weights("0.weight")
+    assert [s.name for s in t.weights(*originals)] == originals
+
+
+def test_norms_of_others_are_outputs() -> None:
+    class RMS(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / x.square().mean(-1, keepdim=True).add(1e-6).sqrt()
+
+    t = Target(nn.Sequential(nn.Linear(12, 8), RMS(), nn.Linear(8, 2)), torch.randn(3, 12))
+    with refuses("at least one norm", "none of torch's", "outputs(Type, channel=axis)"):
+        t.norms()
+    assert t.outputs(RMS, channel=-1)[0].shape == (8,)
