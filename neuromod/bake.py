@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import instance
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.seeds import generator
@@ -31,6 +32,7 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
         condition: which condition, (D,) or a label, where one is read.
 
     """
+    instance(model, Modulated, "the model that is baked")
     for name, modulator in model.named_modulators().items():
         if modulator.reads not in ("task", "condition", "nothing"):
             raise RefusedError(

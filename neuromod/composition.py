@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from neuromod.arguments import task_id
+from neuromod.arguments import instance, task_id
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.loading import Loading, is_whole
@@ -24,6 +24,7 @@ def by_name(modulators: Sequence[Modulator]) -> dict[str, Modulator]:
     """Modulators by the name of their kind in lower case, in the order given; a second one of the kind gets ``_2``."""
     named: dict[str, Modulator] = {}
     for modulator in modulators:
+        instance(modulator, Modulator, "a modulator of a model")
         base = modulator.name.lower()
         taken = sum(name.partition("_")[0] == base for name in named)
         named[base if not taken else f"{base}_{taken + 1}"] = modulator

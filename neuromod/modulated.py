@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from neuromod.arguments import flag
+from neuromod.arguments import count, flag, instance
 from neuromod.batches import run, run_vmapped
 from neuromod.composition import (
     Composition,
@@ -57,6 +57,7 @@ class Modulated(Composition):
     _cached: dict[int, Edits]
 
     def __init__(self, target: Target, *modulators: Modulator, vmap: bool = False) -> None:
+        instance(target, Target, "the target of a model, its first argument,")
         super().__init__(modulators)
         self.__dict__["target"] = target
         self.vmap = vmap
@@ -283,6 +284,7 @@ class Modulated(Composition):
     def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
         modulators = self.named_modulators()
         noisy = [m for m in modulators.values() if m.noisy]
+        draw = None if draw is None else count(draw, "draw=")
         if draw is not None and not noisy:
             raise RefusedError(f"draw= keys the noise of stochastic kinds; got draw={draw} and no such kind; drop it")
         if not (self.training and self.target.norm == "batch"):  # there the batch itself is measured

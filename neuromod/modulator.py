@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuromod.arguments import count, flag, floating, instance, task_id
+from neuromod.arguments import count, flag, floating, instance, task_id, task_ids
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
@@ -263,7 +263,7 @@ class Modulator(Loading):
     @torch.no_grad()
     def blended(self, *tasks: int) -> Row:
         """Sealed tasks (all, if none is named) as rows (tasks, ...) that may be averaged: the experts of a `Mixture`."""
-        chosen = tasks or tuple(self.sealed.places)
+        chosen = task_ids(tasks) or tuple(self.sealed.places)
         strange = [t for t in chosen if t not in self.sealed.places]
         if strange or not chosen:
             asked = f"task {strange[0]} is not" if strange else "none is"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 
+from neuromod.arguments import shown
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Rows
@@ -40,8 +41,8 @@ def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> N
         size: samples of the batch that they are to serve.
 
     """
-    if set(rows) != set(names):
-        raise RefusedError(f"rows= holds rows of every modulator; got {sorted(rows)}; pass what rows() returned")
+    if not isinstance(rows, Mapping) or set(rows) != set(names) or not all(isinstance(r, Rows) for r in rows.values()):
+        raise RefusedError(f"rows= holds rows of every modulator by name; got {shown(rows)}; pass what rows() returned")
     wrong = [r.index for r in rows.values() if r.index is not None and r.index.ndim and len(r.index) != size]
     if wrong:
         raise RefusedError(

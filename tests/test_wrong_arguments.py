@@ -21,9 +21,11 @@ from tests.wrong_arguments import WRONG, calls
 PACKAGE = str(Path(neuromod.__file__).parent)
 FUNCTIONS = {"loss", "judge", "encode", "objective", "criterion"}
 """Arguments that are functions of the user's: what one of another signature raises is its own business."""
+INPUTS = {"x", "pattern", "exclude"}
+"""What the user's network takes, and functions that choose sites: of a wrong one it is they that say what is wrong."""
 CALLABLE = {"a module", "a source", "a function"}
 ELSEWHERE = {
-    "neuromod": {"Modulated", "Modulator", "Target", "Site", "Together", "bake", "calibrate"},
+    "neuromod": set(),
     "meta": {"Episodes", "LinearHead", "dual", "streaming"},
     "inference": {"OBJECTIVES", "AllocationRule", "Choice", "Inference", "Prediction"},
 }
@@ -35,6 +37,8 @@ def own(error: BaseException, name: str, wrong: str) -> bool:
     """Whether an error is that of a function of the user's, which neuromod calls and does not rewrite."""
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     ours = next((place for place, file in enumerate(frames) if file.startswith(PACKAGE)), len(frames))
+    if name in INPUTS and PACKAGE not in traceback.extract_tb(error.__traceback__)[-1].filename:
+        return True
     return (name in FUNCTIONS and wrong in CALLABLE) or right_calls.__file__ in frames[ours:]
 
 

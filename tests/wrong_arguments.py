@@ -10,6 +10,7 @@ from torch import nn
 
 import neuromod as n
 from tests.bank.models import RECIPE, X, model
+from tests.model_calls import model_calls
 from tests.right_calls import Call, loops, questions
 
 WRONG: dict[str, Callable[[], Any]] = {
@@ -122,4 +123,4 @@ def models(folder: Path) -> dict[str, Call]:
 
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
-    return kinds() | sources() | models(folder) | loops() | questions()
+    return kinds() | sources() | models(folder) | loops() | questions() | model_calls()

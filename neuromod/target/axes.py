@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from neuromod.arguments import count, one_of
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import RefusedError
 from neuromod.target.probe import Probe
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -124,7 +124,7 @@ def batch_axis(net: nn.Module, probe: Probe, name: str) -> int | None:
 def neighbour(net: nn.Module, probe: Probe, norm: str, placement: str) -> str:
     """The name of the module that feeds a norm (``"before"``) or of the activation that reads it (``"activation"``).
 
-    Refused: another placement, and a norm that has no such neighbour or several.
+    Refused: a norm that has no such neighbour or several.
 
     Args:
         net: the pristine network.
@@ -133,10 +133,6 @@ def neighbour(net: nn.Module, probe: Probe, norm: str, placement: str) -> str:
         placement: one of `PLACEMENTS`.
 
     """
-    if placement not in PLACEMENTS:
-        raise RefusedError(
-            f"placement must be one of {PLACEMENTS}; got {placement!r}; try {nearest(str(placement), PLACEMENTS, 1)}"
-        )
     if placement == "before":
         found = [a for a, b in probe.flow if b == norm]
     else:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from neuromod.arguments import shown
+from neuromod.arguments import shown as _shown
 from neuromod.errors import RefusedError, nearest
 
 Pattern = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool]
@@ -88,6 +88,13 @@ def choose(
     """
     excluded: list[Pattern] = list(exclude) if isinstance(exclude, list | tuple) else [exclude]  # type: ignore[list-item]
     for pattern in (*patterns, *excluded):
+        if not isinstance(pattern, str | re.Pattern | type) and (
+            not callable(pattern) or isinstance(pattern, nn.Module)
+        ):
+            raise RefusedError(
+                "a pattern is a glob over names, a compiled regular expression, a type, or f(name, module) -> bool; got "
+                f"{_shown(pattern)}; pass one of these"
+            )
         if not any(matches(pattern, names, module) for names, module in candidates.values()):
             known = [n for names, _ in candidates.values() for n in names]
             shown = pattern if isinstance(pattern, str) else getattr(pattern, "__name__", str(pattern))
@@ -107,5 +114,5 @@ def refuse_sites(sites: Any) -> None:
     """Refuse what is no sequence of sites: a name, say."""
     if isinstance(sites, str | Site) or not isinstance(sites, Sequence) or not all(isinstance(s, Site) for s in sites):
         raise RefusedError(
-            f"a modulator takes the sites that a target chose; got {shown(sites)}; pass target.weights('*'), say"
+            f"a modulator takes the sites that a target chose; got {_shown(sites)}; pass target.weights('*'), say"
         )

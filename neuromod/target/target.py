@@ -10,9 +10,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import ParametrizationList
 
-from neuromod.arguments import flag, one_of
+from neuromod.arguments import flag, instance, one_of
 from neuromod.errors import RefusedError
-from neuromod.target.axes import acting, batch_axis, channel_axis, neighbour
+from neuromod.target.axes import PLACEMENTS, acting, batch_axis, channel_axis, neighbour
 from neuromod.target.copying import digest_of, refuse_foreign, tensors_of
 from neuromod.target.example import parse_example
 from neuromod.target.modes import drawing
@@ -80,7 +80,7 @@ class Target:
             options: those of `Target`: norm, batch_axis, dropout.
 
         """
-        return cls(recipe.build(), example, recipe=recipe, **options)
+        return cls(instance(recipe, Recipe, "the recipe of a target").build(), example, recipe=recipe, **options)
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The unmodulated network in eval mode."""
@@ -142,17 +142,18 @@ class Target:
         first = {id(p): name for name, p in own.items()}
         alias = {n: first[id(p)] for n, p in self.pristine.named_parameters(remove_duplicate=False)}
         named = tuple(alias[p] if isinstance(p, str) and p in alias else p for p in patterns)
+        exact = {p for p in named if isinstance(p, str)}
         candidates = {}
         for name, weight in own.items():
             prefix, _, leaf = name.rpartition(".")
             module = self.pristine.get_submodule(prefix)
             called = WEIGHT in leaf or (isinstance(module, ParametrizationList) and WEIGHT in prefix.rpartition(".")[2])
             usual = called and weight.ndim >= 2 and not isinstance(module, NORMS)
-            if usual or name in named:
+            if usual or name in exact:
                 others = tuple(n for n, canonical in alias.items() if canonical == name)
                 modules = tuple(n.rpartition(".")[0] for n in others)
                 candidates[name] = ((name, *others, *modules), module)
-        self._refuse_parametrized(named)
+        self._refuse_parametrized(exact)
         names = choose(candidates, named or ("*",), exclude, "weight")
         names = acting(self.pristine, self.probe, names, "weight", unused)
         return tuple(self._weight(n, own[n]) for n in names)
@@ -208,6 +209,7 @@ class Target:
             unused: as of `outputs`.
 
         """
+        one_of(placement, "placement", PLACEMENTS)
         found = {n: ((n,), m) for n, m in self.pristine.named_modules() if isinstance(m, NORMS)}
         names = choose(found, patterns or ("*",), exclude, "norm")
         sites = tuple(self._output(name, None) for name in acting(self.pristine, self.probe, names, "norm", unused))
@@ -267,7 +269,7 @@ class Target:
         size, axis, batch = next(iter(found))
         return Site(name, "output", (size,), name, channel=axis, batch=batch)
 
-    def _refuse_parametrized(self, patterns: Sequence[Pattern]) -> None:
+    def _refuse_parametrized(self, patterns: set[str]) -> None:
         for name, module in self.pristine.named_modules():
             if not parametrize.is_parametrized(module):
                 continue

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from neuromod.arguments import instance, shown, task_id
 from neuromod.batches import run
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
 
@@ -33,6 +34,8 @@ def calibrate(
         condition: as of a call, where one is read.
 
     """
+    instance(model, Modulated, "the model that is calibrated")
+    task = task_id(task)
     keepers = [m for m in model.named_modulators().values() if not m.kind.learned]
     if not keepers:
         raise RefusedError("calibrate fills Statistics; the model has none; add Modulator(Statistics(), ...)")
@@ -45,9 +48,10 @@ def calibrate(
     try:
         for norm in norms.values():
             norm.training, norm.track_running_stats, norm.momentum = True, True, None
-        for batch in [data] if isinstance(data, Tensor) else data:
-            inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(model.target.example)]
-            _forward(model, inputs, task, condition, fresh)
+        for batch in batches_of(data):
+            with refusing("a batch is what the network takes; it does not take this one", "pass the task's inputs"):
+                inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(model.target.example)]
+                _forward(model, inputs, task, condition, fresh)
             batches += 1
     finally:
         for name, norm in norms.items():
@@ -56,6 +60,15 @@ def calibrate(
         raise RefusedError(f"calibrate needs at least one batch; got none for task {task}; pass the task's inputs")
     for keeper in keepers:
         keeper.measure(task, fresh)
+
+
+def batches_of(data: Any) -> Iterable[Any]:
+    """One batch, or an iterable of batches. Refused: what is neither."""
+    if isinstance(data, Tensor):
+        return [data]
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
+        raise RefusedError(f"calibrate takes a batch of inputs or an iterable of batches; got {shown(data)}; pass data")
+    return data
 
 
 def _forward(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from neuromod.arguments import instance, task_ids
 from neuromod.batches import run_together
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
@@ -31,7 +32,8 @@ class Together(nn.Module):
 
     def __init__(self, model: Modulated, tasks: Sequence[int]) -> None:
         super().__init__()
-        self.tasks = tuple(tasks)
+        instance(model, Modulated, "the model whose tasks train together")
+        self.tasks = task_ids(tasks)
         self.__dict__["model"] = model
         self.rows = nn.ModuleDict()
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
