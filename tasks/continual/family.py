@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from neuromod import Recipe, Target
+from neuromod import Recipe, RefusedError, Target
 from tasks.config.build import call, check, having, options_of, own, resolve, target_of
 from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
@@ -198,10 +198,14 @@ class Continual:
         with told(
             f"{rule}; {options['constructor']} is not", "correct target or target.kwargs, or wrap it in a function"
         ):
-            if weights is not None:
-                net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
-                return Target(net, example, norm=norm)
-            return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+            try:
+                if weights is not None:
+                    net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
+                    return Target(net, example, norm=norm)
+                return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+            except RefusedError as error:
+                # What the network itself says of these images is told with the name that it has on the command line.
+                raise (error.__cause__ if "runs on its example" in str(error) else None) or error from None
 
     def _refuse_few_outputs(self, learner: Any, classes: int) -> None:
         """Refuse a network that has no output for some labels; a head that each task has for itself has as many as it needs."""

@@ -184,5 +184,5 @@ def test_a_subset_has_at_most_all_weights() -> None:
     target, _ = targeted()
     site = target.weights("*")[0]
     assert Subset(per_output=1000).shapes(site) == {"values": (24,)}
-    with pytest.raises(RefusedError, match="per_output=0"):
+    with pytest.raises(RefusedError, match="per_output must be a finite number above 0; got 0"):
         Subset(per_output=0)
