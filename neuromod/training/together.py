@@ -36,8 +36,8 @@ class Together(nn.Module):
         self.tasks = task_ids(tasks)
         self.__dict__["model"] = model
         self.rows = nn.ModuleDict()
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise RefusedError(f"tasks that train together are distinct, one at least; got {list(tasks)}; correct it")
+        if not self.tasks:
+            raise RefusedError("tasks that train together are one at least; got none; pass their ids")
         for name, modulator in model.named_modulators().items():
             if type(modulator.source) is not Table or modulator.reads != "task" or modulator.noisy:
                 raise RefusedError(
