@@ -14,7 +14,7 @@ from neuromod.modulated import Modulated
 from neuromod.seeds import generator
 from neuromod.target.copying import copied, tensors_of
 from neuromod.target.skeleton import plain_copy
-from neuromod.target.substitute import LINEAR, NORMS, anatomy_of, fold
+from neuromod.target.substitute import LINEAR, NORMS, anatomy_of, fold, own_axis
 from neuromod.target.taps import BIAS, GAIN, broadcast
 
 
@@ -40,8 +40,11 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
             )
     net = _plain(model)
     anatomy, given = anatomy_of(net, (*NORMS, *LINEAR)), model.edits(task=task, condition=condition)
-    foreign = [n for n in _tapped(given) if n not in anatomy.folds and _folds_by_value(model, n)]
-    edits = fold(net, given, replace(anatomy, folds=anatomy.folds | frozenset(foreign)))
+    sites = (s for m in model.named_modulators().values() for s in m.sites if s.role == "output")
+    across = {s.module for s in sites if s.channel != own_axis(net.get_submodule(s.module))}
+    folds = anatomy.folds - across
+    folds |= frozenset(n for n in _tapped(given) if n not in folds and _folds_by_value(model, n))
+    edits = fold(net, given, replace(anatomy, folds=folds))
     written: dict[int, nn.Parameter] = {}
     for name, value in edits.items():
         _write(net, name, value, written)
@@ -110,7 +113,9 @@ def _write(net: nn.Module, name: str, value: Tensor, written: dict[int, nn.Param
     module = net.get_submodule(prefix)
     if leaf in (GAIN, BIAS):
         kind, near = type(module).__name__, isinstance(module, (*NORMS, *LINEAR))
-        more = f"{prefix!r} is a {kind}" + (", tied, hooked, or doing more than its affine map" if near else "")
+        more = f"{prefix!r} is a {kind}" + (
+            ", tied, hooked, of another dtype or axis, or doing more than its affine map" if near else ""
+        )
         raise RefusedError(
             f"a tap can be baked into a norm, a linear layer or a convolution of its own; {more}; keep the model"
         )

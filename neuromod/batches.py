@@ -39,6 +39,7 @@ def run(
     outputs: Mapping[Path, Call],
     *,
     width: int | None = None,
+    again: bool = True,
 ) -> Any:
     """Run a batch whose samples may use different rows, in as few calls as are exact: the one place that decides how many.
 
@@ -54,6 +55,7 @@ def run(
         inputs: of the network.
         axes: the batch axis of each input.
         outputs: every tensor of the output by path, as the probe found it.
+        again: whether a call that met rows which are not the samples is made again, split; not where it has measured something.
         width: of the target's head, where tasks have heads of other widths: narrower ones are padded with -inf.
 
     """
@@ -64,11 +66,13 @@ def run(
         try:
             return one([_take(rows, gathers) for rows, gathers in parts], inputs)
         except FoldedError:
+            if not again:
+                raise
             return run(one, [(rows, False) for rows, _ in parts], inputs, axes, outputs, width=width)
     found = []
     for piece in pieces:
         apart = [(_at(rows, piece, gathers), gathers) for rows, gathers in parts]
-        found.append(run(one, apart, taken(inputs, axes, piece), axes, outputs, width=width))
+        found.append(run(one, apart, taken(inputs, axes, piece), axes, outputs, width=width, again=again))
     return _join(found, torch.cat(pieces).argsort(), outputs, width)
 
 

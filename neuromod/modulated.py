@@ -277,9 +277,8 @@ class Modulated(Composition):
         return self._split(self._one_row, parts, inputs)
 
     def _split(self, one: Any, parts: list[tuple[Any, bool]], inputs: tuple[Tensor, ...]) -> Any:
-        return run(
-            one, parts, inputs, self.target.axes, self.target.probe.outputs, width=head_width(self.named_modulators())
-        )
+        width, again = head_width(self.named_modulators()), not (self.training and self.target.norm == "batch")
+        return run(one, parts, inputs, self.target.axes, self.target.probe.outputs, width=width, again=again)
 
     def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
         modulators = self.named_modulators()

@@ -108,7 +108,9 @@ def batch_axis(net: nn.Module, probe: Probe, name: str) -> int | None:
 
     """
     module, calls = net.get_submodule(name), probe.calls.get(name, ())
-    hooked = module._forward_hooks or module._forward_pre_hooks
+    hooked = (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in module.__dict__
+    )
     if not name or type(module) not in LAYERS or hooked or name in probe.odd:
         return None
     if isinstance(module, _ConvNd) and (module.groups > 1 or len(calls[0].shape) != module.weight.ndim):

@@ -2,9 +2,12 @@
 
 import copy
 import hashlib
+import random
+from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -97,17 +100,34 @@ def _kept(value: Any, depth: int, seen: set[int]) -> Iterator[Tensor]:
 
 def state_of(net: nn.Module) -> list[Any]:
     """What a forward may leave behind in modules, attributes and buffers, to be compared before and after one."""
-    return [_snapshot(_beside(module), 3) for module in net.modules()]
+    return [_snapshot(_beside(module), DEEPEST) for module in net.modules()]
 
 
 def _snapshot(value: Any, depth: int) -> Any:
-    if isinstance(value, dict) and depth:
-        return [(key, _snapshot(item, depth - 1)) for key, item in value.items()]
-    if isinstance(value, list | tuple | set) and depth:
-        return [_snapshot(item, depth - 1) for item in value]
-    if isinstance(value, int | float | str | bool | type(None)):
+    """A value that differs where the object holds something else; what is too deep, or opaque, is its identity."""
+    if isinstance(value, Tensor):
+        return id(value), value.is_inference() or value._version, _content(value)
+    if isinstance(value, np.ndarray):
+        return id(value), value.tobytes()
+    if isinstance(value, torch.Generator):
+        return value.get_state().numpy().tobytes()
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, int | float | str | bytes | bool | type(None)):
         return value
-    return (id(value), value._version) if isinstance(value, Tensor) and not value.is_inference() else id(value)
+    if depth == 0 or isinstance(value, nn.Module | type) or callable(value):
+        return id(value)
+    if isinstance(value, dict):
+        return [(key, _snapshot(item, depth - 1)) for key, item in value.items()]
+    if isinstance(value, list | tuple | set | deque):
+        return [_snapshot(item, depth - 1) for item in value]
+    return id(value), [(key, _snapshot(item, depth - 1)) for key, item in getattr(value, "__dict__", {}).items()]
+
+
+def _content(value: Tensor) -> bytes:
+    # By its bytes, for `.data` and numpy write without a new version.
+    dense = value.detach() if value.layout is torch.strided else value.detach().to_dense()
+    return hashlib.sha256(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
 
 
 @torch.no_grad()

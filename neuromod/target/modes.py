@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from neuromod.errors import refusing
 from neuromod.seeds import preserved
-from neuromod.target.copying import copied
+from neuromod.target.copying import copied, state_of
 
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
@@ -77,8 +77,10 @@ class _Draws(TorchFunctionMode):
             self.state = now
 
 
-def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
+def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[frozenset[str], bool]:
     """Names of the modules that draw at random in training: dropout of any make, stochastic depth, LayerDrop.
+
+    And whether the network keeps something of such a forward (a mean of noise, a count of steps).
 
     Found in one forward in train mode (norms stay in eval mode) by the global generators: whose forward moves them, without its
     submodules. Refused: a network that does not run so.
@@ -110,12 +112,13 @@ def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
     for name, module in twin.named_modules():
         module.register_forward_pre_hook(enter(name), prepend=True)
         module.register_forward_hook(leave)
+    before = state_of(twin)
     rule = f"dropout=True runs the network in train mode, norms apart; {type(net).__name__} does not run so"
     with refusing(rule, "drop dropout=True"), preserved(0), torch.no_grad():
         draws.state = _generators()
         with draws:
             twin(*(x.clone() for x in inputs))
-    return frozenset(draws.found)
+    return frozenset(draws.found), state_of(twin) != before
 
 
 RATE = "neuromod_dropout"

@@ -14,6 +14,7 @@ from neuromod.target.samples import (
     alone,
     has_twins,
     in_order,
+    padded,
     repeated,
     size_of,
     taken,
@@ -150,12 +151,14 @@ def probe(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes) -> Probe:
 def _runs(net: nn.Module, inputs: tuple[Tensor, ...], axes: Axes) -> Runs:
     size = size_of(inputs, axes)
     count = size + 1 if size > 1 else 3
-    try:
-        runs = _three(net, unlike(inputs, axes, count, generator("probe")), axes, size)
+    runs, others = None, unlike(inputs, axes, count, generator("probe"))
+    for samples in (padded(others, axes), others):
+        try:
+            runs = _three(net, samples, axes, size)
+        except RefusedError:  # samples that are not the user's may be wrong ones: the example itself has the last word
+            continue
         if runs.first.finite:
             return runs
-    except RefusedError:  # samples that are not the user's may be wrong ones: the example itself has the word
-        runs = None
     plain = _three(net, repeated(inputs, axes, count), axes, size)
     if runs is not None and not plain.first.finite:
         return runs

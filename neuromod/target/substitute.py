@@ -159,9 +159,22 @@ def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
 
 def _folds(module: nn.Module) -> bool:
     own = type(module).__module__.startswith("torch.nn.modules.") and "weight" in module._parameters
-    unhooked = len(module._forward_hooks) <= hasattr(module, GAIN)
+    unhooked = len(module._forward_hooks) <= hasattr(module, GAIN) and "forward" not in module.__dict__
+    unhooked = unhooked and not torch.nn.modules.module._global_forward_hooks and not module._backward_hooks
+    unhooked = unhooked and all(_is_own_axis(module, hook) for hook in module._forward_hooks.values())
     flat = not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) == 1
     return own and unhooked and flat and not isinstance(module, _ConvTransposeNd)
+
+
+def own_axis(module: nn.Module) -> int:
+    """The axis of an output along which a norm's or a layer's own weight and bias lie."""
+    return 1 if isinstance(module, (_NormBase, nn.GroupNorm, _ConvNd)) else -1
+
+
+def _is_own_axis(module: nn.Module, hook: Any) -> bool:
+    # The hook of a tap says which axis it modulates; another than the layer's own is no change of its weight.
+    tapped: int = getattr(hook, "keywords", {}).get("channel", own_axis(module))
+    return tapped == own_axis(module)
 
 
 def _absorbed(now: Mapping[str, Tensor], prefix: str, gain: Tensor | None, shift: Tensor | None) -> Edits:

@@ -1,6 +1,7 @@
 """`Target`: the frozen network. It says what can be modulated and proves that nothing of it moved."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -63,7 +64,10 @@ class Target:
         self._refuse_untracked_norms()
         self._hash = digest_of(self.pristine)
         self.probe = probe(self.pristine, self.example, self.axes)
-        self.draws = drawing(self.pristine, self.example) if dropout else frozenset[str]()
+        self.draws = frozenset[str]()
+        if dropout:
+            self.draws, keeps = drawing(self.pristine, self.example)
+            self.probe = replace(self.probe, fresh=self.probe.fresh or keeps)
 
     @property
     def batch_axis(self) -> int:

@@ -87,4 +87,4 @@ def _forward(
         edits = model.compose(dict(zip(learned, rows, strict=True)))
         return model.skeleton({**edits, **buffers}, x)
 
-    run(one, parts, inputs, model.target.axes, model.target.probe.outputs)
+    run(one, parts, inputs, model.target.axes, model.target.probe.outputs, again=False)

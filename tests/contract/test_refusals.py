@@ -88,7 +88,7 @@ def test_rows_of_another_batch_or_model() -> None:
         model(X[:4], rows=rows)
     with refuses("of 1 samples, the inputs are 6"):
         model(X, rows=model.rows(X[:1]))
-    with refuses("rows of every modulator", "[]"):
+    with refuses("rows of every modulator", "{}"):
         model(X, rows={})
 
 
