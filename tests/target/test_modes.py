@@ -72,6 +72,17 @@ class Skip(nn.Module):
         return x * 0 if self.training and random.random() < 0.5 else x
 
 
+class Weights(nn.Module):
+    """torch's own dropout of attention weights, which is a number and no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
 class By(nn.Module):
     def __init__(self, how: Callable[[Tensor, bool], Tensor]) -> None:
         super().__init__()
@@ -89,6 +100,7 @@ DRAWS: dict[str, Callable[[], nn.Module]] = {
     "LayerDrop": Skip,
     "nn.Dropout": lambda: nn.Dropout(0.5),
     "attention": lambda: Dropped(8, 2, batch_first=True),
+    "a rate of attention": lambda: Weights(),
 }
 
 
