@@ -196,9 +196,9 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
     for module in skeleton.modules():
         if norm == "batch" and isinstance(module, _BatchNorm):
             module.track_running_stats = False
-        if not dropout and isinstance(module, nn.MultiheadAttention | nn.RNNBase):
-            module.__dict__.setdefault(RATE, module.dropout)
-            module.dropout = 0.0
+        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            rate = module.__dict__.setdefault(RATE, module.dropout)
+            module.dropout = rate if dropout else 0.0
     for site in taps:
         add_tap(skeleton.get_submodule(site.module), site)
     return set_mode(skeleton, training=False, norm=norm, dropout=dropout)
