@@ -115,3 +115,8 @@ def test_what_cannot_train_side_by_side() -> None:
     heads.add(1, width=3)
     with pytest.raises(RefusedError, match="heads of other widths"):
         Together(wide, [0, 1])
+
+
+def test_one_task_is_a_batch_of_its_own() -> None:
+    m, x = model(), draw(1, 4, 6)
+    torch.testing.assert_close(Together(m, [1])(x)[0], m(x[0], task=1))
