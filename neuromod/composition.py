@@ -219,10 +219,9 @@ def refuse_meeting(target: Target, modulators: Modulators) -> None:
 
 
 def refuse_vmap(target: Target, vmap: bool) -> None:
-    """Refuse ``vmap=True`` for networks that torch has no batching rule for, or whose samples meet."""
-    names = [n for n in target.probe.calls if isinstance(target.pristine.get_submodule(n), nn.RNNBase)]
-    if vmap and (names or target.probe.meets is not None):
-        why = f"{names[0]!r} is recurrent, and torch has no rule for it" if names else "samples of this one meet"
+    """Refuse ``vmap=True`` for networks that torch can't run so, or whose samples meet."""
+    why = "samples of this one meet" if vmap and target.probe.meets is not None else target.unmapped if vmap else None
+    if why is not None:
         raise RefusedError(f"vmap=True needs a network that runs sample by sample; {why}; drop vmap=True")
 
 

@@ -266,7 +266,7 @@ def test_vmap_over_a_recurrent_network(module: type[nn.Module]) -> None:
             return self.head(self.rnn(x)[0].mean(1))
 
     target = Target(Net(), torch.randn(6, 5, 4))
-    with refuses("'rnn' is recurrent", "drop vmap=True"):
+    with refuses("torch.vmap can't run it", "drop vmap=True"):
         Modulated(target, Modulator(Threshold(), Table(2), target.weights("*"), seed=0), vmap=True)
 
 

@@ -36,7 +36,8 @@ def verify(
 ) -> Tensor:
     """Scores (B, k) as of `brute_force` for the likely tasks of each input, -inf for the others.
 
-    Inputs are grouped by task: one forward for each task that anybody finds likely, B * m forwards of one input in all.
+    Inputs are grouped by task: one forward for each task that anybody finds likely, B * m forwards of one input in all. Refused: a
+    part of the inputs where samples meet inside the network.
 
     Args:
         model: what the tasks are tasks of.
@@ -61,6 +62,11 @@ def verify(
     scores: Tensor | None = None
     for place in likely.unique().tolist():
         asked = (likely == place).any(1).nonzero().squeeze(1)
+        if model.target.probe.meets is not None and len(asked) < len(likely):
+            raise RefusedError(
+                f"samples of this network meet, so a task is tried on all of them; task {tasks[place]} is likely for {len(asked)} "
+                f"of {len(likely)}; call brute_force()"
+            )
         found = -objective(model(x.index_select(axis, asked.to(x.device)), task=tasks[place]))
         if scores is None:
             scores = found.new_full((len(likely), len(tasks)), -torch.inf)

@@ -68,3 +68,20 @@ def check_group(group: Any, size: int) -> int:
         return count(group, "group", least=1, most=size)
     except RefusedError:
         raise RefusedError(f"a group has 1 to B={size} inputs; got group={shown(group)}; correct it") from None
+
+
+def check_apart(model: Modulated, group: int, x: Tensor) -> None:
+    """Refuse single inputs of several where samples meet inside the network: an input by itself has another output there.
+
+    Args:
+        model: whose network it is.
+        group: inputs that are judged together.
+        x: all inputs.
+
+    """
+    size = x.shape[model.target.batch_axis]
+    if model.target.probe.meets is not None and group == 1 < size:
+        raise RefusedError(
+            f"samples of this network meet, so no input is judged by itself; got group=1 for {size} inputs; pass group={size} for "
+            "inputs that share a task"
+        )

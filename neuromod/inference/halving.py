@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuromod.arguments import count
 from neuromod.bank import Bank
-from neuromod.inference.checks import check_bank, check_inputs, check_objective, check_tasks
+from neuromod.inference.checks import check_apart, check_bank, check_group, check_inputs, check_objective, check_tasks
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.inference.one_shot import bank_of, chunk_of, gradients, in_groups
 from neuromod.modulated import Modulated
@@ -45,6 +45,7 @@ def halving(
     check_objective(objective)
     check_bank(bank)
     chunk = None if chunk is None else count(chunk, "chunk", least=1)
+    check_apart(model, check_group(group, x.shape[model.target.batch_axis]), x)
     held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     size = chunk or chunk_of(sum(value.numel() for value in held.mean().values()), x.device)
     return torch.cat([_halved(held, part, objective) for part in in_groups(model, x, group).split(size)])

@@ -13,7 +13,7 @@ from neuromod.bank.packed import check_planes
 from neuromod.errors import RefusedError
 from neuromod.inference.brute_force import brute_force, verify
 from neuromod.inference.calibration import Calibration
-from neuromod.inference.checks import check_bank, check_group, check_inputs, check_tasks
+from neuromod.inference.checks import check_apart, check_bank, check_group, check_inputs, check_tasks
 from neuromod.inference.halving import halving
 from neuromod.inference.objectives import OBJECTIVES, objective
 from neuromod.inference.one_shot import bank_of, one_shot
@@ -159,6 +159,7 @@ def _scores(
     bank: Bank | None,
     calibration: Calibration | None,
 ) -> Tensor:
+    check_apart(model, group, x)
     wanted = objective(rule.objective, rule.real)
     shared: dict[str, Any] = {"tasks": tasks, "objective": wanted}
     if rule.method == "halving":
@@ -171,12 +172,21 @@ def _scores(
         held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
         coarse = one_shot(model, x, tasks=tasks, sites=rule.sites, planes=rule.planes, group=group, bank=held)
         likely = coarse.topk(min(rule.best, len(tasks)), 1).indices.repeat_interleave(group, 0)
-        single = verify(model, x.narrow(model.target.batch_axis, 0, len(likely)), likely, **shared)
+        parts = _batches(model, x.narrow(model.target.batch_axis, 0, len(likely)), group)
+        sizes = [part.shape[model.target.batch_axis] for part in parts]
+        asked = zip(parts, likely.split(sizes), strict=True)
+        single = torch.cat([verify(model, part, places, **shared) for part, places in asked])
     elif rule.method == "one_shot":
         single = one_shot(model, x, sites=rule.sites, planes=rule.planes, bank=bank, **shared)
     else:
-        single = brute_force(model, x, **shared)
+        single = torch.cat([brute_force(model, part, **shared) for part in _batches(model, x, group)])
     if calibration is not None:
         single = calibration(single)
     group = check_group(group, len(single))
     return single[: len(single) // group * group].reshape(-1, group, len(tasks)).sum(1)
+
+
+def _batches(model: Modulated, x: Tensor, group: int) -> Sequence[Tensor]:
+    """What runs in one batch: all inputs, or where samples meet inside the network each group by itself."""
+    parts: Sequence[Tensor] = (x,) if model.target.probe.meets is None else x.split(group, model.target.batch_axis)
+    return parts

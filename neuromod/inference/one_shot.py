@@ -1,6 +1,6 @@
 """Task inference in one forward and one backward (Wortsman et al. 2020, section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from neuromod.arguments import count, shown
 from neuromod.bank import Bank
 from neuromod.bank.packed import check_planes
 from neuromod.errors import RefusedError
-from neuromod.inference.checks import check_bank, check_group, check_inputs, check_objective, check_tasks
+from neuromod.inference.checks import check_apart, check_bank, check_group, check_inputs, check_objective, check_tasks
 from neuromod.inference.factors import factorable, factors
 from neuromod.inference.objectives import Objective, entropy
 from neuromod.modulated import Modulated
@@ -36,7 +36,8 @@ def one_shot(
     the rest is k inner products. Inputs in a row that share an unknown task (``group`` of them) have their objectives
     summed, and one gradient: scores (G, k).
 
-    Refused: heads of different widths, and modulations that depend on more than the task.
+    Refused: heads of different widths, modulations that depend on more than the task, and single inputs of a network in which
+    samples meet. Groups run side by side under `torch.vmap`; one after the other where torch can't (recurrent layers).
 
     Args:
         model: what the tasks are tasks of.
@@ -56,6 +57,7 @@ def one_shot(
     chunk = None if chunk is None else count(chunk, "chunk", least=1)
     planes = None if planes is None else check_planes(planes)
     group = check_group(group, x.shape[model.target.batch_axis])
+    check_apart(model, group, x)
     held = bank_of(bank, tasks) if bank is not None else Bank(model, tasks)
     mean = held.mean()
     watched = _watched(model, mean, sites)
@@ -113,13 +115,22 @@ def gradients(
     # Inference needs gradients of its own, also where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
         moving = {name: edits[name].clone() for name in names}
-        if len(x) > 1 or each:
+        if len(x) > 1 and model.target.unmapped is None:
             lead = 0 if each else None
             every = torch.func.vmap(torch.func.grad(loss), in_dims=(lead, lead, 0), randomness="different")
             return every(moving, fixed, x.clone())  # type: ignore[no-any-return]
-        leaves = {name: value.requires_grad_() for name, value in moving.items()}
-        found = torch.autograd.grad(loss(leaves, fixed, x[0].clone()), list(leaves.values()))
-        return {name: gradient.unsqueeze(0) for name, gradient in zip(leaves, found, strict=True)}
+        found = [_gradient(loss, _row(moving, i, each), _row(fixed, i, each), part.clone()) for i, part in enumerate(x)]
+        return {name: torch.stack([one[name] for one in found]) for name in names}
+
+
+def _row(edits: Edits, place: int, each: bool) -> Edits:
+    return {name: value[place] for name, value in edits.items()} if each else edits
+
+
+def _gradient(loss: Callable[[Edits, Edits, Tensor], Tensor], moving: Edits, still: Edits, x: Tensor) -> Edits:
+    leaves = {name: value.detach().requires_grad_() for name, value in moving.items()}
+    found = torch.autograd.grad(loss(leaves, still, x), list(leaves.values()))
+    return dict(zip(leaves, found, strict=True))
 
 
 def bank_of(bank: Bank, tasks: Sequence[int]) -> Bank:

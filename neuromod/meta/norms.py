@@ -6,7 +6,7 @@ then is exact, and so is `F.group_norm`. Inner loops run under `unfused`, which 
 network's own, or a norm whose gain a modulator writes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from neuromod.arguments import count, flag, instance, number
 from neuromod.errors import RefusedError
+
+NATIVE = ("native_layer_norm", "native_batch_norm", "_native_batch_norm_legit", "_batch_norm_impl_index")
 
 
 class Unfused(TorchFunctionMode):
@@ -239,8 +241,17 @@ def _other_order(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _refused(*_: Any, **__: Any) -> Tensor:
     raise RefusedError(
-        "norms must be exact at second order; torch.native_layer_norm and native_batch_norm are not, under vmap; call F.layer_norm"
+        "norms must be exact at second order; native ones and those of torch.ops.aten are not, under vmap; call F.layer_norm or "
+        "F.batch_norm"
     )
+
+
+def _native() -> Iterator[Any]:
+    """Every name of torch under which a norm runs that has the fused derivative."""
+    for name in ("layer_norm", "batch_norm", "instance_norm", *NATIVE):
+        packet = getattr(torch.ops.aten, name)
+        yield from (packet, *(getattr(packet, overload) for overload in packet.overloads()))
+    yield from (getattr(torch, name) for name in NATIVE if hasattr(torch, name))
 
 
 def _recurrent(layer: Callable[..., Any]) -> Callable[..., Any]:
@@ -260,8 +271,7 @@ def _recurrent(layer: Callable[..., Any]) -> Callable[..., Any]:
 
 _UNFUSED: dict[Any, Callable[..., Any]] = {
     **{layer: _recurrent(layer) for layer in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
-    torch.native_layer_norm: _refused,
-    torch.native_batch_norm: _refused,
+    **dict.fromkeys(_native(), _refused),
     F.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
     F.instance_norm: _instance_norm,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
@@ -35,6 +36,11 @@ def refuse_foreign(net: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise RefusedError(
                 f"a target is made of Python modules; {shown} is a script; pass the network before torch.jit"
+            )
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise RefusedError(
+                f"a BatchNorm must keep running statistics; {shown} has track_running_stats=False; switch it on and pass "
+                "norm='batch' to train on batch statistics"
             )
     for name, tensor in tensors_of(net).items():
         if is_lazy(tensor):

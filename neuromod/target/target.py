@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from neuromod.errors import RefusedError
 from neuromod.target.axes import PLACEMENTS, acting, batch_axis, channel_axis, neighbour
 from neuromod.target.copying import digest_of, refuse_foreign, tensors_of
 from neuromod.target.example import parse_example
+from neuromod.target.mapped import unmapped
 from neuromod.target.modes import drawing
 from neuromod.target.probe import probe
 from neuromod.target.recipe import Recipe
@@ -61,7 +63,6 @@ class Target:
         self.example, self.axes = parse_example(example, batch_axis)
         self.norm, self.dropout, self.recipe = norm, dropout, recipe
         self.pristine = build(net, norm="frozen")
-        self._refuse_untracked_norms()
         self._hash = digest_of(self.pristine)
         self.probe = probe(self.pristine, self.example, self.axes)
         self.draws = frozenset[str]()
@@ -73,6 +74,11 @@ class Target:
     def batch_axis(self) -> int:
         """The batch axis of the first input that has one."""
         return next(axis for axis in self.axes if axis is not None)
+
+    @cached_property
+    def unmapped(self) -> str | None:
+        """Why `torch.vmap` can't run the network sample by sample; None where it can."""
+        return unmapped(self.skeleton(), self.example, self.axes)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, example: Tensor | Sequence[Tensor], **options: Any) -> "Target":
@@ -287,11 +293,3 @@ class Target:
                     raise RefusedError(
                         f"{full!r} is computed by a parametrization; modulate {stored}, or outputs({name!r})"
                     )
-
-    def _refuse_untracked_norms(self) -> None:
-        for name, module in self.pristine.named_modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is None:
-                raise RefusedError(
-                    f"a BatchNorm must keep running statistics; {name!r} has track_running_stats=False; switch it on and "
-                    "pass norm='batch' to train on batch statistics"
-                )

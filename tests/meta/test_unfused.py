@@ -141,10 +141,25 @@ def test_a_norm_puts_out_the_dtype_of_its_input() -> None:
     assert found(x).dtype == torch.bfloat16
 
 
-def test_a_fused_kernel_called_by_its_native_name_is_refused() -> None:
-    f = Functional(own(lambda x, w, b: torch.native_layer_norm(x, (8,), w, b, 1e-5)[0]), "*")
+ATEN = torch.ops.aten
+NATIVE: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
+    "native_layer_norm": lambda x, w, b: torch.native_layer_norm(x, (8,), w, b, 1e-5)[0],
+    "native_batch_norm": lambda x, w, b: torch.native_batch_norm(x, w, b, None, None, True, 0.1, 1e-5)[0],
+    "legit": lambda x, w, b: torch._native_batch_norm_legit(x, w, b, True, 0.1, 1e-5)[0],
+    "impl_index": lambda x, w, b: torch._batch_norm_impl_index(x, w, b, None, None, True, 0.1, 1e-5, True)[0],
+    "aten layer_norm": lambda x, w, b: ATEN.layer_norm(x, [8], w, b, 1e-5),
+    "aten overload": lambda x, w, b: ATEN.layer_norm.default(x, [8], w, b, 1e-5),
+    "aten batch_norm": lambda x, w, b: ATEN.batch_norm(x, w, b, None, None, True, 0.1, 1e-5, True),
+    "aten native": lambda x, w, b: ATEN.native_batch_norm(x, w, b, None, None, True, 0.1, 1e-5)[0],
+    "aten no_stats": lambda x, w, b: ATEN._native_batch_norm_legit.no_stats(x, w, b, True, 0.1, 1e-5)[0],
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_fused_kernel_called_by_its_native_name_is_refused(name: str) -> None:
+    f = Functional(own(NATIVE[name]), "*")
     loss = lambda fast, batch: cross_entropy(f(fast, batch[0]), batch[1])  # noqa: E731
-    with refuses("exact at second order", "native_layer_norm", "F.layer_norm"):
+    with refuses("exact at second order", "torch.ops.aten", "F.layer_norm"):
         maml(loss, f.start(), EPISODES, SGD(0.1), order=2)
     maml(loss, f.start(), EPISODES, SGD(0.1), order=2, engine="autograd")
 
