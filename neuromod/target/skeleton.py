@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from neuromod.errors import RefusedError, nearest
 from neuromod.target.copying import copied, tensors_of
 from neuromod.target.modes import RATE, set_mode
+from neuromod.target.padding import pad, unpad
 from neuromod.target.probe import Probe
 from neuromod.target.sites import Site
 from neuromod.target.structure import first
@@ -199,6 +200,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
         if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
             rate = module.__dict__.setdefault(RATE, module.dropout)
             module.dropout = rate if dropout else 0.0
+    pad(skeleton, net)
     for site in taps:
         add_tap(skeleton.get_submodule(site.module), site)
     return set_mode(skeleton, training=False, norm=norm, dropout=dropout)
@@ -207,6 +209,7 @@ def build(net: nn.Module, taps: Iterable[Site] = (), *, norm: str = "frozen", dr
 def plain_copy(pristine: nn.Module) -> nn.Module:
     """A plain network again: a copy in eval mode with weights of its own, that ask for gradients and train as usual."""
     net = copied(pristine, cloned=[name for name, _ in pristine.named_parameters()])
+    unpad(net)
     for module, original in zip(net.modules(), pristine.modules(), strict=True):
         module.training = False
         if hasattr(original, RATE):
