@@ -24,7 +24,7 @@ def channel_axis(net: nn.Module, probe: Probe, name: str, channel: int | None) -
     """The channel axis of an output: 1 behind convolutions and their norms, -1 behind linear layers and theirs.
 
     Of a module whose type does not say it, an activation or a container, the layers beside it do: those whose output it reads, and
-    those that read its own. Refused: where none of them says it, or two say different axes.
+    those that read its own. Refused: where none of them says it, two say different axes, or it is the batch axis.
 
     Args:
         net: the pristine network.
@@ -33,12 +33,26 @@ def channel_axis(net: nn.Module, probe: Probe, name: str, channel: int | None) -
         channel: the axis that the user named, which is taken as it is; None where it shall be found.
 
     """
-    module, shape = net.get_submodule(name), probe.calls[name][0].shape
+    call = probe.calls[name][0]
     if channel is not None:
-        count(channel, "channel=", least=-len(shape), most=len(shape) - 1)
-        return channel
+        count(channel, "channel=", least=-len(call.shape), most=len(call.shape) - 1)
+    axis = _found(net, probe, name) if channel is None else channel
+    if call.batch is not None and axis % len(call.shape) == call.batch:
+        raise RefusedError(
+            f"channels have an axis of their own; axis {axis} of {name!r} (output {call.shape}) holds the samples; pass "
+            "outputs(..., channel=another)"
+        )
+    return axis
+
+
+def _found(net: nn.Module, probe: Probe, name: str) -> int:
+    module, shape = net.get_submodule(name), probe.calls[name][0].shape
     own = _by_type(module, shape)
-    found = {own} if own is not None else _beside(net, probe, name)
+    feeding, reading = ({own}, set()) if own is not None else _beside(net, probe, name)
+    found = feeding | reading
+    if len(shape) == 2:
+        # Axis 1 and axis -1 are one here; which it is matters where a call has more axes, and whoever feeds the module knows.
+        return (feeding if len(feeding) == 1 else found if len(found) == 1 else {-1}).pop()
     if len(found) == 1:
         return found.pop()
     said = f"the layers beside it say {sorted(found)}" if found else "nor from the layers beside it"
@@ -57,19 +71,19 @@ def _by_type(module: nn.Module, shape: tuple[int, ...]) -> int | None:
         size = module.normalized_shape[-1]
         fits = [axis for axis in {1, ndim - 1} if shape[axis] == size]
         return None if len(fits) != 1 else 1 if fits[0] == 1 and ndim > 2 else -1
-    if isinstance(module, CHANNEL_LAST) or ndim == 2:
+    if isinstance(module, CHANNEL_LAST):
         return -1
     return None
 
 
-def _beside(net: nn.Module, probe: Probe, name: str) -> set[int]:
-    """The channel axes that layers beside a module say, seen through modules that keep the shape."""
+def _beside(net: nn.Module, probe: Probe, name: str) -> tuple[set[int], set[int]]:
+    """The channel axes that layers say which feed a module and which read it, seen through modules that keep the shape."""
     shape = probe.calls[name][0].shape
     if name in probe.same:
-        return _seen(net, probe, probe.same[name], shape)
+        return _seen(net, probe, probe.same[name], shape), set()
     feeding = [_seen(net, probe, a, shape) for a, b in probe.flow if b == name]
     reading = [_of_reader(net, b, shape) for a, b in probe.flow if a == name]
-    return set().union(*feeding, *reading)
+    return set().union(*feeding), set().union(*reading)
 
 
 def _seen(net: nn.Module, probe: Probe, name: str, shape: tuple[int, ...]) -> set[int]:

@@ -44,6 +44,37 @@ def test_layers_that_say_different_axes() -> None:
         Target(net, torch.randn(2, 3, 8, 8)).outputs("1")
 
 
+@pytest.mark.parametrize(
+    ("layers", "channel"),
+    [
+        ((nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), -1),
+        ((nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6)), 1),
+        ((nn.Identity(), nn.ReLU(), nn.BatchNorm1d(6)), 1),
+        ((nn.Identity(), nn.ReLU(), nn.Identity()), -1),
+    ],
+)
+def test_an_example_of_two_axes_called_with_three(layers: tuple[nn.Module, ...], channel: int) -> None:
+    """As many places as channels: no shape would tell."""
+    net = nn.Sequential(*layers).eval()
+    target = Target(net, torch.randn(4, 6))
+    model = Modulated(target, Modulator(Affine(), Table(1), target.outputs("1"), seed=0))
+    gain = torch.arange(1.0, 7.0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(gain if name.endswith("gain") else torch.zeros(6))
+    x = torch.randn(3, 6, 6)
+    slow = layers[2](layers[1](layers[0](x)) * (gain[:, None] if channel == 1 else gain))
+    assert torch.allclose(model(x, task=0), slow, atol=1e-6)
+    assert target.outputs("1")[0].channel == channel
+
+
+def test_channels_on_the_batch_axis() -> None:
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
+    target = Target(net, torch.randn(4, 6))
+    with refuses("axis -2 of '1' (output (4, 5)) holds the samples", "channel=another"):
+        target.outputs("1", channel=-2)
+
+
 def test_a_container_has_the_channels_of_its_last_layer() -> None:
     net = nn.Sequential(nn.Sequential(nn.Linear(8, 6), nn.ReLU()), nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
     target = Target(net, torch.randn(2, 3, 8, 8))
