@@ -45,6 +45,11 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
     folds = anatomy.folds - across
     folds |= frozenset(n for n in _tapped(given) if n not in folds and _folds_by_value(model, n))
     edits = fold(net, given, replace(anatomy, folds=folds))
+    for name in _tapped(edits):
+        why = _why(net.get_submodule(name), edits, name, across=name in across, tied=name in _tied(anatomy.ties))
+        raise RefusedError(
+            f"a tap can be baked into a norm, a linear layer or a convolution of its own; {name!r} is a {why}; keep the model"
+        )
     written: dict[int, nn.Parameter] = {}
     for name, value in edits.items():
         _write(net, name, value, written)
@@ -56,17 +61,46 @@ def _tapped(edits: Mapping[str, Tensor]) -> list[str]:
     return list(dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))))
 
 
+def _tied(ties: Mapping[str, tuple[str, ...]]) -> set[str]:
+    return {n.rpartition(".")[0] for first, others in ties.items() for n in (first, *others)}
+
+
+def _why(module: nn.Module, edits: Mapping[str, Tensor], name: str, *, across: bool, tied: bool) -> str:
+    """What keeps a tap from being baked into its module.
+
+    Args:
+        module: the tapped one.
+        edits: by name, as they are after folding.
+        name: of the module.
+        across: whether the tap lies along another axis than the module's weight.
+        tied: whether a tensor of the module is used elsewhere too.
+
+    """
+    kind, weight = type(module).__name__, getattr(module, "weight", None)
+    dtype = next(edits[n].dtype for n in (f"{name}.{GAIN}", f"{name}.{BIAS}") if n in edits)
+    if not isinstance(module, (*NORMS, *LINEAR)):
+        return kind
+    if isinstance(weight, Tensor) and weight.dtype != dtype:
+        return f"{kind} of {weight.dtype}, and its modulation is {dtype}"
+    if across:
+        return f"{kind} that is modulated along another axis than its own"
+    if tied:
+        return f"{kind} whose tensors are tied to others"
+    if module._forward_hooks or "forward" in module.__dict__:
+        return f"{kind} with hooks"
+    return f"{kind} that does more than its affine map"
+
+
 def _folds_by_value(model: Modulated, name: str) -> bool:
     """Whether gain and shift behind a foreign norm or layer, seen on the example, are those of its own weight and bias."""
     module = copied(model.skeleton.net).get_submodule(name)
     channel = next(s.channel for m in model.named_modulators().values() for s in m.sites if s.module == name)
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    tied = {n.rpartition(".")[0] for first, others in model.skeleton.ties.items() for n in (first, *others)}
     if (
         not isinstance(module, (*NORMS, *LINEAR))
         or not isinstance(weight, nn.Parameter)
         or bias is None
-        or name in tied
+        or name in _tied(model.skeleton.ties)
     ):
         return False
     rng = generator("bake", name)
@@ -111,14 +145,6 @@ def _write(net: nn.Module, name: str, value: Tensor, written: dict[int, nn.Param
     """Write a tensor; one value under several names is one parameter, tied."""
     prefix, _, leaf = name.rpartition(".")
     module = net.get_submodule(prefix)
-    if leaf in (GAIN, BIAS):
-        kind, near = type(module).__name__, isinstance(module, (*NORMS, *LINEAR))
-        more = f"{prefix!r} is a {kind}" + (
-            ", tied, hooked, of another dtype or axis, or doing more than its affine map" if near else ""
-        )
-        raise RefusedError(
-            f"a tap can be baked into a norm, a linear layer or a convolution of its own; {more}; keep the model"
-        )
     current = getattr(module, leaf, None)
     if current is None:
         raise RefusedError(

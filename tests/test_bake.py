@@ -42,9 +42,48 @@ def test_subclasses_of_norms_that_do_no_more(norm: nn.Module, x: Tensor) -> None
     assert [type(m) for m in plain] == [type(m) for m in target.pristine]
 
 
-def test_a_norm_with_its_activation_is_named() -> None:
-    x = draw(5, 4, 3, 3)
-    target = Target(filled(nn.Sequential(nn.Conv2d(4, 6, 1), BatchNormAct2d(6))), x)
-    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.norms(), seed=0)))
-    with refuses("'1' is a BatchNormAct2d", "or doing more than its affine map"):
+def hooked(net: nn.Module) -> nn.Module:
+    net.get_submodule("1").register_forward_hook(lambda module, args, output: output.tanh())
+    return net
+
+
+def tied(net: nn.Module) -> nn.Module:
+    net.get_submodule("1").weight = net.get_submodule("2").weight
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "reason"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(4, 6, 1), BatchNormAct2d(6)),
+            {},
+            "is a BatchNormAct2d that does more than its affine map",
+        ),
+        (nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU()), {}, "is a ReLU; keep the model"),
+        (
+            nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)),
+            {"channel": -1},
+            "is a BatchNorm2d that is modulated along another axis",
+        ),
+        (hooked(nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6))), {}, "is a BatchNorm2d with hooks"),
+        (
+            tied(nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.BatchNorm2d(6))),
+            {},
+            "is a BatchNorm2d whose tensors are tied",
+        ),
+    ],
+    ids=["more", "no layer", "axis", "hooked", "tied"],
+)
+def test_why_a_tap_is_not_baked(net: nn.Module, options: dict[str, Any], reason: str) -> None:
+    target = Target(filled(net), draw(5, 4, 3, 6))
+    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.outputs("1", **options), seed=0)))
+    with refuses("a tap can be baked into a norm", f"'1' {reason}"):
+        bake(model, task=1)
+
+
+def test_numbers_of_a_higher_precision_are_not_baked_into_a_lower_one() -> None:
+    target = Target(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)).bfloat16(), draw(5, 4).bfloat16())
+    model = Modulated(target, Modulator(Affine(), Table(2), target.norms(), dtype="float32", seed=0))
+    with refuses("'1' is a LayerNorm of torch.bfloat16, and its modulation is torch.float32"):
         bake(model, task=1)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.overrides import TorchFunctionMode
 
-from neuromod.errors import refusing
+from neuromod.errors import RefusedError, refusing
 from neuromod.seeds import preserved
 from neuromod.target.copying import copied, state_of
 
@@ -53,18 +54,21 @@ def _is_own(module: nn.Module, types: tuple[type, ...]) -> bool:
 
 
 class _Draws(TorchFunctionMode):
-    """Notes in which module a global generator moves."""
+    """Notes in which module a global generator moves, and in which statistics of the batch are taken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stack: list[str] = [""]
         self.found: set[str] = set()
+        self.normed: set[str] = set()
         self.state = _generators()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func in (F.batch_norm, torch.batch_norm) and (kwargs or {}).get("training", [*args, False][5:6] == [True]):
+            self.normed.add(self.stack[-1])
         self.look()
         return result
 
@@ -83,7 +87,7 @@ def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[frozenset
     And whether the network keeps something of such a forward (a mean of noise, a count of steps).
 
     Found in one forward in train mode (norms stay in eval mode) by the global generators: whose forward moves them, without its
-    submodules. Refused: a network that does not run so.
+    submodules. Refused: a network that does not run so, and a module that draws and takes statistics of the batch.
 
     Args:
         net: the pristine network; a copy runs.
@@ -118,6 +122,12 @@ def drawing(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[frozenset
         draws.state = _generators()
         with draws:
             twin(*(x.clone() for x in inputs))
+    both = draws.found & draws.normed
+    if both:
+        raise RefusedError(
+            f"dropout=True leaves no norm on statistics of the batch; {sorted(both)[0]!r} draws and normalises in train mode; give it "
+            "an nn.BatchNorm module, or drop dropout=True"
+        )
     return frozenset(draws.found), state_of(twin) != before
 
 

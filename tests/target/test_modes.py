@@ -141,3 +141,29 @@ def test_a_network_that_does_not_run_in_train_mode() -> None:
     Target(Evaluated().double(), X)
     with refuses("dropout=True runs the network in train mode", "targets are missing", "drop dropout=True"):
         Target(Evaluated().double(), X, dropout=True)
+
+
+class OwnNorm(nn.Module):
+    """Dropout and a norm of its own in one module, whose mode both follow."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__()
+        self.layer, self.fused = nn.Linear(8, 3), fused
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("var", torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(x.mean(1), 0.5, self.training)
+        if self.fused:
+            return self.layer(torch.batch_norm(x, None, None, self.mean, self.var, self.training, 0.1, 1e-5, True))
+        return self.layer(F.batch_norm(x, self.mean, self.var, training=self.training))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_norm_that_would_follow_the_mode_of_dropout(fused: bool) -> None:
+    net = OwnNorm(fused=fused)
+    with refuses("no norm on statistics of the batch", "drop dropout=True"):
+        Target(net, X.float(), dropout=True)
+    close(Target(net, X.float())(X.float()), net.eval()(X.float()))
+    both = nn.Sequential(nn.Linear(8, 6), nn.Flatten(), nn.BatchNorm1d(30), nn.Dropout())
+    assert Target(both, X.float(), dropout=True).draws == {"3"}
