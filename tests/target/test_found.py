@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod import Affine, LowRankDelta, Modulated, Modulator, RefusedError, Table, Target, Threshold, bake
+from tests.refusals import refuses
 from tests.traps.common import close, draw, filled, mixed_equals_singles, moved
 
 X, IDS = draw(6, 5, 4), [0, 1, 1, 2, 0, 2]
@@ -41,6 +42,27 @@ def test_padding_that_the_example_has_not(form: str) -> None:
         model = moved(Modulated(target, modulator))
         alone = [model(*(x[i : i + 1] for x in given), task=t) for i, t in enumerate(IDS)]
         close(model(*given, task=IDS), torch.cat(alone))
+
+
+class Lookup(nn.Module):
+    """Takes the values that it knows and no others."""
+
+    def __init__(self, known: Tensor) -> None:
+        super().__init__()
+        self.layer, self.known = nn.Linear(4, 3), set(known.flatten().tolist())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not set(x.flatten().tolist()) <= self.known:
+            raise KeyError("an unknown value")
+        return self.layer(x.mean(1))
+
+
+def test_a_network_that_takes_the_samples_of_the_example_alone() -> None:
+    target = Target(filled(Lookup(X)), X)
+    assert target.probe.calls["layer"][0].batch == 0
+    mixed_equals_singles(moved(Modulated(target, Modulator(Affine(), Table(3), target.outputs("layer"), seed=0))), X)
+    with refuses("samples of an example differ", "got 6 alike", "pass an example of distinct samples"):
+        Target(filled(Lookup(X)), X[:1].expand(6, 5, 4))
 
 
 class Box:
@@ -104,7 +126,7 @@ def test_a_tap_across_a_layers_own_axis_stays_a_tap(layer: nn.Module, x: Tensor,
     shape = [5 if axis == channel else 1 for axis in range(3)]
     by_hand = torch.tanh(row["gain"].view(shape) * net[0].eval()(x) + row["bias"].view(shape))
     close(model(x, task=1), by_hand)
-    with pytest.raises(RefusedError, match="of another dtype or axis"):
+    with pytest.raises(RefusedError, match="along another axis than its own"):
         bake(model, task=1)
 
 

@@ -130,6 +130,21 @@ def test_samples_that_meet_are_split_by_task() -> None:
         Modulated(target, Modulator(Affine(), Table(2), target.outputs("layer"), seed=0), vmap=True)
 
 
+def test_images_that_meet() -> None:
+    """No output of this network has two axes, and its first module puts out what has met."""
+
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x - x.mean(0))
+
+    assert Target(filled(Centred()), draw(4, 2, 5, 5)).probe.meets == "conv"
+    assert Target(filled(nn.Conv2d(2, 3, 1)), draw(4, 2, 5, 5)).probe.meets is None
+
+
 class WithGrid(nn.Module):
     """Frames mixed by a matrix that all samples share."""
 

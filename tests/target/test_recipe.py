@@ -43,6 +43,7 @@ def test_initialisations_have_the_scale_of_their_papers() -> None:
     glorot = math.sqrt(2 / (9 * 32 + 9 * 32))
     constant = Recipe(ResNet, options, "signed_glorot_constant").build().layer2[0].conv2.weight.detach()
     assert torch.allclose(constant.abs(), torch.full_like(constant, glorot))
+    assert abs(float(constant.sign().mean())) < 0.05
     drawn = Recipe(ResNet, options, "glorot_normal").build().layer2[0].conv2.weight.detach()
     assert abs(float(drawn.std()) / glorot - 1) < 0.05
     rows = Recipe(ResNet, options, "orthogonal").build().layer2[0].conv2.weight.detach().flatten(1).double()

@@ -276,3 +276,12 @@ def test_batch_statistics_go_with_taps_on_weights_and_not_with_built_ones() -> N
     masks = Modulator(Threshold(), Hypernet("input", hidden=4), target.weights("*"), seed=0)
     with pytest.raises(RefusedError, match="split them one by one"):
         Modulated(target, masks, statistics)
+
+
+def test_a_shift_without_a_gain() -> None:
+    target = drawn(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), 5)
+    skeleton, (x,) = target.skeleton(target.outputs("1")), target.example
+    shift = torch.arange(24.0, dtype=torch.float64).reshape(6, 4)
+    hidden = target.pristine[:2](x)  # type: ignore[index]
+    close(skeleton({"1.tap_bias": shift[0]}, (x,)), target.pristine[2](hidden + shift[0]))  # type: ignore[index]
+    close(skeleton({"1.tap_bias": shift}, (x,)), target.pristine[2](hidden + shift))  # type: ignore[index]
