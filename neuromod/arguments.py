@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import RefusedError, first_line, nearest
 
 Thing = TypeVar("Thing")
 LARGEST = 2**63 - 1
@@ -137,8 +137,9 @@ def device(value: Any) -> torch.device:
         found = torch.device(value)
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RefusedError(f"a device must exist here; got {shown(value)} ({reason}); pass 'cpu', say") from error
+        raise RefusedError(
+            f"a device must exist here; got {shown(value)} ({first_line(error)}); pass 'cpu', say"
+        ) from error
     return found
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from neuromod import Recipe, RefusedError, Target
+from neuromod import Recipe, Target
+from neuromod.errors import ExampleError
 from tasks.config.build import call, check, having, options_of, own, resolve, target_of
 from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
@@ -203,9 +204,9 @@ class Continual:
                     net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
                     return Target(net, example, norm=norm)
                 return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
-            except RefusedError as error:
+            except ExampleError as error:
                 # What the network itself says of these images is told with the name that it has on the command line.
-                raise (error.__cause__ if "runs on its example" in str(error) else None) or error from None
+                raise (error.__cause__ or error) from None
 
     def _refuse_few_outputs(self, learner: Any, classes: int) -> None:
         """Refuse a network that has no output for some labels; a head that each task has for itself has as many as it needs."""
