@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -84,6 +85,9 @@ class Continual:
     channels_last: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)
     measures: Mapping[str, Spec | None] = field(default_factory=dict)
+
+    taken: ClassVar[Mapping[str, ModuleType]] = MappingProxyType({"matrix": matrix})
+    """Measures that training itself takes, by name."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "run")
@@ -182,6 +186,9 @@ class Continual:
             raise UserError(
                 f"a task is measured on test images; {empty[0]} has none; add some, or pass data.divide=true"
             )
+        for name, spec in self.measures.items():
+            if spec is not None:
+                _ask_beside(spec, f"measures.{name}", "check_stream", stream)
         stream = stream if bench.held_out is None else held_out(stream, bench.held_out, bench.seeds["data"])
         return stream.to(bench.device)
 
@@ -240,9 +247,14 @@ def _check_measure(name: str, spec: Spec) -> None:
     except (TypeError, ValueError) as error:
         rule = f"{where} is called as measure(learner, stream, bench, **options)"
         raise UserError(f"{rule}; got {spec['_target_']}: {error}; correct it") from error
-    checks = getattr(sys.modules.get(measure.__module__), "check_options", None)
-    if checks is not None:
-        checks(**options)
+    _ask_beside(spec, where, "check_options")
+
+
+def _ask_beside(spec: Spec, where: str, name: str, *args: Any) -> None:
+    """Call, with the options of a measure, the function of this name that its file may hold: it refuses them."""
+    asked = getattr(sys.modules.get(target_of(spec, where).__module__), name, None)
+    if asked is not None:
+        asked(*args, **{key: value for key, value in spec.items() if key != "_target_"})
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:

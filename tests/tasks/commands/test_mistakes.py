@@ -97,6 +97,8 @@ def test_no_number_of_any_family_may_be_below_its_least_or_no_number(experiment:
         ("schedule=math.pi", ("schedule", "a function", "math.pi")),
         ("optimizer.lr=1e38", ("Adam", "without overflow", "lower the rate")),
         ("allocation.every=3", ("'allocation.every'", "nearest")),
+        ("scenarios.method=brute_farce", ("method of task inference", "'brute_farce'", "'brute_force'")),
+        ("inference.at=[1,3]", ("inference.at", "which has 2", "got 3", "numbers of 2 at most")),
     ],
 )
 def test_a_mistake_is_one_line(override: str, parts: tuple[str, ...], refusal: Callable[..., str]) -> None:
