@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import neuromod as n
+from tests.analysis_calls import analyses
 from tests.bank.models import RECIPE, X, model
 from tests.model_calls import model_calls
 from tests.right_calls import Call, loops, questions
@@ -123,4 +124,4 @@ def models(folder: Path) -> dict[str, Call]:
 
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
-    return kinds() | sources() | models(folder) | loops() | questions() | model_calls()
+    return kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses()

@@ -70,9 +70,17 @@ def check_options(methods: Sequence[str] = (), **_: Any) -> None:
         check_method(name)
 
 
-def check_stream(stream: Stream, *, at: Sequence[int] = (), **_: Any) -> None:
-    """Refuse more first tasks than the stream has; ``_`` are options that are not checked here."""
-    if beyond := [count for count in at if count > len(stream)]:
+def check_stream(stream: Stream, *, methods: Sequence[str] = (), at: Sequence[int] = (), **_: Any) -> None:
+    """Refuse more first tasks than the stream has, where a method is measured over them.
+
+    Args:
+        stream: the tasks.
+        methods: none: nothing is measured.
+        at: numbers of tasks.
+        _: options that are not checked here.
+
+    """
+    if methods and (beyond := [count for count in at if count > len(stream)]):
         raise UserError(
             f"inference.at counts first tasks of the stream, which has {len(stream)}; got {beyond[0]}; "
             f"pass inference.at=[], or numbers of {len(stream)} at most"
