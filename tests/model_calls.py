@@ -94,6 +94,11 @@ def model_calls() -> dict[str, Call]:
         "modulator.load_state_dict": Call(
             made(t).modulators["threshold"].load_state_dict, {"state_dict": live.modulators["threshold"].state_dict()}
         ),
+        "model.context": Call(lambda inputs, task: live.context(inputs, task), {"inputs": (X,), "task": 0}),
+        "source.own": Call(live.modulators["threshold"].source.own, {"task": 0}),
+        "source.forget": Call(lambda task: made(t).modulators["threshold"].source.forget(task), {"task": 0}),
+        "source.own, shared": Call(shared(t).own, {"task": 0}),
+        "source.forget, shared": Call(lambda task: shared(t).forget(task), {"task": 0}),
         "source.load_state_dict": Call(
             made(t).modulators["threshold"].source.load_state_dict,
             {"state_dict": live.modulators["threshold"].source.state_dict()},
@@ -117,6 +122,12 @@ def model_calls() -> dict[str, Call]:
 
 def made(t: n.Target) -> n.Modulated:
     return n.Modulated(t, n.Modulator(n.Threshold(), n.Table(2), t.weights("*"), seed=0))
+
+
+def shared(t: n.Target) -> n.Hypernet:
+    source = n.Hypernet(tasks=2, hidden=3)
+    n.Modulated(t, n.Modulator(n.Affine(), source, t.norms(), seed=0))
+    return source
 
 
 def conditioned(t: n.Target) -> Any:

@@ -97,6 +97,10 @@ def models(folder: Path) -> dict[str, Call]:
         "Bank.project": Call(
             bank.project, {"gradients": {k: torch.ones_like(v) for k, v in bank.mean().items()}, "planes": 4}
         ),
+        "Bank.bits": Call(bank.bits, {"name": "1.weight", "tasks": [0]}),
+        "Bank.project_factors": Call(
+            bank.project_factors, {"factors": {"1.weight": (torch.ones(6, 12), torch.ones(6, 10))}}
+        ),
         "Store.create": Call(n.Store.create, {"folder": folder / "new", "model": at_rest, "coding": "raw"}),
         "Store.open": Call(n.Store.open, {"folder": folder / "store", "classes": ()}),
         "Store.exists": Call(n.Store.exists, {"folder": folder / "store"}),
