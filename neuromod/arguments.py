@@ -2,14 +2,14 @@
 
 import math
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import RefusedError, first_line, nearest
 
 Thing = TypeVar("Thing")
 LARGEST = 2**63 - 1
@@ -137,8 +137,9 @@ def device(value: Any) -> torch.device:
         found = torch.device(value)
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RefusedError(f"a device must exist here; got {shown(value)} ({reason}); pass 'cpu', say") from error
+        raise RefusedError(
+            f"a device must exist here; got {shown(value)} ({first_line(error)}); pass 'cpu', say"
+        ) from error
     return found
 
 
@@ -179,6 +180,32 @@ def tensor(value: Any, what: str, *axes: int, integers: bool = False) -> torch.T
         sizes = f" of {' or '.join(map(str, axes))} axes" if axes else ""
         raise RefusedError(f"{what} must be a tensor{sizes} with {numbers}; got {shown(value)}; convert it")
     return value
+
+
+def named(value: Any, what: str) -> Mapping[str, Any]:
+    """Something for each of several names, which are texts; ``what`` says what it is, for the refusal."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise RefusedError(f"{what} must be a dict by name; got {shown(value)}; pass one")
+    return value
+
+
+def tensors(value: Any, what: str, *, masks: bool = False) -> Mapping[str, torch.Tensor]:
+    """Tensors of real floats by name.
+
+    Args:
+        value: what was given.
+        what: it is called, for the refusal.
+        masks: whether they may be bools or integers as well.
+
+    """
+    taken = (*FLOATS, *INTEGERS, torch.bool) if masks else FLOATS
+    for name, one in named(value, what).items():
+        if not isinstance(one, torch.Tensor) or one.dtype not in taken:
+            numbers = "real numbers or bools" if masks else "real floats"
+            raise RefusedError(
+                f"{what} must be tensors with {numbers} by name; got {shown(one)} for {name!r}; convert it"
+            )
+    return value  # type: ignore[no-any-return]
 
 
 def folder_path(value: Any) -> Path:

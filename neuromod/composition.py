@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from neuromod.arguments import instance, task_id
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
+from neuromod.sources.base import Row
 from neuromod.sources.loading import Loading, is_whole
 from neuromod.target.skeleton import Skeleton
-from neuromod.target.substitute import check, ties_of
+from neuromod.target.substitute import Edits, check, ties_of
 from neuromod.target.target import Target
 
 Modulators = Mapping[str, Modulator]
@@ -104,6 +105,30 @@ class Composition(Loading):
         with torch.no_grad():
             rows = [modulator.stored(task) for modulator in self.readers("task").values()]
         return sum(value.numel() * value.element_size() for row in rows for value in row.values())
+
+
+def folded(rows: Mapping[str, Row], modulators: Modulators, skeleton: Skeleton) -> Edits:
+    """The edits of one row of each modulator that has one, folded in their order: each sees what those before it wrote.
+
+    Args:
+        rows: by the name of the modulator.
+        modulators: in order.
+        skeleton: of the network that they edit.
+
+    """
+    own, ties = skeleton.tensors, skeleton.ties
+    now = dict(own)
+    edits: Edits = {}
+    for name, modulator in modulators.items():
+        if name in rows:
+            # Each tensor keeps its dtype, whatever the modulation is computed in.
+            new = {n: v.to(own[n].dtype) if n in own else v for n, v in modulator.edits(rows[name], now).items()}
+            tied = {other: n for n in new for other in ties.get(n, ())}
+            # What is for one place alone leaves what is tied to it as it stands.
+            new |= {other: now[other] if modulator.kind.alone else new[n] for other, n in tied.items()}
+            now |= new
+            edits |= new
+    return edits
 
 
 def refuse_clashes(target: Target, modulators: Modulators) -> None:

@@ -26,18 +26,29 @@ class RefusedError(ValueError):
     """A request that neuromod does not honour; the message names the rule, the value and the remedy."""
 
 
+class ExampleError(RefusedError):
+    """A network does not run on the example it was given; ``__cause__`` is what the network itself raised."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for one line of a refusal, with its type."""
-    lines = str(error).splitlines()
+    lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
 
 
 @contextmanager
-def refusing(rule: str, remedy: str) -> Iterator[None]:
-    """Code of others inside: whatever it raises is refused in one line, ``rule`` (what it says) ``remedy``."""
+def refusing(rule: str, remedy: str, kind: type[RefusedError] = RefusedError) -> Iterator[None]:
+    """Code of others inside: whatever it raises is refused in one line, ``rule`` (what it says) ``remedy``.
+
+    Args:
+        rule: what the code should have done, and that it did not.
+        remedy: what to do about it; none where the caller adds one.
+        kind: of the refusal.
+
+    """
     try:
         yield
     except RefusedError:
         raise
     except Exception as error:
-        raise RefusedError(f"{rule} ({first_line(error)}); {remedy}") from error
+        raise kind(f"{rule} ({first_line(error)}); {remedy}") from error

@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, flag, instance
+from neuromod.arguments import count, flag, instance, task_id
 from neuromod.batches import run, run_vmapped
 from neuromod.composition import (
     Composition,
     check_shapes,
+    folded,
     gathers,
     head_width,
     refuse_batch_norm,
@@ -24,7 +25,15 @@ from neuromod.composition import (
 )
 from neuromod.errors import RefusedError
 from neuromod.modulator import Modulator
-from neuromod.refusals import check_rows, refuse_compiled, refuse_keywords, refuse_recomputed, refuse_unmeasured
+from neuromod.refusals import (
+    check_rows,
+    composing,
+    refuse_compiled,
+    refuse_keywords,
+    refuse_other_target,
+    refuse_recomputed,
+    refuse_unmeasured,
+)
 from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context, parse, parse_inputs
 from neuromod.target.skeleton import Skeleton
@@ -158,19 +167,8 @@ class Modulated(Composition):
 
     def compose(self, rows: Mapping[str, Row]) -> Edits:
         """The edits of one row of each named modulator, folded in their order: each sees what those before it wrote."""
-        own, ties = self.skeleton.tensors, self.skeleton.ties
-        now = dict(own)
-        edits: Edits = {}
-        for name, modulator in self.named_modulators().items():
-            if name in rows:
-                # Each tensor keeps its dtype, whatever the modulation is computed in.
-                new = {n: v.to(own[n].dtype) if n in own else v for n, v in modulator.edits(rows[name], now).items()}
-                tied = {other: n for n in new for other in ties.get(n, ())}
-                # What is for one place alone leaves what is tied to it as it stands.
-                new |= {other: now[other] if modulator.kind.alone else new[n] for other, n in tied.items()}
-                now |= new
-                edits |= new
-        return edits
+        with composing(rows, self.named_modulators()):
+            return folded(rows, self.named_modulators(), self.skeleton)
 
     def context(
         self,
@@ -204,10 +202,11 @@ class Modulated(Composition):
             raise RefusedError(
                 "only weights that depend on the task alone can be cached; got another source; drop cache()"
             )
-        for task in tasks:
+        ids = [task_id(task) for task in tasks]
+        for task in ids:
             edits = self.skeleton.fold(self.edits(task=task))
             self._cached[task] = {name: value.detach() for name, value in edits.items()}
-        return sum(v.numel() * v.element_size() for t in tasks for v in self._cached[t].values())
+        return sum(v.numel() * v.element_size() for t in ids for v in self._cached[t].values())
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters learn, beside the frozen ones."""
@@ -219,7 +218,7 @@ class Modulated(Composition):
 
     def train(self, mode: bool = True) -> Self:
         """Set the modulators' mode; of the target only BatchNorm under ``norm="batch"`` and requested dropout follow."""
-        super().train(mode)
+        super().train(flag(mode, "mode"))
         if "skeleton" in self.__dict__:
             self._cached.clear()
             self.skeleton.train(mode)
@@ -247,12 +246,7 @@ class Modulated(Composition):
         self._forget()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        found = state.get(f"{prefix}fingerprint")
-        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
-            theirs, ours = bytes(found.tolist()).hex()[:12], self.target.fingerprint()[:12]
-            raise RefusedError(
-                f"modulators load only on the target they were made for; theirs is {theirs}, this is {ours}; rebuild it"
-            )
+        refuse_other_target(state.get(f"{prefix}fingerprint"), self.fingerprint)
         self._cached.clear()
         super()._load_from_state_dict(state, prefix, *args)
 
@@ -267,7 +261,7 @@ class Modulated(Composition):
         return self.skeleton(self._composed(rows), inputs)
 
     def _composed(self, rows: list[Row]) -> Edits:
-        return self.compose(dict(zip(self.gathers, rows, strict=True)))
+        return folded(dict(zip(self.gathers, rows, strict=True)), self.named_modulators(), self.skeleton)
 
     def _run(self, rows: Mapping[str, Rows], inputs: tuple[Tensor, ...]) -> Any:
         parts = [(rows[name], gathers) for name, gathers in self.gathers.items()]

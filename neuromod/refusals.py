@@ -1,13 +1,15 @@
 """What a call of a model may not be: each mistake in one line."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-from neuromod.arguments import shown
-from neuromod.errors import RefusedError
+from neuromod.arguments import named, one_of, shown, tensors
+from neuromod.errors import RefusedError, refusing
 from neuromod.modulator import Modulator
-from neuromod.sources.base import Rows
+from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context
 from neuromod.target.target import Target
 
@@ -47,6 +49,31 @@ def check_rows(rows: Mapping[str, Rows], names: Collection[str], size: int) -> N
     if wrong:
         raise RefusedError(
             f"rows= belongs to one batch; it is of {len(wrong[0])} samples, the inputs are {size}; pass rows() of them"
+        )
+
+
+@contextmanager
+def composing(rows: Mapping[str, Row], names: Collection[str]) -> Iterator[None]:
+    """Refuse rows that are none of these modulators, or that a kind inside can't compute with."""
+    for name, row in named(rows, "rows that are composed").items():
+        one_of(name, "the modulator of a row", names)
+        tensors(row, f"the row of {name!r}", masks=True)
+    with refusing("a row is what its modulator's source gives; one of these is not", "pass rows(...)[name].one()"):
+        yield
+
+
+def refuse_other_target(found: object, own: Tensor) -> None:
+    """Refuse a state whose fingerprint, if it has one, is not that of the model's own target."""
+    if found is None:
+        return
+    if not isinstance(found, Tensor) or found.shape != own.shape or found.dtype != own.dtype:
+        raise RefusedError(
+            f"a saved model has the fingerprint of its target; got {shown(found)} in its place; pass what state_dict() gave"
+        )
+    if not torch.equal(found.cpu(), own.cpu()):
+        theirs, ours = (bytes(one.tolist()).hex()[:12] for one in (found, own))
+        raise RefusedError(
+            f"modulators load only on the target they were made for; theirs is {theirs}, this is {ours}; rebuild it"
         )
 
 

@@ -18,7 +18,7 @@ def model_calls() -> dict[str, Call]:
     sealed.seal(0)
     site = t.weights("*")[0]
     fields = {f: getattr(site, f) for f in ("name", "role", "shape", "module", "channel", "batch", "bias")}
-    rows = live.rows(X, task=0)
+    rows, row = live.rows(X, task=0), live.modulators["threshold"].source.own(0)
     return {
         "Target": Call(
             lambda **given: n.Target(**given),
@@ -76,6 +76,33 @@ def model_calls() -> dict[str, Call]:
         "model.seal": Call(lambda task: made(t).seal(task), {"task": 0}),
         "model.bytes_per_task": Call(live.bytes_per_task, {"task": 0}),
         "model.cache": Call(lambda task: made(t).eval().cache(task), {"task": 0}),
+        "model.cache, several": Call(lambda task: made(t).eval().cache(0, task), {"task": 1}),
+        "model.train": Call(lambda mode: made(t).train(mode), {"mode": True}),
+        "model.compose": Call(live.compose, {"rows": {"threshold": row}}),
+        "model.compose, row": Call(lambda row: live.compose({"threshold": row}), {"row": row}),
+        "model.compose, value": Call(
+            lambda value: live.compose({"threshold": {**row, next(iter(row)): value}}),
+            {"value": next(iter(row.values()))},
+        ),
+        "model.load_state_dict": Call(
+            made(t).load_state_dict, {"state_dict": live.state_dict(), "strict": True, "assign": False}
+        ),
+        "model.load_state_dict, fingerprint": Call(
+            lambda fingerprint: made(t).load_state_dict({**live.state_dict(), "fingerprint": fingerprint}),
+            {"fingerprint": live.fingerprint},
+        ),
+        "modulator.load_state_dict": Call(
+            made(t).modulators["threshold"].load_state_dict, {"state_dict": live.modulators["threshold"].state_dict()}
+        ),
+        "model.context": Call(lambda inputs, task: live.context(inputs, task), {"inputs": (X,), "task": 0}),
+        "source.own": Call(live.modulators["threshold"].source.own, {"task": 0}),
+        "source.forget": Call(lambda task: made(t).modulators["threshold"].source.forget(task), {"task": 0}),
+        "source.own, shared": Call(shared(t).own, {"task": 0}),
+        "source.forget, shared": Call(lambda task: shared(t).forget(task), {"task": 0}),
+        "source.load_state_dict": Call(
+            made(t).modulators["threshold"].source.load_state_dict,
+            {"state_dict": live.modulators["threshold"].source.state_dict()},
+        ),
         "modulator.add": Call(lambda task: made(t).modulators["threshold"].add(task), {"task": 9}),
         "modulator.seal": Call(lambda task: made(t).modulators["threshold"].seal(task), {"task": 0}),
         "modulator.stored": Call(lambda task: live.modulators["threshold"].stored(task), {"task": 0}),
@@ -95,6 +122,12 @@ def model_calls() -> dict[str, Call]:
 
 def made(t: n.Target) -> n.Modulated:
     return n.Modulated(t, n.Modulator(n.Threshold(), n.Table(2), t.weights("*"), seed=0))
+
+
+def shared(t: n.Target) -> n.Hypernet:
+    source = n.Hypernet(tasks=2, hidden=3)
+    n.Modulated(t, n.Modulator(n.Affine(), source, t.norms(), seed=0))
+    return source
 
 
 def conditioned(t: n.Target) -> Any:

@@ -6,6 +6,7 @@ from torch import nn
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Table, Target, Threshold
 from neuromod.composition import by_name, gathers
+from tests.model_calls import made
 from tests.refusals import refuses
 
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -54,3 +55,16 @@ def test_a_weight_that_is_written_later_is_not_gathered() -> None:
     t = target()
     gate, mask = (Modulator(Affine(), Table(1), t.outputs("1")), Modulator(Threshold(), Table(1), t.weights("*")))
     assert gathers(t, {"affine": gate, "threshold": mask}) == {"affine": True, "threshold": False}
+
+
+def test_rows_that_are_composed_are_those_of_a_modulator() -> None:
+    model = made(target())
+    row = model.modulators["threshold"].source.own(0)
+    assert set(model.compose({"threshold": row})) == set(model.edits(task=0))
+    assert model.compose({}) == {}
+    with refuses("the modulator of a row must be one of", "'threshld'", "'threshold'"):
+        model.compose({"threshld": row})
+    with refuses("a row is what its modulator's source gives", "pass rows(...)[name].one()"):
+        model.compose({"threshold": {key: value[:2] for key, value in row.items()}})
+    with refuses("the row of 'threshold' must be tensors", "got None for"):
+        model.compose({"threshold": dict.fromkeys(row)})

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import neuromod as n
+from tests.analysis_calls import analyses
 from tests.bank.models import RECIPE, X, model
 from tests.model_calls import model_calls
 from tests.right_calls import Call, loops, questions
@@ -96,6 +97,10 @@ def models(folder: Path) -> dict[str, Call]:
         "Bank.project": Call(
             bank.project, {"gradients": {k: torch.ones_like(v) for k, v in bank.mean().items()}, "planes": 4}
         ),
+        "Bank.bits": Call(bank.bits, {"name": "1.weight", "tasks": [0]}),
+        "Bank.project_factors": Call(
+            bank.project_factors, {"factors": {"1.weight": (torch.ones(6, 12), torch.ones(6, 10))}}
+        ),
         "Store.create": Call(n.Store.create, {"folder": folder / "new", "model": at_rest, "coding": "raw"}),
         "Store.open": Call(n.Store.open, {"folder": folder / "store", "classes": ()}),
         "Store.exists": Call(n.Store.exists, {"folder": folder / "store"}),
@@ -123,4 +128,4 @@ def models(folder: Path) -> dict[str, Call]:
 
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
-    return kinds() | sources() | models(folder) | loops() | questions() | model_calls()
+    return kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses()

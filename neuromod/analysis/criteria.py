@@ -4,52 +4,78 @@ A criterion takes the initial and the final weights of a tensor, both of one sha
 largest (`density_mask`). Masks of a good criterion over *initial* weights are far above chance without any training of them.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError, nearest
+from neuromod.analysis.weights import pairs
+from neuromod.arguments import number, one_of, shown, tensor
+from neuromod.errors import RefusedError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Initial and final weights, of one shape, to scores of that shape; the largest are kept."""
 
 
+def _of_one_shape(scores: Criterion) -> Criterion:
+    """The criterion, which refuses what is no pair of float tensors of one shape."""
+
+    @functools.wraps(scores)
+    def checked(initial: Tensor, final: Tensor) -> Tensor:
+        ours, theirs = tensor(initial, "initial weights").shape, tensor(final, "final weights").shape
+        if ours != theirs:
+            raise RefusedError(
+                f"initial and final weights have one shape; got {tuple(ours)} and {tuple(theirs)}; pass those of one layer"
+            )
+        return scores(initial, final)
+
+    return checked
+
+
+@_of_one_shape
 def large_final(initial: Tensor, final: Tensor) -> Tensor:
     """``|w_f|``: the lottery-ticket criterion (Frankle & Carbin 2019)."""
     return final.abs()
 
 
+@_of_one_shape
 def small_final(initial: Tensor, final: Tensor) -> Tensor:
     """``-|w_f|``."""
     return -final.abs()
 
 
+@_of_one_shape
 def large_init(initial: Tensor, final: Tensor) -> Tensor:
     """``|w_i|``."""
     return initial.abs()
 
 
+@_of_one_shape
 def small_init(initial: Tensor, final: Tensor) -> Tensor:
     """``-|w_i|``."""
     return -initial.abs()
 
 
+@_of_one_shape
 def large_init_large_final(initial: Tensor, final: Tensor) -> Tensor:
     """``min(a |w_f|, |w_i|)``, with ``a = mean |w_i| / mean |w_f|``, so that both count alike."""
     return torch.minimum(_balance(initial, final) * final.abs(), initial.abs())
 
 
+@_of_one_shape
 def small_init_small_final(initial: Tensor, final: Tensor) -> Tensor:
     """``-max(a |w_f|, |w_i|)``, with the same ``a``."""
     return -torch.maximum(_balance(initial, final) * final.abs(), initial.abs())
 
 
+@_of_one_shape
 def magnitude_increase(initial: Tensor, final: Tensor) -> Tensor:
     """``|w_f| - |w_i|``."""
     return final.abs() - initial.abs()
 
 
+@_of_one_shape
 def movement(initial: Tensor, final: Tensor) -> Tensor:
     """``|w_f - w_i|``."""
     return (final - initial).abs()
@@ -67,10 +93,8 @@ SAME_SIGN = "_same_sign"
 
 def criterion(name: str) -> Criterion:
     """A criterion by its name; with ``_same_sign`` behind it weights whose sign training changed score 0."""
+    one_of(name, "a criterion", [*CRITERIA, *(f"{known}{SAME_SIGN}" for known in CRITERIA)])
     plain = name.removesuffix(SAME_SIGN)
-    if plain not in CRITERIA:
-        known = [*CRITERIA, *(f"{known}{SAME_SIGN}" for known in CRITERIA)]
-        raise RefusedError(f"a criterion must be known; got {name!r}; try {nearest(name, known)}")
     scores = CRITERIA[plain]
     if plain == name:
         return scores
@@ -79,8 +103,9 @@ def criterion(name: str) -> Criterion:
 
 def density_mask(scores: Tensor, density: float) -> Tensor:
     """The mask, bool, of the ``round(density * n)`` largest scores of a tensor; of equals the first are kept."""
-    if not 0 <= density <= 1:
-        raise RefusedError(f"density is the share kept, in [0, 1]; got {density}; correct it")
+    density = number(density, "density, the share kept,", least=0, most=1)
+    if not isinstance(scores, Tensor) or scores.is_complex():
+        raise RefusedError(f"scores must be a tensor of real numbers; got {shown(scores)}; pass one")
     order = scores.flatten().argsort(descending=True, stable=True)
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[order[: round(density * scores.numel())]] = True
@@ -99,9 +124,13 @@ def masks(
         density: the share to keep, in [0, 1]: one number, or one for each tensor by name.
 
     """
-    score = criterion(name)
+    score, found = criterion(name), pairs(initial, final)
     share = density if isinstance(density, Mapping) else dict.fromkeys(initial, density)
-    return {key: density_mask(score(w, final[key]), share[key]) for key, w in initial.items()}
+    if missing := [key for key in initial if key not in share]:
+        raise RefusedError(
+            f"density is one number, or one for each tensor by name; got none for {missing[0]!r}; add it"
+        )
+    return {key: density_mask(score(w, v), share[key]) for key, w, v in found}
 
 
 def _balance(initial: Tensor, final: Tensor) -> Tensor:

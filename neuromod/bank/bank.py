@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from neuromod.arguments import instance, task_ids, tensor
+from neuromod.arguments import instance, named, one_of, task_ids, tensor
 from neuromod.bank import packed
 from neuromod.bank.access import Path, check_path
 from neuromod.bank.coding import entropy_bound
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
 from neuromod.kinds.bits import unpack
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
@@ -82,8 +82,14 @@ class Bank:
 
     def bits(self, name: str, tasks: Sequence[int] | None = None) -> Tensor:
         """The packed masks of one tensor, uint8 (k, bytes)."""
-        modulator, site = self._masks[name]
-        return modulator.sealed.column(f"{site.label}/bits", self.tasks if tasks is None else tasks)
+        modulator, site = self._masks[one_of(name, "a masked tensor", self._masks)]
+        chosen = self.tasks if tasks is None else task_ids(tasks)
+        strange = set[int]() if tasks is None else set(chosen) - set(self.tasks)
+        if strange:
+            raise RefusedError(
+                f"a bank has the masks of its tasks; task {min(strange)} is none; it has {list(self.tasks)[:8]}"
+            )
+        return modulator.sealed.column(f"{site.label}/bits", chosen)
 
     # ---- superposition ---------------------------------------------------------------------------------------------
 
@@ -146,12 +152,19 @@ class Bank:
         ``<W * M_i, d a^T> = d (W * M_i) a``: a few tasks are unpacked at a time, and nothing of size B times weights is built.
         """
         total: Tensor | None = None
-        for name, (a, d) in factors.items():
-            weight, bits = self._weight(name), self.bits(name)
-            parts = [_bilinear(part, weight, a, d) for part in bits.split(max(1, BLOCK // weight.numel()))]
-            score = torch.cat(parts, 1)
-            total = score if total is None else total + score
-        assert total is not None
+        for name, pair in named(factors, "factors").items():
+            bits, weight = self.bits(name), self._weight(name)
+            with refusing(
+                f"factors are (B, in) and (B, out); those of {name!r} are not", "pass pairs of tensors by name"
+            ):
+                a, d = pair
+                parts = [_bilinear(part, weight, a, d) for part in bits.split(max(1, BLOCK // weight.numel()))]
+                score = torch.cat(parts, 1)
+                total = score if total is None else total + score
+        if total is None:
+            raise RefusedError(
+                "factors are those of one masked tensor at least; got none; pass pairs of tensors by name"
+            )
         return total
 
     # ---- accounts --------------------------------------------------------------------------------------------------

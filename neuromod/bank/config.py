@@ -14,7 +14,7 @@ from neuromod.arguments import count, instance, one_of, shown
 from neuromod.bank.classes import Classes
 from neuromod.bank.coding import CODINGS
 from neuromod.bank.schema import Record
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
 from neuromod.modulated import Modulated
 from neuromod.sources.base import Row
 from neuromod.target.recipe import Recipe
@@ -101,30 +101,20 @@ class TargetRecord:
             )
         recipe = self._recipe(constructor)
         _refuse_giant(recipe, sites)
-        for x in (example,) if not isinstance(example, tuple | list) else example:
-            if x is not None or example is not None:
-                instance(x, Tensor, "an input of example=")
-        given = self._zeros() if example is None else ()
+        inputs = self._zeros() if example is None else example
+        for x in inputs if isinstance(inputs, tuple | list) else (inputs,):
+            instance(x, Tensor, "an input of example=")
         options = {"norm": self.norm, "batch_axis": self.batch_axis, "dropout": self.dropout}
-        try:
-            target = Target.from_recipe(recipe, given if example is None else example, **options)
-        except RefusedError:
-            raise
-        except (TypeError, ValueError, RuntimeError, IndexError, OverflowError, MemoryError) as error:
-            raise RefusedError(
-                f"a recorded network runs on its recorded inputs; this one does not ({_line(error)}); restore the store, or pass example="
-            ) from error
+        rule = "a recorded network runs on its recorded inputs; this one does not"
+        with refusing(rule, "restore the store, or pass example="):
+            target = Target.from_recipe(recipe, inputs, **options)
         # The name stays the one that was saved, whatever the function is called here.
         target.recipe = replace(recipe, constructor=path)
         return target
 
     def _recipe(self, constructor: Callable[..., nn.Module]) -> Recipe:
-        try:
+        with refusing("a store says how its network is drawn; this one does not", "restore it"):
             return Recipe(**{**(self.recipe or {}), "constructor": constructor})
-        except TypeError as error:
-            raise RefusedError(
-                f"a store says how its network is drawn; this one does not ({error}); restore it"
-            ) from error
 
     def _zeros(self) -> tuple[Tensor, ...]:
         """Inputs of the recorded shapes. Refused: some that are too large to be made because a file says so."""
@@ -196,7 +186,8 @@ class Config:
         """
         if len(text) > LONGEST:
             raise RefusedError(f"a config.json has {LONGEST} bytes at most; {where} has {len(text)}; restore it")
-        try:
+        rule = f"a store has a config.json as it was written; {where} is damaged or of another program"
+        with refusing(rule, "restore it"):
             data = json.loads(text)
             number = data.pop("format")
             if number != FORMAT:
@@ -209,29 +200,17 @@ class Config:
             if not modulators or not isinstance(modulators, list) or data["coding"] not in CODINGS:
                 raise ValueError("it lists its modulators, one at least, and the coding of masks")
             return cls(target=target, modulators=tuple(Record.parse(m, classes) for m in modulators), **data)
-        except RefusedError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-            raise RefusedError(
-                f"a store has a config.json as it was written; {where} is damaged or of another program ({_line(error)}); restore it"
-            ) from error
 
     def build(self, target: Target, shared: Mapping[str, Tensor]) -> Modulated:
         """The modulated network without tasks."""
-        try:
+        with refusing("a store says how its modulators are built; this one does not", "save it again"):
             self._refuse_giants(target, shared)
             parts = [record.build(target, _of(record.name, shared)) for record in self.modulators]
             model = Modulated(target, *parts)
             for name, modulator in model.named_modulators().items():
                 if modulator.reads != "task":
                     modulator.source.load_state_dict(_of(name, shared))
-        except RefusedError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
-            raise RefusedError(
-                f"a store says how its modulators are built; this one does not ({_line(error)}); save it again"
-            ) from error
-        return model
+            return model
 
     def _refuse_giants(self, target: Target, shared: Mapping[str, Tensor]) -> None:
         # A hypernetwork may well be larger than its target, but not by what a file says alone.
@@ -246,13 +225,9 @@ class Config:
 
 def _refuse_giant(recipe: Recipe, sites: Iterable[Site]) -> None:
     """Refuse keywords that make a large network which is not that of the store's sites, before it takes any memory."""
-    try:
-        with torch.device("meta"):
-            net = replace(recipe, init="pytorch", density=None).draw()
-    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise RefusedError(
-            f"a recipe's keywords are those of its constructor; {shown(recipe.kwargs)} it refuses ({_line(error)}); restore the store"
-        ) from error
+    rule = f"a recipe's keywords are those of its constructor; {shown(recipe.kwargs)} it refuses"
+    with refusing(rule, "restore the store"), torch.device("meta"):
+        net = replace(recipe, init="pytorch", density=None).draw()
     known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
     size = sum(t.numel() * t.element_size() for t in known.values())
     shapes = {name: tuple(value.shape) for name, value in known.items()}
@@ -290,7 +265,3 @@ def _canonical(data: Any) -> str:
 
 def _digest(data: Any) -> str:
     return hashlib.sha256(_canonical(data).encode()).hexdigest()
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -215,6 +215,16 @@ def task_rows(rows: Mapping[int, object], context: Context) -> tuple[int, ...]:
     return context.tasks or ()
 
 
+def name_of(task: int | str, held: nn.ModuleDict | nn.ParameterDict) -> str:
+    """The name that a live task's own tensors are kept under. Refused: a task that has none there."""
+    name = str(task if isinstance(task, int | str) else arguments.task_id(task))
+    if name not in held:
+        raise RefusedError(
+            f"a task must be live to have tensors of its own; task {arguments.shown(task)} is not; call add(task) first"
+        )
+    return name
+
+
 def lookup(tasks: Iterable[int], device: torch.device) -> Tensor:
     """An int64 table from task id to its position among ``tasks``, -1 where there is none."""
     place = {task: position for position, task in enumerate(tasks)}

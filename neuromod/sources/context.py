@@ -74,6 +74,8 @@ def parse_inputs(inputs: Sequence[Tensor], axes: Axes) -> int:
         axes: the batch axis of each; None where all samples share it.
 
     """
+    if not isinstance(inputs, tuple | list):
+        raise RefusedError(f"inputs come in a tuple; got {shown(inputs)}; pass (x,)")
     if len(inputs) != len(axes):
         raise RefusedError(f"the network takes {len(axes)} inputs; got {len(inputs)}; pass them in order")
     for x, axis in zip(inputs, axes, strict=True):
@@ -83,7 +85,8 @@ def parse_inputs(inputs: Sequence[Tensor], axes: Axes) -> int:
     sizes = [x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None]
     if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):
         raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check batch_axis={axes}")
-    return sizes[0]
+    size: int = sizes[0]
+    return size
 
 
 def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: bool) -> Parsed:

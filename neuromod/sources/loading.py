@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from neuromod.arguments import flag, named
+
 ID = re.compile(r"0|[1-9][0-9]{0,18}")
 """A task's id as a name in a saved state; another spelling would be a task that nobody finds again."""
 Form = Mapping[str, tuple[int, ...]]
@@ -31,6 +33,9 @@ class Loading(nn.Module):
             assign: as of torch.
 
         """
+        flag(strict, "strict")
+        flag(assign, "assign")
+        named(state_dict, "a state that is loaded")
         with unless_refused(self):
             if strict:
                 self._take_tasks(state_dict, "")

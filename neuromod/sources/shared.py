@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuromod.arguments import flag, shown
 from neuromod.errors import RefusedError, nearest
-from neuromod.sources.base import Row, Source, Starts
+from neuromod.sources.base import Row, Source, Starts, name_of
 from neuromod.sources.bodies import SetEncoder, body_for, features_of, freeze, widths_of
 from neuromod.sources.context import Context
 from neuromod.sources.embeddings import Embeddings, Shape
@@ -110,10 +110,10 @@ class Shared(Source):
         return self.codes.tasks()
 
     def own(self, task: int) -> Row:
-        return {"code": self.codes.table[str(task)]}
+        return {"code": self.codes.table[name_of(task, self.codes.table)]}
 
     def forget(self, task: int) -> None:
-        del self.codes.table[str(task)]
+        del self.codes.table[name_of(task, self.codes.table)]
 
     def tasks_in(self, state: Mapping[str, Any], prefix: str) -> tuple[int, ...]:
         return self.codes.tasks_in(state, f"{prefix}codes.")

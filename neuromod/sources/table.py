@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod.errors import RefusedError
-from neuromod.sources.base import ALL, Row, Rows, Source, Starts, lookup, start_tasks, task_rows
+from neuromod.sources.base import ALL, Row, Rows, Source, Starts, lookup, name_of, start_tasks, task_rows
 from neuromod.sources.context import Context
 from neuromod.sources.loading import ID, fits, rows_in
 
@@ -59,11 +59,11 @@ class Table(Source):
         return tuple(int(task) for task in self.rows if task != ALL)
 
     def forget(self, task: int) -> None:
-        del self.rows[str(task)]
+        del self.rows[name_of(task, self.rows)]
 
     def own(self, task: int | str) -> Row:
         """The live row of a task: parameters, or buffers where numbers are measured."""
-        held = self.rows[str(task)]
+        held = self.rows[name_of(task, self.rows)]
         return {key: value for key, value in (held._parameters | held._buffers).items() if value is not None}
 
     def arguments(self) -> dict[str, Any]:

@@ -132,15 +132,20 @@ def _snapshot(value: Any, depth: int) -> Any:
 
 def _content(value: Tensor) -> bytes:
     # By its bytes, for `.data` and numpy write without a new version.
+    return hashlib.sha256(_bytes(value)).digest()
+
+
+def _bytes(value: Tensor) -> memoryview:
     dense = value.detach() if value.layout is torch.strided else value.detach().to_dense()
-    return hashlib.sha256(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+    return dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @torch.no_grad()
 def digest_of(net: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers; those of lazy layers have no bytes yet."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors_of(net).items()):
-        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        if not is_lazy(tensor):
+            digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+            digest.update(_bytes(tensor))
     return digest.hexdigest()

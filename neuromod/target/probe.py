@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuromod.errors import RefusedError, refusing
+from neuromod.errors import ExampleError, RefusedError, refusing
 from neuromod.seeds import generator, preserved
 from neuromod.target.samples import (
     Axes,
@@ -178,7 +178,8 @@ def _three(net: nn.Module, samples: tuple[Tensor, ...], axes: Axes, size: int) -
         with preserved(0):  # what a network draws in eval mode, it draws alike each time
             return watch(net, taken(samples, axes, places), len(places), written)
 
-    with refusing(f"a target runs on its example; {type(net).__name__} does not", "check the example and batch_axis"):
+    rule = f"a target runs on its example; {type(net).__name__} does not"
+    with refusing(rule, "check the example and batch_axis", ExampleError):
         first = run(watched_first, torch.arange(size), frozenset())
     try:
         with refusing(f"a target must accept any batch size; it ran at {size} and failed at {count}", ""):

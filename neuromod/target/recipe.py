@@ -1,6 +1,5 @@
 """A random target as a recipe: a constructor, an initialisation and a seed rebuild it bit for bit."""
 
-import hashlib
 import importlib
 import math
 from collections.abc import Callable
@@ -9,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from neuromod.arguments import count, number, one_of, shown
 from neuromod.errors import RefusedError
 from neuromod.seeds import derive, generator, preserved
+from neuromod.target.copying import digest_of
 
 
 def fan_in(weight: Tensor) -> int:
@@ -104,9 +103,9 @@ class Recipe:
         Refused: a constructor that gives another network when it is called again, because it draws from a generator of its own, the
         clock or the operating system. So it is called twice; the first network is gone when the second is made.
         """
-        first = _digest(self.draw())
+        first = digest_of(self.draw())
         net = self.draw()
-        if _digest(net) != first:
+        if digest_of(net) != first:
             raise RefusedError(
                 f"a recipe's constructor gives one network; {_name(self.constructor)} gave two in a row; draw with torch's, numpy's "
                 "or random's global generator, which the recipe seeds, or pass Target a network"
@@ -128,18 +127,6 @@ class Recipe:
         if draw is not None:
             _initialise(net, draw, self.seed, math.sqrt(1 / (self.density or 1.0)))
         return net
-
-
-def _digest(net: nn.Module) -> bytes:
-    """SHA-256 of names, dtypes and bytes of all parameters and buffers."""
-    sha = hashlib.sha256()
-    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
-        if is_lazy(tensor):  # it has no numbers yet; a target refuses it
-            continue
-        value = tensor if tensor.layout is torch.strided else tensor.to_dense()
-        sha.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.digest()
 
 
 def _name(constructor: str | Callable[..., Any]) -> str:

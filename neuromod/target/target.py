@@ -77,8 +77,8 @@ class Target:
 
     @cached_property
     def unmapped(self) -> str | None:
-        """Why `torch.vmap` can't run the network sample by sample; None where it can."""
-        return unmapped(self.skeleton(), self.example, self.axes)
+        """Why `torch.vmap` can't run batches of the network side by side; None where it can."""
+        return unmapped(self.skeleton(), self.example)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, example: Tensor | Sequence[Tensor], **options: Any) -> "Target":

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from neuromod.arguments import number, shown
+from neuromod.arguments import instance, number, shown, tensor, tensors
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.modulator import by_site
@@ -17,16 +17,19 @@ from neuromod.sources import Rows
 
 def gates(model: Modulated, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
     """The factors of every gate of a call, by site: (samples, channels), or (1, channels) where one row serves all."""
-    found: dict[str, Tensor] = {}
-    for name, modulator in model.named_modulators().items():
-        if modulator.kind.is_gate:
-            used = rows[name]
-            row = used.stacked() if used.index is None else used.gathered(used.index.reshape(-1))
-            raws = by_site(row)
-            factors = {f"{name}/{s.label}": modulator.kind.factor(raws[s.label]) for s in modulator.sites}
-            found |= {site: factor for site, factor in factors.items() if factor is not None}
-    if not found:
+    instance(model, Modulated, "the model whose gates are penalised")
+    gating = {name: m for name, m in model.named_modulators().items() if m.kind.is_gate}
+    if not gating:
         raise RefusedError("penalties of gates need a modulator of the kind Gate; got none; add one")
+    found: dict[str, Tensor] = {}
+    for name, modulator in gating.items():
+        used = rows.get(name) if isinstance(rows, Mapping) else None
+        if not isinstance(used, Rows):
+            raise RefusedError(f"rows are those of a call, by modulator; got {shown(rows)}; pass model.rows(...)")
+        row = used.stacked() if used.index is None else used.gathered(used.index.reshape(-1))
+        raws = by_site(row)
+        factors = {f"{name}/{s.label}": modulator.kind.factor(raws[s.label]) for s in modulator.sites}
+        found |= {site: factor for site, factor in factors.items() if factor is not None}
     return found
 
 
@@ -41,6 +44,8 @@ def sparsity(factors: Mapping[str, Tensor], density: float) -> Tensor:
         raise RefusedError(
             f"density is the share of gates to keep open, in [0, 1]; got {shown(density)}; correct it"
         ) from None
+    if not tensors(factors, "factors of gates"):
+        raise RefusedError("factors of gates are one site's at least; got none; pass gates(model, rows)")
     return torch.stack([(values.mean() - density).square() for values in factors.values()]).mean()
 
 
@@ -49,7 +54,7 @@ def load_balance(weights: Tensor) -> Tensor:
 
     The squared coefficient of variation over experts, or over the channels of a gate (Shazeer et al. 2017, eqs. 6-7).
     """
-    if weights.ndim != 2 or weights.shape[1] < 2:
+    if tensor(weights, "weights of experts", 2).shape[1] < 2:
         raise RefusedError(
             f"load is balanced between two experts or more, weights (samples, experts); got {tuple(weights.shape)}"
         )

@@ -1,7 +1,7 @@
 """What can be drawn: the drawings of the families and measures that ``configs/`` or a command names, never a run folder."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,14 +17,26 @@ def draws(config: Mapping[str, Any] | None = None, folders: Sequence[Path] = ())
     """The drawings of every family and measure of ``configs/`` and of the user's folders, and of one config beside them."""
     found: dict[str, Draw] = {}
     for path in [*_named(folders), *(_targets(config["run"]) if config is not None else ())]:
-        thing = resolve(path, TARGET)
-        draw = getattr(thing, "draw", None)
-        if draw is None and not isinstance(thing, ModuleType | type):
-            # A measure that is named by its function is drawn by the file it stands in.
-            draw = getattr(sys.modules.get(getattr(thing, "__module__", "")), "draw", None)
+        draw = beside(path, "draw")
         if draw is not None:
             found[f"{draw.__module__}.{draw.__qualname__}"] = draw
     return list(found.values())
+
+
+def beside(path: str, name: str) -> Callable[..., Any] | None:
+    """The function of this name of a family or a measure; None where it has none.
+
+    Args:
+        path: dotted, of the family or the measure.
+        name: of what it may offer beside what it does: ``draw``, ``summary``.
+
+    """
+    thing = resolve(path, TARGET)
+    found: Callable[..., Any] | None = getattr(thing, name, None)
+    if found is None and not isinstance(thing, ModuleType | type):
+        # A measure that is named by its function has it in the file it stands in.
+        found = getattr(sys.modules.get(getattr(thing, "__module__", "")), name, None)
+    return found
 
 
 def _named(folders: Sequence[Path]) -> Iterator[str]:

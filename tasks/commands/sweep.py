@@ -32,8 +32,8 @@ def swept(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     return [*kept, *(f"{key}={','.join(map(str, values))}" for key, values in lists.items())]
 
 
-def sweep(overrides: Sequence[str], *, root: Path, jobs: int) -> list[Path]:
-    """Run every combination, ``jobs`` at once; the folders in their order. Finished runs are left as they are.
+def sweep(overrides: Sequence[str], *, root: Path, jobs: int) -> list[tuple[dict[str, Any], Path]]:
+    """Run every combination, ``jobs`` at once; configs and folders in their order. Finished runs are left as they are.
 
     Args:
         overrides: as on the command line; ``key=1,2`` lists values.
@@ -44,9 +44,9 @@ def sweep(overrides: Sequence[str], *, root: Path, jobs: int) -> list[Path]:
     from joblib import Parallel, delayed
 
     points = expand(overrides)
-    for point in points:
-        load(point)  # a mistake in the last point is told before the first is run
-    return list(Parallel(n_jobs=jobs)(delayed(_run)(point, root) for point in points))
+    configs = [load(point) for point in points]  # a mistake in the last point is told before the first is run
+    folders = Parallel(n_jobs=jobs)(delayed(_run)(point, root) for point in points)
+    return list(zip(configs, folders, strict=True))
 
 
 def _run(overrides: Sequence[str], root: Path) -> Path:

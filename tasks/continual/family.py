@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from neuromod import Recipe, RefusedError, Target
+from neuromod import Recipe, Target
+from neuromod.errors import ExampleError
 from tasks.config.build import call, check, having, options_of, own, resolve, target_of
 from tasks.config.fields import Count, Steps, fit_fields, one_of
 from tasks.continual.learners.base import Learner
@@ -83,6 +85,9 @@ class Continual:
     channels_last: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)
     measures: Mapping[str, Spec | None] = field(default_factory=dict)
+
+    taken: ClassVar[Mapping[str, ModuleType]] = MappingProxyType({"matrix": matrix})
+    """Measures that training itself takes, by name."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "run")
@@ -181,6 +186,9 @@ class Continual:
             raise UserError(
                 f"a task is measured on test images; {empty[0]} has none; add some, or pass data.divide=true"
             )
+        for name, spec in self.measures.items():
+            if spec is not None:
+                _ask_beside(spec, f"measures.{name}", "check_stream", stream)
         stream = stream if bench.held_out is None else held_out(stream, bench.held_out, bench.seeds["data"])
         return stream.to(bench.device)
 
@@ -203,9 +211,9 @@ class Continual:
                     net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
                     return Target(net, example, norm=norm)
                 return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
-            except RefusedError as error:
+            except ExampleError as error:
                 # What the network itself says of these images is told with the name that it has on the command line.
-                raise (error.__cause__ if "runs on its example" in str(error) else None) or error from None
+                raise (error.__cause__ or error) from None
 
     def _refuse_few_outputs(self, learner: Any, classes: int) -> None:
         """Refuse a network that has no output for some labels; a head that each task has for itself has as many as it needs."""
@@ -239,9 +247,14 @@ def _check_measure(name: str, spec: Spec) -> None:
     except (TypeError, ValueError) as error:
         rule = f"{where} is called as measure(learner, stream, bench, **options)"
         raise UserError(f"{rule}; got {spec['_target_']}: {error}; correct it") from error
-    checks = getattr(sys.modules.get(measure.__module__), "check_options", None)
-    if checks is not None:
-        checks(**options)
+    _ask_beside(spec, where, "check_options")
+
+
+def _ask_beside(spec: Spec, where: str, name: str, *args: Any) -> None:
+    """Call, with the options of a measure, the function of this name that its file may hold: it refuses them."""
+    asked = getattr(sys.modules.get(target_of(spec, where).__module__), name, None)
+    if asked is not None:
+        asked(*args, **{key: value for key, value in spec.items() if key != "_target_"})
 
 
 def _optimizer(spec: Spec, groups: Iterable[Any]) -> torch.optim.Optimizer:

@@ -1,5 +1,8 @@
 """Criteria, masks and gains as exact vectors, written down by hand from the equations."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from neuromod.analysis import (
 )
 from neuromod.kinds import Subset
 from tasks.networks import ResNet, vgg
+from tests.refusals import refuses
 
 INITIAL = torch.tensor([0.5, -1.0, 2.0, -0.25], dtype=torch.float64)
 FINAL = torch.tensor([1.5, 0.5, 1.0, -0.75], dtype=torch.float64)
@@ -112,6 +116,49 @@ def test_small_gains_are_pruned_and_as_many_others_at_random() -> None:
     assert all(torch.equal(g[g != 0], gammas[k][g != 0]) for k, g in other.items())
     with pytest.raises(RefusedError, match=r"0\.\.5"):
         random_gammas(gammas, 6, torch.Generator())
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [INITIAL], {0: INITIAL}, {"a": 1.0}, {"a": INITIAL.to(torch.complex64)}])
+def test_what_is_no_dict_of_real_tensors_is_one_line(wrong: Any) -> None:
+    right, rng = {"a": INITIAL}, torch.Generator()
+    for attempt in (
+        lambda: distance(wrong, right),
+        lambda: distance(right, wrong),
+        lambda: sign_agreement(right, wrong),
+        lambda: density(wrong),
+        lambda: overlap(right, wrong),
+        lambda: chance_overlap(wrong, right),
+        lambda: masked_weights(wrong, right),
+        lambda: masked_weights(right, wrong),
+        lambda: signed_constant(wrong),
+        lambda: pruned_gammas(wrong),
+        lambda: near_zero(wrong),
+        lambda: random_gammas(wrong, 0, rng),
+        lambda: masks(right, wrong, "movement", 0.5),
+    ):
+        with refuses("must be", "got"):
+            attempt()
+
+
+def test_wrong_weights_shares_and_generators_are_one_line() -> None:
+    right = {"a": INITIAL, "b": INITIAL}
+    with refuses("initial and final weights have one shape; got (4,) and (2,)"):
+        criterion("movement_same_sign")(INITIAL, INITIAL[:2])
+    with refuses("final weights must be a tensor with real floats"):
+        criterion("large_final")(INITIAL, INITIAL.long())
+    with refuses("density is one number, or one for each tensor by name; got none for 'b'"):
+        masks(right, right, "movement", {"a": 0.5})
+    with refuses("density, the share kept,", "nan"):
+        density_mask(INITIAL, float("nan"))
+    with refuses("scores must be a tensor of real numbers; got None"):
+        density_mask(None, 0.5)
+    with refuses("below must be a finite number of 0 or more; got -1"):
+        near_zero(right, -1)
+    with refuses("rng must be a generator on the CPU; got 0"):
+        random_gammas(right, 1, 0)
+    # Integers of numpy are counts, and bools and integers are masks and scores.
+    assert density(random_gammas(right, np.int64(8), torch.Generator())) == {"a": 0.0, "b": 0.0}
+    assert density_mask(torch.tensor([1, 3, 2]), 1 / 3).tolist() == [False, True, False]
 
 
 # Published counts (Frankle et al. 2021, table 1; derived again from the architecture)

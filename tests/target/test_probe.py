@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuromod import Affine, Hypernet, LowRankDelta, Modulated, Modulator, RefusedError, Table, Target, Threshold
+from neuromod.errors import ExampleError
 from tests.refusals import refuses
 from tests.traps.common import close, draw, filled, mixed_equals_singles, moved
 
@@ -230,8 +231,10 @@ def test_whatever_a_network_raises_is_said(error: Exception) -> None:
 
     with refuses("must accept any batch size", "failed at 7", type(error).__name__):
         Target(Raises(1), X)
-    with refuses("a target runs on its example", type(error).__name__):
+    with refuses("a target runs on its example", type(error).__name__) as refused:
         Target(Raises(0), X)
+    assert isinstance(refused.value, ExampleError)
+    assert refused.value.__cause__ is error
 
 
 class Cut(nn.Module):

@@ -1,5 +1,7 @@
 """Penalties against their equations."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from neuromod import Affine, Gate, Hypernet, Modulated, Modulator, RefusedError,
 from neuromod.training.penalties import gates, load_balance, sparsity
 from tasks.networks import mlp
 from tests.contract.laws import close
+from tests.refusals import refuses
 from tests.target.test_taps import moved
 
 X = torch.randn(6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -74,3 +77,17 @@ def test_refusals() -> None:
         load_balance(torch.ones(5, 1))
     with pytest.raises(RefusedError, match="rows= says all"):
         plain(X, task=0, rows=plain.rows(X, task=0))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", [1], {0: None}, torch.zeros(3), torch.zeros(3, 4, dtype=torch.long)])
+def test_wrong_arguments_get_one_line(wrong: Any) -> None:
+    model = gated()
+    for attempt, said in (
+        (lambda: gates(wrong, model.rows(X, task=0)), "the model whose gates are penalised must be a Modulated"),
+        (lambda: gates(model, wrong), "rows are those of a call"),
+        (lambda: sparsity(wrong, 0.5), "factors of gates"),
+        (lambda: sparsity({}, 0.5), "one site's at least"),
+        (lambda: load_balance(wrong), "weights of experts must be a tensor of 2 axes"),
+    ):
+        with refuses(said):
+            attempt()

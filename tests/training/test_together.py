@@ -1,5 +1,8 @@
 """Tasks that train side by side move as each of them does alone."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,8 +22,10 @@ from neuromod import (
     Threshold,
     Together,
     TopK,
+    calibrate,
 )
 from tasks.networks import mlp
+from tests.refusals import refuses
 
 OPTIMISERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.9, weight_decay=1e-3),
@@ -120,3 +125,92 @@ def test_what_cannot_train_side_by_side() -> None:
 def test_one_task_is_a_batch_of_its_own() -> None:
     m, x = model(), draw(1, 4, 6)
     torch.testing.assert_close(Together(m, [1])(x)[0], m(x[0], task=1))
+
+
+def test_evaluation_is_by_the_statistics_of_each_task() -> None:
+    m, x = model("batch"), draw(2, 7, 6)
+    side = Together(m, [2, 0]).eval()
+    assert not m.training
+    with refuses("statistics are measured before use; task 2 has none", "calibrate(model, 2, data)"):
+        side(x)
+    calibrate(m, 2, x[0])
+    with refuses("task 0 has none"):
+        side(x)
+    calibrate(m, 0, 3 * x[1] + 1)
+    for place, task in enumerate((2, 0)):
+        torch.testing.assert_close(side(x)[place], m(x[place], task=task))
+    m.seal(0), m.seal(2)
+    torch.testing.assert_close(side(x)[1], m(x[1], task=0), msg="statistics at rest")
+    side.train()
+    assert m.training
+    with refuses("a task must be live to be trained; task 2 is not"):
+        side.release()
+
+
+def test_making_one_leaves_what_the_model_keeps() -> None:
+    m = model().eval()
+    m.cache(0)
+    assert not Together(m, [0, 1]).training
+    assert set(m._cached) == {0}
+
+
+class Net(nn.Module):
+    """A network of one layer and an end that is passed, or an RNN in front of it."""
+
+    def __init__(self, end: Callable[[nn.Module, Tensor], Tensor], rnn: type[nn.RNNBase] | None = None) -> None:
+        super().__init__()
+        self.end, self.layer = end, nn.Linear(6, 3)
+        self.rnn = None if rnn is None else rnn(6, 6, batch_first=True)
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self, self.layer(x if self.rnn is None else self.rnn(x)[0]).mean(1))
+
+
+def plain(net: nn.Module, y: Tensor) -> Tensor:
+    return y
+
+
+def asks(net: nn.Module, y: Tensor) -> Tensor:
+    return y if y.abs().max().item() < 1e9 else -y
+
+
+def branches(net: nn.Module, y: Tensor) -> Tensor:
+    return y if y.abs().max() < 1e9 else -y
+
+
+def writes(net: nn.Module, y: Tensor) -> Tensor:
+    net.seen.copy_(y.detach().mean(0))
+    return y
+
+
+def side_of(net: nn.Module) -> tuple[Modulated, Tensor]:
+    target = Target(net, torch.randn(4, 5, 6))
+    weights = target.weights("layer.weight")
+    return Modulated(target, Modulator(Threshold(), Table(2), weights, seed=0)), torch.randn(2, 4, 5, 6)
+
+
+@pytest.mark.parametrize("rnn", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_do_not_train_side_by_side(rnn: type[nn.RNNBase]) -> None:
+    m, x = side_of(Net(plain, rnn))
+    with refuses("torch.vmap can't run it", rnn.__name__.lower(), "train them in turn"):
+        Together(m, [0, 1])
+    m(x[0], task=0)
+
+
+@pytest.mark.parametrize(("end", "said"), [(asks, ".item()"), (branches, "RuntimeError"), (writes, "inplace")])
+def test_what_a_network_does_that_vmap_does_not_take(end: Callable[[nn.Module, Tensor], Tensor], said: str) -> None:
+    m, x = side_of(Net(end))
+    before = m(x[0], task=0)
+    with refuses("torch.vmap can't run it", said, "train them in turn"):
+        Together(m, [0, 1])
+    assert torch.equal(m(x[0], task=0), before)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", torch.tensor(1.0), torch.randn(4, 5, 6), [torch.randn(4, 5, 6)] * 2])
+def test_inputs_without_an_axis_of_tasks(wrong: Any) -> None:
+    m, _ = side_of(Net(plain))
+    with refuses("inputs have a leading axis of 2 tasks; got", "stack theirs"):
+        Together(m, [0, 1])(wrong)
+    with refuses("does not run so on these inputs", "pass (tasks, batch, ...)"):
+        Together(m, [0, 1])(torch.randn(2, 4, 5, 7))

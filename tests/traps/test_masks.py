@@ -7,17 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from neuromod import (
-    Bernoulli,
-    Kind,
-    LowRankDelta,
-    Modulated,
-    Modulator,
-    Table,
-    Target,
-    Threshold,
-    TopK,
-)
+from neuromod import Bernoulli, Kind, LowRankDelta, Modulated, Modulator, Table, Target, Threshold, TopK
 from neuromod.kinds.surrogates import top_k
 from tasks.networks import conv
 from tests.traps.common import IDS, close, draw, filled, masks, moved

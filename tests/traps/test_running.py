@@ -1,9 +1,12 @@
 """vmap, caches, graphs and calls without gradients give what the plain call gives."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from neuromod import (
     Affine,
@@ -129,3 +132,18 @@ def test_a_graph_of_sealed_tasks_is_exported_with_the_task_as_an_input() -> None
     for task in range(3):
         close(program.module()(x, task=torch.tensor(task)), expected[task])
         close(program.module()(x[:4], task=torch.tensor(task)), expected[task][:4])
+
+
+@pytest.mark.parametrize("make", [int, np.int64, np.uint8, torch.tensor])
+def test_a_cached_task_is_found_whatever_its_id_was_made_of(make: Callable[[int], Any]) -> None:
+    x = draw(4, 8)
+    target = Target(filled(nn.Sequential(nn.Linear(8, 3))), x)
+    model = Modulated(target, Modulator(Threshold(), Table(2), target.weights("*"), seed=0)).eval()
+    before = model(x, task=1)
+    assert model.cache(make(1), make(1)) > 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.neg_()
+    assert torch.equal(model(x, task=1), before)
+    with pytest.raises(RefusedError, match=r"a task id is an integer of 0 or more.*\[0, 1\]"):
+        model.cache([0, 1])

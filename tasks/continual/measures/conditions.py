@@ -1,5 +1,6 @@
 """Whether a network answers the condition that it is given, and not the images alone: other conditions, same images."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -59,3 +60,11 @@ def _accuracy(
         with autocast(precision, x.device):
             right += int((learner(x, number, condition).argmax(1) == labels).sum())
     return right / len(task.test)
+
+
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """A line for each way to give other conditions."""
+    return [
+        f"accuracy under {name} conditions: {one['accuracy']:.4f} (chance {one['chance']:.4f})"
+        for name, one in found.items()
+    ]

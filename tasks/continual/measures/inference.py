@@ -17,6 +17,7 @@ from tasks.continual.measures.queries import Queries, by_group, judge, lead
 from tasks.continual.measures.recall import SETTINGS, task_recall
 from tasks.continual.measures.rules import check_method, is_predictor, predictor, rule_of
 from tasks.continual.streams import Stream
+from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.report import figures
 from tasks.report.panels import Section, grids
@@ -67,6 +68,23 @@ def check_options(methods: Sequence[str] = (), **_: Any) -> None:
     """Refuse unknown methods before the training at whose end they are used; ``_`` are options that are not checked here."""
     for name in methods:
         check_method(name)
+
+
+def check_stream(stream: Stream, *, methods: Sequence[str] = (), at: Sequence[int] = (), **_: Any) -> None:
+    """Refuse more first tasks than the stream has, where a method is measured over them.
+
+    Args:
+        stream: the tasks.
+        methods: none: nothing is measured.
+        at: numbers of tasks.
+        _: options that are not checked here.
+
+    """
+    if methods and (beyond := [count for count in at if count > len(stream)]):
+        raise UserError(
+            f"inference.at counts first tasks of the stream, which has {len(stream)}; got {beyond[0]}; "
+            f"pass inference.at=[], or numbers of {len(stream)} at most"
+        )
 
 
 def learned_predictor(name: str, stream: Stream, bench: Bench, options: Mapping[str, int]) -> Predictor:
@@ -183,6 +201,15 @@ def _by_predictor(
         "own_both": float((own & (task == queries.task)).double().mean()),
     }
     return result | {"bytes_per_task": each, "bytes_shared": shared}, guess == queries.task
+
+
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """A line for each method."""
+    lines = []
+    for method, one in found.items():
+        groups = "".join(f", {share:.4f} for {size}" for size, share in one.get("groups", {}).items())
+        lines.append(f"task inference by {method}: {one['image']:.4f} for one image{groups}; class {one['class']:.4f}")
+    return lines
 
 
 def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:

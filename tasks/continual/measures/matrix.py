@@ -5,7 +5,7 @@ A joint training has a last row only. A number that R does not hold is None, nev
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,10 +77,16 @@ def forgetting(matrix: Tensor) -> float | None:
 def of(matrix: Tensor, initial: Tensor | None = None) -> dict[str, Any]:
     """What a run records: the matrix row by row, None where it was not measured, and its four numbers."""
     rows = [[None if v != v else v for v in row] for row in matrix.tolist()]
-    return {"matrix": rows, **summary(matrix, initial)}
+    return {"matrix": rows, **averages(matrix, initial)}
 
 
-def summary(matrix: Tensor, initial: Tensor | None = None) -> dict[str, float | None]:
+def summary(found: Mapping[str, Any]) -> str:
+    """What is forgotten, beside the headline of a run."""
+    lost = found.get("forgetting")
+    return "" if lost is None else f"forgetting {100 * lost:.2f} %"
+
+
+def averages(matrix: Tensor, initial: Tensor | None = None) -> dict[str, float | None]:
     """All four by name, as a run records them; forward transfer is None without the accuracy at initialisation."""
     return {
         "average_accuracy": average_accuracy(matrix),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tasks.continual.measures.rules import check_method
 from tasks.continual.streams import Stream
 from tasks.experiment import Bench
 
@@ -20,3 +21,8 @@ def measure(learner: Any, stream: Stream, bench: Bench, *, method: str = "brute_
     """
     found = (bench.measured.get("inference") or {}).get(method)
     return found and {"CL1": found["known"], "CL2": found["class"], "CL3": found["task_and_class"]}
+
+
+def check_options(method: str = "brute_force") -> None:
+    """Refuse an unknown method before the training at whose end it is asked for."""
+    check_method(method)

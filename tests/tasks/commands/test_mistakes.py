@@ -97,6 +97,7 @@ def test_no_number_of_any_family_may_be_below_its_least_or_no_number(experiment:
         ("schedule=math.pi", ("schedule", "a function", "math.pi")),
         ("optimizer.lr=1e38", ("Adam", "without overflow", "lower the rate")),
         ("allocation.every=3", ("'allocation.every'", "nearest")),
+        ("scenarios.method=brute_farce", ("method of task inference", "'brute_farce'", "'brute_force'")),
     ],
 )
 def test_a_mistake_is_one_line(override: str, parts: tuple[str, ...], refusal: Callable[..., str]) -> None:
@@ -149,6 +150,11 @@ def test_families_that_keep_a_modulation_per_task_say_what_they_need(refusal: Ca
     for experiment in ("supsup/online", "supsup/transfer"):
         line = refusal(f"experiment={experiment}", *SMALL, "modulator=lora_input")
         assert "modulators that read no task" in line
+
+
+def test_a_method_is_measured_over_no_more_tasks_than_there_are(refusal: Callable[..., str]) -> None:
+    given = ("experiment=demo/supermask", *SMALL, "inference.methods=[brute_force]", "inference.at=[1,3]")
+    assert "which has 2; got 3; pass inference.at=[], or numbers of 2 at most" in refusal(*given)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_folder(

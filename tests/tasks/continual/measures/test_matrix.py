@@ -5,10 +5,10 @@ import torch
 
 from tasks.continual.measures.matrix import (
     average_accuracy,
+    averages,
     backward_transfer,
     forgetting,
     forward_transfer,
-    summary,
     unmeasured,
 )
 
@@ -42,19 +42,19 @@ def test_a_joint_training_has_an_average_and_nothing_else():
     matrix = unmeasured(3)
     matrix[-1] = R[-1]
     expected = {"average_accuracy": average_accuracy(R)}
-    assert summary(matrix, B) == expected | dict.fromkeys(("backward_transfer", "forward_transfer", "forgetting"))
+    assert averages(matrix, B) == expected | dict.fromkeys(("backward_transfer", "forward_transfer", "forgetting"))
 
 
 def test_one_task_has_an_average_and_nothing_else():
     one = torch.tensor([[0.75]])
     expected = {"average_accuracy": 0.75}
-    assert summary(one, torch.tensor([0.1])) == expected | dict.fromkeys(
+    assert averages(one, torch.tensor([0.1])) == expected | dict.fromkeys(
         ("backward_transfer", "forward_transfer", "forgetting")
     )
 
 
-def test_the_summary_without_an_initial_accuracy_lacks_forward_transfer_only():
-    assert [name for name, value in summary(R).items() if value is None] == ["forward_transfer"]
+def test_the_averages_without_an_initial_accuracy_lacks_forward_transfer_only():
+    assert [name for name, value in averages(R).items() if value is None] == ["forward_transfer"]
 
 
 def test_an_incomplete_last_row_names_the_tasks():
