@@ -53,7 +53,7 @@ def taken(inputs: Sequence[Tensor], axes: Axes, places: Tensor) -> tuple[Tensor,
 
 
 def unlike(inputs: Sequence[Tensor], axes: Axes, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-    """``count`` samples like those of the example, no two alike as far as their dtype allows.
+    """``count`` samples like those of the example, unlike each other as far as their dtype and chance allow.
 
     Floats are moved by a quarter of their size, integers down by one here and there, where that leaves them at 0 or above
     (another token, a shorter length); masks stay as they are.
