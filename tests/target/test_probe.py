@@ -146,6 +146,20 @@ def test_images_that_meet() -> None:
     assert Target(filled(nn.Conv2d(2, 3, 1)), draw(4, 2, 5, 5)).probe.meets is None
 
 
+def test_a_module_that_is_called_once_for_every_two_samples() -> None:
+    class Chunked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([torch.tanh(self.layer(part.mean(1))) for part in x.split(2)])
+
+    target = Target(filled(Chunked()), X)
+    assert [call.batch for call in target.probe.calls["layer"]] == [None] * 3
+    mixed_equals_singles(moved(Modulated(target, Modulator(Affine(), Table(3), target.outputs("layer"), seed=0))), X)
+
+
 class WithGrid(nn.Module):
     """Frames mixed by a matrix that all samples share."""
 
