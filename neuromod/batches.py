@@ -73,7 +73,7 @@ def run(
     for piece in pieces:
         apart = [(_at(rows, piece, gathers), gathers) for rows, gathers in parts]
         found.append(run(one, apart, taken(inputs, axes, piece), axes, outputs, width=width, again=again))
-    return _join(found, torch.cat(pieces).argsort(), outputs, width)
+    return _join(found, pieces, outputs, width)
 
 
 def _at(rows: Any, positions: Tensor, gathers: bool) -> Any:
@@ -92,7 +92,7 @@ def _take(rows: Any, gathers: bool) -> Any:
     return replace(rows, index=rows.index[:1]).one()
 
 
-def _join(pieces: list[Any], order: Tensor, outputs: Mapping[Path, Call], width: int | None) -> Any:
+def _join(pieces: list[Any], positions: list[Tensor], outputs: Mapping[Path, Call], width: int | None) -> Any:
     """The outputs of split calls as that of one, samples in their order."""
     found = [dict(leaves(piece)) for piece in pieces]
     if any(piece.keys() != found[0].keys() for piece in found):
@@ -103,7 +103,7 @@ def _join(pieces: list[Any], order: Tensor, outputs: Mapping[Path, Call], width:
     for path, leaf in found[0].items():
         parts = [piece[path] for piece in found]
         if isinstance(leaf, Tensor):
-            joined[path] = _joined(parts, order, path, outputs.get(path), width)
+            joined[path] = _joined(parts, positions, path, outputs.get(path), width)
         elif not all(_alike(leaf, other) for other in parts):
             raise RefusedError(
                 f"a split batch puts tensors together; {_shown(path)} is a {type(leaf).__name__} that differs between tasks; call "
@@ -112,8 +112,10 @@ def _join(pieces: list[Any], order: Tensor, outputs: Mapping[Path, Call], width:
     return replaced(pieces[0], joined)
 
 
-def _joined(parts: list[Tensor], order: Tensor, path: Path, seen: Call | None, width: int | None) -> Tensor:
-    axis = None if seen is None else seen.batch
+def _joined(parts: list[Tensor], positions: list[Tensor], path: Path, seen: Call | None, width: int | None) -> Tensor:
+    axis, order = None if seen is None else seen.batch, torch.cat(positions).argsort()
+    if seen is not None and axis is not None:
+        parts = [_unsqueezed(part, len(rows), seen, axis) for part, rows in zip(parts, positions, strict=True)]
     if seen is None or axis is None or axis >= parts[0].ndim:
         if all(torch.equal(part, parts[0]) for part in parts):
             return parts[0]
@@ -138,6 +140,12 @@ def _joined(parts: list[Tensor], order: Tensor, path: Path, seen: Call | None, w
         )
     whole = torch.cat(parts, axis)
     return whole.index_select(axis, order.to(whole.device))
+
+
+def _unsqueezed(part: Tensor, size: int, seen: Call, axis: int) -> Tensor:
+    """An output of one sample whose batch axis the network has squeezed away."""
+    lost = size == 1 and part.ndim == len(seen.shape) - 1 and (part.ndim <= axis or part.shape[axis] != 1)
+    return part.unsqueeze(axis) if lost else part
 
 
 def _alike(a: Any, b: Any) -> bool:

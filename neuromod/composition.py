@@ -147,9 +147,11 @@ def refuse_clashes(target: Target, modulators: Modulators) -> None:
             if before is not None:
                 first = modulators[before].kind
                 if modulator.kind.replaces or first.per_task:
+                    # A head of a width of its own leaves nothing of the target's shape to act on.
+                    remedy = "" if first.per_task or first.replaces else "put the replacing one first, or "
                     raise RefusedError(
                         f"two modulators can share a tensor only where both act on what is there; {before!r} and "
-                        f"{name!r} both write {tensor!r}; put the replacing one first, or exclude the site from one"
+                        f"{name!r} both write {tensor!r}; {remedy}exclude the site from one"
                     )
             writers[tensor] = name
 

@@ -33,6 +33,7 @@ from neuromod.refusals import (
     refuse_other_target,
     refuse_recomputed,
     refuse_unmeasured,
+    refusing_lone,
 )
 from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context, parse, parse_inputs
@@ -271,8 +272,9 @@ class Modulated(Composition):
         return self._split(self._one_row, parts, inputs)
 
     def _split(self, one: Any, parts: list[tuple[Any, bool]], inputs: tuple[Tensor, ...]) -> Any:
-        width, again = head_width(self.named_modulators()), not (self.training and self.target.norm == "batch")
-        return run(one, parts, inputs, self.target.axes, self.target.probe.outputs, width=width, again=again)
+        width, measures = head_width(self.named_modulators()), self.training and self.target.norm == "batch"
+        with refusing_lone(measures=measures):
+            return run(one, parts, inputs, self.target.axes, self.target.probe.outputs, width=width, again=not measures)
 
     def _rows(self, context: Context, draw: int | None) -> dict[str, Rows]:
         modulators = self.named_modulators()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod.arguments import named, one_of, shown, tensors
-from neuromod.errors import RefusedError, refusing
+from neuromod.errors import RefusedError, first_line, refusing
 from neuromod.modulator import Modulator
 from neuromod.sources.base import Row, Rows
 from neuromod.sources.context import Context
@@ -102,3 +102,17 @@ def refuse_compiled(target: Target) -> None:
             "a compiled network keeps nothing from call to call, and is not called again in the backward (checkpoint); this one "
             "does; switch that off in the network, or call it uncompiled"
         )
+
+
+@contextmanager
+def refusing_lone(*, measures: bool) -> Iterator[None]:
+    """Refuse a batch in which a task has too few samples for statistics of its own; ``measures``: whether it takes them."""
+    try:
+        yield
+    except ValueError as error:
+        if not measures or "more than 1 value per channel" not in str(error):
+            raise
+        raise RefusedError(
+            f"statistics are taken over the samples that a task has in a batch; one has too few ({first_line(error)}); give it two or "
+            "more"
+        ) from error

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuromod import Affine, Modulated, Modulator, Table, Target, bake
+from neuromod import Affine, Modulated, Modulator, Table, Target, Threshold, bake
 from tests.refusals import refuses
 from tests.traps.common import close, draw, filled, moved
 
@@ -87,3 +87,48 @@ def test_numbers_of_a_higher_precision_are_not_baked_into_a_lower_one() -> None:
     model = Modulated(target, Modulator(Affine(), Table(2), target.norms(), dtype="float32", seed=0))
     with refuses("'1' is a LayerNorm of torch.bfloat16, and its modulation is torch.float32"):
         bake(model, task=1)
+
+
+class BatchNormAct1d(nn.BatchNorm1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(super().forward(x))
+
+
+def test_an_activation_that_the_example_does_not_show() -> None:
+    target = Target(nn.Sequential(BatchNormAct1d(4), nn.Linear(4, 3)).double(), draw(6, 4).abs() + 0.1)
+    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.outputs("0"), seed=0)))
+    with refuses("'0' is a BatchNormAct1d that does more than its affine map"):
+        bake(model, task=1)
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "name"),
+    [
+        (nn.Sequential(nn.Linear(4, 6), nn.LayerNorm([5, 6])), draw(3, 5, 4), "1"),
+        (nn.Sequential(nn.ConvTranspose2d(4, 5, 2, 2), nn.BatchNorm2d(5)), draw(3, 4, 4, 4), "0"),
+        (nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2), nn.BatchNorm2d(4)), draw(3, 4, 4, 4), "0"),
+    ],
+)
+def test_layers_without_a_weight_per_channel(net: nn.Module, x: Tensor, name: str) -> None:
+    target = Target(filled(net), x)
+    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.outputs(name), seed=0)))
+    with refuses("without a weight per channel"):
+        bake(model, task=1)
+
+
+def test_each_tensor_keeps_its_dtype() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.b = nn.Linear(4, 6).bfloat16(), nn.LayerNorm(6), nn.Linear(6, 3).half()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.norm(self.a(x.bfloat16()).float()).half())
+
+    x = draw(6, 4).float()
+    target = Target(Mixed(), x)
+    model = Modulated(target, Modulator(Threshold(), Table(2), target.weights("*"), seed=0)).eval()
+    baked = bake(model, task=1)
+    assert torch.equal(baked(x), model(x, task=1))
+    assert {p.dtype for p in baked.parameters()} == {torch.bfloat16, torch.float32, torch.float16}
+    assert {p.dtype for p in bake(model.double(), task=1).parameters()} == {torch.float64}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuromod import Affine, Hypernet, Modulated, Modulator, Table, Target, Threshold
+from neuromod import Affine, Generated, Head, Hypernet, LowRankDelta, Modulated, Modulator, Table, Target, Threshold
 from neuromod.composition import by_name, gathers
 from tests.model_calls import made
 from tests.refusals import refuses
@@ -68,3 +68,16 @@ def test_rows_that_are_composed_are_those_of_a_modulator() -> None:
         model.compose({"threshold": {key: value[:2] for key, value in row.items()}})
     with refuses("the row of 'threshold' must be tensors", "got None for"):
         model.compose({"threshold": dict.fromkeys(row)})
+
+
+def test_what_acts_on_a_head_of_its_own_width() -> None:
+    t = target()
+    head = Modulator(Head(), Table(2), t.head(), seed=0)
+    with refuses("'head' and 'lowrankdelta' both write '2.weight'; exclude the site from one"):
+        Modulated(t, head, Modulator(LowRankDelta(2), Table(2), t.weights("*"), seed=0))
+    with refuses("'lowrankdelta' and 'generated' both write", "put the replacing one first, or exclude the site"):
+        Modulated(
+            t,
+            Modulator(LowRankDelta(2), Table(2), t.weights("0"), seed=0),
+            Modulator(Generated(), Table(2), t.weights("0"), seed=1),
+        )

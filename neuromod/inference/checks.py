@@ -30,6 +30,7 @@ def check_inputs(model: Modulated, x: Any) -> Tensor:
     """Inputs that the network of a model takes, a batch of at least one."""
     example, axis = model.target.example, model.target.batch_axis
     like = example[0]
+    check_logits(model)
     if len(example) != 1:
         raise RefusedError(
             f"tasks are inferred from one input; the network takes {len(example)}; name the task instead"
@@ -84,4 +85,15 @@ def check_apart(model: Modulated, group: int, x: Tensor) -> None:
         raise RefusedError(
             f"samples of this network meet, so no input is judged by itself; got group=1 for {size} inputs; pass group={size} for "
             "inputs that share a task"
+        )
+
+
+def check_logits(model: Modulated) -> None:
+    """Refuse a network that puts out something else than logits (B, C): which axis holds the classes is then not known."""
+    outputs = model.target.probe.outputs
+    alone = outputs.get(())
+    if alone is None or len(alone.shape) != 2 or alone.batch != 0:
+        got = f"{len(outputs)} tensors" if alone is None else f"{alone.shape}, the batch on axis {alone.batch}"
+        raise RefusedError(
+            f"tasks are inferred from logits (B, classes); the network puts out {got}; wrap it so that it returns those"
         )

@@ -79,8 +79,9 @@ def parse_inputs(inputs: Sequence[Tensor], axes: Axes) -> int:
     if len(inputs) != len(axes):
         raise RefusedError(f"the network takes {len(axes)} inputs; got {len(inputs)}; pass them in order")
     for x, axis in zip(inputs, axes, strict=True):
-        if not isinstance(x, Tensor) or (axis is not None and x.ndim <= axis):
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        if not isinstance(x, Tensor) or x.is_nested or (axis is not None and x.ndim <= axis):
+            got = tuple(x.shape) if isinstance(x, Tensor) and not x.is_nested else type(x).__name__
+            got = "a nested tensor" if isinstance(x, Tensor) and x.is_nested else got
             raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {got}; stack the samples")
     sizes = [x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None]
     if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
@@ -66,7 +66,8 @@ def _by_type(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     """The channel axis that the type of a module says."""
     ndim = len(shape)
     if isinstance(module, CHANNEL_FIRST):
-        return 1
+        n = spatial(module)
+        return -n - 1 if n is not None and ndim == n + 1 else 1
     if isinstance(module, nn.LayerNorm | nn.RMSNorm) and not type(module).__module__.startswith("torch.nn."):
         size = module.normalized_shape[-1]
         fits = [axis for axis in {1, ndim - 1} if shape[axis] == size]
@@ -74,6 +75,14 @@ def _by_type(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     if isinstance(module, CHANNEL_LAST):
         return -1
     return None
+
+
+def spatial(module: nn.Module) -> int | None:
+    """Axes behind the channels of a module that also takes single samples, (C, *spatial); None of one that takes batches alone."""
+    if not isinstance(module, CHANNEL_FIRST) or isinstance(module, _BatchNorm):
+        return None
+    ends = [cls.__name__[-2:] for cls in type(module).__mro__ if cls.__module__.startswith("torch.nn.")]
+    return next((int(end[0]) for end in ends if end in ("1d", "2d", "3d")), None)
 
 
 def _beside(net: nn.Module, probe: Probe, name: str) -> tuple[set[int], set[int]]:
@@ -104,9 +113,7 @@ def _seen(net: nn.Module, probe: Probe, name: str, shape: tuple[int, ...]) -> se
 def _of_reader(net: nn.Module, name: str, shape: tuple[int, ...]) -> set[int]:
     """The axis of the channels that a layer reads, where that says it."""
     module = net.get_submodule(name)
-    if isinstance(module, CHANNEL_FIRST):
-        return {1}
-    own = _by_type(module, shape) if isinstance(module, CHANNEL_LAST) else None
+    own = _by_type(module, shape) if isinstance(module, (*CHANNEL_FIRST, *CHANNEL_LAST)) else None
     return set() if own is None else {own}
 
 

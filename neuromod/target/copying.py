@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
 
 WRAPPERS = (nn.DataParallel, DistributedDataParallel)
 DEEPEST = 6
@@ -78,7 +78,9 @@ def copied(net: nn.Module, *, cloned: Collection[str] = (), trained: bool = Fals
     for module in net.modules():
         for tensor in _kept(_beside(module), DEEPEST, set()):
             memo.setdefault(id(tensor), tensor.detach().clone())
-    return copy.deepcopy(net, memo)
+    rule = f"a target runs on copies of the network; a {type(net).__name__} holds what has no copy"
+    with refusing(rule, "keep locks, files, pools and modules of Python outside of it"):
+        return copy.deepcopy(net, memo)
 
 
 def _beside(module: nn.Module) -> dict[str, Any]:

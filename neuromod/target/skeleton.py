@@ -160,7 +160,7 @@ class Skeleton:
 
     def _read(self) -> None:
         self.tensors = tensors_of(self.net)
-        self._anatomy: Anatomy = anatomy_of(self.net)
+        self._anatomy: Anatomy = anatomy_of(self.net, self.probe)
         self._main, self._mine = threading.Lock(), threading.local()
         self._spare = list[nn.Module]()
 

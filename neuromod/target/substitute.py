@@ -16,7 +16,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from neuromod.errors import RefusedError
+from neuromod.target.axes import spatial
 from neuromod.target.copying import tensors_of
+from neuromod.target.probe import Probe
 from neuromod.target.taps import BIAS, GAIN
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -42,12 +44,16 @@ class Anatomy:
     tensors: dict[str, Tensor]
 
 
-def anatomy_of(net: nn.Module, types: tuple[type, ...] = NORMS) -> Anatomy:
+def anatomy_of(net: nn.Module, probe: Probe, types: tuple[type, ...] = NORMS) -> Anatomy:
     """The anatomy of a network, read again whenever its tensors are exchanged (`Skeleton.apply`).
 
-    Taps fold into modules of ``types``.
+    Args:
+        net: the network.
+        probe: of it.
+        types: of the modules that taps fold into.
+
     """
-    return Anatomy(foldable(net, types), ties_of(net), tensors_of(net))
+    return Anatomy(foldable(net, probe, types), ties_of(net), tensors_of(net))
 
 
 def ties_of(net: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -143,18 +149,40 @@ def _transformed() -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def foldable(net: nn.Module, types: tuple[type, ...]) -> frozenset[str]:
+def foldable(net: nn.Module, probe: Probe, types: tuple[type, ...]) -> frozenset[str]:
     """Names of the modules of ``types`` behind which a tap equals a change of their own weight and bias.
 
-    Left out: modules with hooks of their own, tied to another, of a subclass that may do more, or whose weight is computed
-    (parametrized).
+    Left out: modules with hooks of their own, tied to another, of a subclass that may do more, whose weight is computed
+    (parametrized), or whose weight or bias is read beside their own calls.
+
+    Args:
+        net: the network.
+        probe: of it.
+        types: of the modules.
+
     """
     owners: dict[int, set[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), set()).add(name)
     shared = {name.rpartition(".")[0] for names in owners.values() if len(names) > 1 for name in names}
     modules: list[tuple[str, nn.Module]] = list(net.named_modules())
-    return frozenset(n for n, m in modules if n not in shared and isinstance(m, types) and _folds(m))
+    return frozenset(
+        n for n, m in modules if n not in shared and isinstance(m, types) and _folds(m) and reads_its_own(m, n, probe)
+    )
+
+
+def reads_its_own(module: nn.Module, name: str, probe: Probe) -> bool:
+    """Whether each parameter of a module is read in its calls alone, once in each.
+
+    Args:
+        module: of the network.
+        name: of the module.
+        probe: of the network.
+
+    """
+    calls = len(probe.calls.get(name, ()))
+    leaves = [leaf for leaf, p in module.named_parameters(recurse=False)]
+    return all(probe.reads.get(f"{name}.{leaf}".lstrip("."), 0) == calls for leaf in leaves)
 
 
 def _folds(module: nn.Module) -> bool:
@@ -166,15 +194,18 @@ def _folds(module: nn.Module) -> bool:
     return own and unhooked and flat and not isinstance(module, _ConvTransposeNd)
 
 
-def own_axis(module: nn.Module) -> int:
-    """The axis of an output along which a norm's or a layer's own weight and bias lie."""
-    return 1 if isinstance(module, (_NormBase, nn.GroupNorm, _ConvNd)) else -1
+def own_axes(module: nn.Module) -> tuple[int, ...]:
+    """The axis of an output along which a norm's or a layer's own weight and bias lie: of a batch, and of a single sample."""
+    if not isinstance(module, (_NormBase, nn.GroupNorm, _ConvNd)):
+        return (-1,)
+    n = spatial(module)
+    return (1,) if n is None else (1, -n - 1)
 
 
 def _is_own_axis(module: nn.Module, hook: Any) -> bool:
     # The hook of a tap says which axis it modulates; another than the layer's own is no change of its weight.
-    tapped: int = getattr(hook, "keywords", {}).get("channel", own_axis(module))
-    return tapped == own_axis(module)
+    own = own_axes(module)
+    return getattr(hook, "keywords", {}).get("channel", own[0]) in own
 
 
 def _absorbed(now: Mapping[str, Tensor], prefix: str, gain: Tensor | None, shift: Tensor | None) -> Edits:

@@ -2,20 +2,18 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuromod.errors import RefusedError, refusing
 from neuromod.target.copying import copied, state_of, tensors_of
 from neuromod.target.samples import signature
 from neuromod.target.structure import Path, first, tensors
+from neuromod.target.uses import Guard, Uses, WrittenError, refuse_reached, unmoved
 
 
 @dataclass(frozen=True)
@@ -94,47 +92,6 @@ class First(Log):
     writes_inputs: bool = False
 
 
-class Uses(TorchFunctionMode):
-    """Notes every watched tensor that a torch function is given, however deep in its arguments."""
-
-    def __init__(self, watched: Mapping[int, list[str]]) -> None:
-        super().__init__()
-        self.watched, self.seen = watched, Counter[str]()
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        for leaf in pytree.tree_leaves((args, kwargs or {})):
-            if isinstance(leaf, Tensor):
-                self.seen.update(self.watched.get(id(leaf), ()))
-        return func(*args, **(kwargs or {}))
-
-
-class _WrittenError(BaseException):
-    """Ends a forward in front of an operation that would write into a parameter; no error that a network may catch."""
-
-
-class Guard(TorchDispatchMode):
-    """Stops an operation before it writes into storage that is the user's."""
-
-    def __init__(self, own: Mapping[str, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.places = {t.untyped_storage().data_ptr(): name for name, t in own.items() if t.numel()}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for place, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is None or not argument.alias_info.is_write:
-                continue
-            given = args[place] if place < len(args) else kwargs.get(argument.name)
-            for tensor in pytree.tree_leaves(given):
-                if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
-                    name = self.places.get(tensor.untyped_storage().data_ptr())
-                    if name is not None:
-                        raise _WrittenError(name)
-        return func(*args, **kwargs)
-
-
 def watched(net: nn.Module, inputs: tuple[Tensor, ...], size: int, cloned: frozenset[str]) -> Log:
     """A forward without gradients on a copy, and what its modules put out.
 
@@ -183,7 +140,7 @@ def watched_first(net: nn.Module, inputs: tuple[Tensor, ...], size: int, cloned:
         except RefusedError:
             # The network's own error is raised again, if it was not about gradients.
             return _watched_first(net, inputs, size, cloned, trained=False)
-    except _WrittenError as error:
+    except WrittenError as error:
         return watched_first(net, inputs, size, cloned | {str(error)})
 
 
@@ -210,11 +167,16 @@ def _watched_first(
     uses = Uses(by_id)
     with torch.set_grad_enabled(trained), Guard(own), uses:
         output = twin(*inputs)
+    for tensor in tensors(output).values():
+        # A weight that is put out is read beside its module's calls.
+        uses.see(tensor)
+    refuse_reached(net, uses.outside)
     log.reads, log.keeps = uses.seen, state_of(twin) != held
     log.writes_inputs = versions != [x._version for x in inputs]
     log.take(output)
     if trained:
-        _backward(log, twin, output, by_id, arrived, behind)
+        with unmoved(uses.outside.values()):
+            _backward(log, twin, output, by_id, arrived, behind)
     for handle in handles:
         handle.remove()
     return log

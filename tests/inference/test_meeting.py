@@ -113,3 +113,22 @@ def test_a_task_is_tried_on_all_inputs_where_samples_meet() -> None:
     close(
         verify(model, x, torch.zeros(4, 1, dtype=torch.long), tasks=TASKS)[:, 0], brute_force(model, x, tasks=[0])[:, 0]
     )
+
+
+@pytest.mark.parametrize(
+    ("end", "got"),
+    [
+        (lambda y: y.T, "(3, 6), the batch on axis 1"),
+        (lambda y: y.unsqueeze(1), "(6, 1, 3), the batch on axis 0"),
+        (lambda y: (y, y), "2 tensors"),
+        (lambda y: {"logits": y}, "1 tensors"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_that_are_no_logits(end: Callable[[Tensor], object], got: str, method: str) -> None:
+    class Ended(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return end(super().forward(x))  # type: ignore[return-value]
+
+    with refuses("tasks are inferred from logits (B, classes)", got, "wrap it"):
+        infer(masked(Ended()), draw(6, 4), InferenceRule(method))

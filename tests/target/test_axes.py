@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from neuromod import Affine, Modulated, Modulator, Table, Target
+from neuromod import Affine, Modulated, Modulator, Table, Target, bake
 from tests.refusals import refuses
 
 
@@ -105,3 +105,42 @@ def test_every_weight_but_norms_is_a_star() -> None:
     assert {s.name for s in target.weights("*")} == {"bag.weight", "two.weight", "b.weight", *originals}
     model = Modulated(target, Modulator(Affine(), Table(2), target.norms(), seed=0))
     assert model(torch.randint(0, 10, (3, 4)), task=0).shape == (3, 3)
+
+
+class OneByOne(nn.Module):
+    """Calls a layer of images with each by itself: (C, H, W), without a batch axis."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.layer(image) for image in x])
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels", "axes"),
+    [
+        (nn.Conv2d(3, 8, 3, padding=1), 8, 2),
+        (nn.Conv2d(3, 4, 3, padding=1), 4, 2),
+        (nn.InstanceNorm2d(3, affine=True), 3, 2),
+        (nn.Conv1d(3, 8, 1), 8, 1),
+        (nn.MaxPool2d(1), 3, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_channels_of_a_single_image(layer: nn.Module, channels: int, axes: int) -> None:
+    net, x = OneByOne(layer), torch.randn(4, 3, *[8] * axes)
+    target = Target(net, x)
+    model = Modulated(target, Modulator(Affine(), Table(2), target.outputs("layer"), seed=0)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    edits = model.edits(task=1)
+    gain, shift = (edits[f"layer.tap_{part}"].reshape(channels, *[1] * axes) for part in ("gain", "bias"))
+    expected = net.eval()(x) * gain + shift
+    assert torch.allclose(model(x, task=1), expected, atol=1e-5)
+    mixed = model(x, task=[0, 1, 1, 0])
+    assert torch.allclose(mixed[1:3], expected[1:3], atol=1e-5)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        assert torch.allclose(bake(model, task=1)(x), expected, atol=1e-5)

@@ -1,6 +1,9 @@
 """The user's network is never written, whatever its forward writes; what cannot be a target says so."""
 
 import copy
+import math
+import queue
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -207,3 +210,17 @@ def test_weights_that_are_not_real() -> None:
     with refuses("real floating numbers", "'w' is torch.complex64"):
         target.weights("w")
     Modulated(target, Modulator(Threshold(), Table(2), target.weights("*"), seed=0))(X.float(), task=0)
+
+
+@pytest.mark.parametrize(
+    "held", [threading.Lock(), queue.Queue(), (i for i in range(3)), math], ids=lambda held: type(held).__name__
+)
+def test_what_has_no_copy_is_named(held: object) -> None:
+    net = nn.Sequential(nn.Linear(4, 3))
+    net.held = held  # type: ignore[assignment]
+    with refuses(
+        "a target runs on copies of the network; a Sequential holds what has no copy",
+        "cannot pickle",
+        "outside of it",
+    ):
+        Target(net, torch.randn(2, 4))

@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def test_a_tap_across_a_layers_own_axis_stays_a_tap(layer: nn.Module, x: Tensor,
 def test_a_forward_that_was_replaced_on_the_object() -> None:
     net = filled(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3)))
     own = nn.LayerNorm.forward
-    net[1].forward = lambda x, norm=net[1]: 2 * own(norm, x)
+    net[1].forward = MethodType(lambda norm, x: 2 * own(norm, x), net[1])
     target = Target(net, draw(6, 4))
     model = moved(Modulated(target, Modulator(Affine(), Table(3), target.norms(), seed=0)))
     mixed_equals_singles(model, draw(6, 4))
