@@ -60,3 +60,11 @@ def test_an_exported_copy_knows_its_commit(tmp_path):
     # A copy by hand has the stamp as it was written, unfilled.
     (copy / "tasks" / "commit.txt").write_text("$Format:%H$\n")
     assert environment.code(copy) == environment.Code("unknown", None)
+
+
+def test_a_run_that_goes_on_under_other_code_says_so():
+    note = environment.Resumed("b" * 40, dirty=False, step=7, began="c0ffee" * 6)
+    assert note.elsewhere
+    assert str(note) == "note: goes on at step 7 under other code than it began with (c0ffeec0ff)"
+    assert environment.Resumed("a", dirty=True, step=7, began="a").elsewhere
+    assert not environment.Resumed("a", dirty=False, step=7, began="a").elsewhere

@@ -37,3 +37,12 @@ def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, done: in
 def test_a_terminal_has_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run(monkeypatch, Terminal())
     assert [line.split()[1] for line in lines] == [f"{step}/40" for step in (*range(3, 40, 3), 40)]
+
+
+def test_the_first_step_says_how_long_all_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stream = [100.0], io.StringIO()
+    monkeypatch.setattr("tasks.runs.progress.time.monotonic", lambda: now[0])
+    shown = Progress("run", 10, stream=stream, every=0.1)
+    now[0] += 7.0
+    shown.update(1)
+    assert stream.getvalue().endswith("0:07 spent, 1:03 left\n")

@@ -153,11 +153,14 @@ def test_a_torn_line_is_left_out_by_a_reader_too(tmp_path):
 def test_a_run_rewinds_to_its_checkpoint_only(tmp_path):
     with start(tmp_path) as run:
         run.log(step=1)
+        (first,) = (run.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        run.log(step=1)
+        run.log(step=1)
         run.save({}, 1)
         with pytest.raises(ValueError, match="step 1; got step 2"):
             run.rewind(2)
-        (run.folder / "metrics.jsonl").write_bytes(b"")
-        with pytest.raises(UserError, match="lacks 1 lines"):
+        (run.folder / "metrics.jsonl").write_bytes(first)
+        with pytest.raises(UserError, match="lacks 2 lines"):
             run.rewind(1)
 
 
