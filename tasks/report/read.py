@@ -65,7 +65,9 @@ def _there(folder: Path, name: str) -> None:
 
 
 def load(folder: Path) -> Run:
-    """Read one run folder; UserError names the file or the key that is missing or wrong."""
+    """Read one run folder; UserError names the folder, the file or the key that is missing or wrong."""
+    if not folder.is_dir():
+        raise UserError(f"a report reads folders of runs; {str(folder)!r} is none; correct the path")
     for name in ("config.json", "environment.json", "result.json", "metrics.jsonl"):
         _there(folder, name)
     config, environment, result = config_of(folder), environment_of(folder), result_of(folder)

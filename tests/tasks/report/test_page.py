@@ -132,6 +132,7 @@ def test_unfinished_runs_are_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
     refused("at least one run", [])
+    refused("reads folders of runs; .*nowhere' is none", [tmp_path / "nowhere"])
     run = make_run(tmp_path / "a", 0, role="king")
     refused("role must be one of", [run])
     (run / "result.json").write_text('{"title": "x"}')
