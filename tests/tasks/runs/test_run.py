@@ -162,6 +162,9 @@ def test_a_run_rewinds_to_its_checkpoint_only(tmp_path):
         (run.folder / "metrics.jsonl").write_bytes(first)
         with pytest.raises(UserError, match="lacks 2 lines"):
             run.rewind(1)
+        (run.folder / "digests.json").unlink()  # as of runs of before there were digests
+        with pytest.raises(UserError, match="lacks 2 lines"):
+            run.rewind(1)
 
 
 def test_one_process_at_a_time_and_closing_frees_the_folder(tmp_path):
