@@ -13,7 +13,7 @@ PY := $(V)/bin/python
 .PHONY: help setup demo test check lint bench clean
 help:
 	@echo "make demo   one frozen random network, five modulators, a report in runs/demo/report.html"
-	@echo "make test   the tests (at most 10 minutes, installation included)"
+	@echo "make test   the tests (about 12 minutes on two cores, installation included)"
 	@echo "make check  what is slower: lint, types, every contract cell, the notebooks"
 	@echo "make bench  the benchmarks; exits 1 when a bar is missed"
 
