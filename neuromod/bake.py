@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
+from torch.utils import _pytree as pytree
 
 from neuromod.arguments import instance
 from neuromod.errors import RefusedError
@@ -98,7 +99,7 @@ def _why(model: Modulated, edits: Mapping[str, Tensor], name: str, *, across: bo
 
 def _folds_by_value(model: Modulated, name: str) -> bool:
     """Whether gain and shift behind a foreign norm or layer, seen on the example, are those of its own weight and bias."""
-    module = copied(model.skeleton.net).get_submodule(name)
+    module = model.target.pristine.get_submodule(name)
     channel = next(s.channel for m in model.named_modulators().values() for s in m.sites if s.module == name)
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if (
@@ -107,34 +108,40 @@ def _folds_by_value(model: Modulated, name: str) -> bool:
         or bias is None
         or len(weight) != model.target.probe.calls[name][0].shape[channel]
         or name in _tied(model.skeleton.ties)
-        or not reads_its_own(model.target.pristine.get_submodule(name), name, model.target.probe)
+        or not reads_its_own(module, name, model.target.probe)
     ):
         return False
     rng = generator("bake", name)
     gain, shift = ((torch.rand(len(weight), generator=rng) + 0.5).to(weight) for _ in range(2))
     gain[::2] *= -1
-    for sign in (1, -1):
-        plain, moved = _before_and_after(model, name, gain, shift, sign)
-        expected = broadcast(gain, plain, channel, None) * plain + broadcast(shift, plain, channel, None)
-        if not torch.allclose(moved, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+    plain = copied(module, cloned=["weight", "bias"])
+    moved = copied(module, cloned=["weight", "bias"])
+    moved.weight.mul_(gain.reshape(-1, *[1] * (weight.ndim - 1)))  # type: ignore[operator]
+    moved.bias.mul_(gain).add_(shift)  # type: ignore[operator]
+    args, kwargs = _call_of(model, name)
+    for factor in (1, -1, 100):  # an activation may leave the example's own values alone
+        scaled = pytree.tree_map(lambda a, factor=factor: factor * a if _is_float(a) else a, (args, kwargs))
+        h = plain(*scaled[0], **scaled[1])
+        expected = broadcast(gain, h, channel, None) * h + broadcast(shift, h, channel, None)
+        found = moved(*scaled[0], **scaled[1])
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
             return False
     return True
 
 
-# reason: a module, where it stands, and what is tried on it
-def _before_and_after(model: Modulated, name: str, gain: Tensor, shift: Tensor, sign: int) -> tuple[Tensor, Tensor]:
-    """What a module puts out of the example's input to it, times ``sign``, and with gain and shift in its own weight and bias."""
-    seen: list[Any] = []
+def _call_of(model: Modulated, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module is first called with where the target runs on its example."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     net = copied(model.target.pristine, cloned=model.target.probe.written)
-    watch = net.get_submodule(name).register_forward_pre_hook(lambda m, args: seen.append(args))
+    net.get_submodule(name).register_forward_pre_hook(
+        lambda m, args, kwargs: seen.append((args, kwargs)), with_kwargs=True
+    )
     net(*(x.clone() for x in model.target.example))
-    watch.remove()
-    args = [sign * a if isinstance(a, Tensor) and a.is_floating_point() else a for a in seen[0]]
-    twin = copied(net.get_submodule(name), cloned=["weight", "bias"])
-    output = twin(*args)
-    twin.weight.mul_(gain.reshape(-1, *[1] * (twin.weight.ndim - 1)))  # type: ignore[operator]
-    twin.bias.mul_(gain).add_(shift)  # type: ignore[operator]
-    return output, twin(*args)
+    return seen[0]
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _say_untied(net: nn.Module, ties: Mapping[str, tuple[str, ...]]) -> None:

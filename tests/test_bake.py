@@ -132,3 +132,23 @@ def test_each_tensor_keeps_its_dtype() -> None:
     assert torch.equal(baked(x), model(x, task=1))
     assert {p.dtype for p in baked.parameters()} == {torch.bfloat16, torch.float32, torch.float16}
     assert {p.dtype for p in bake(model.double(), task=1).parameters()} == {torch.float64}
+
+
+class Clamped(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.hardtanh(super().forward(x), -50, 50)
+
+
+class ByKeyword(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return self[1](x=self[0](x))
+
+
+def test_what_only_larger_values_show_and_calls_by_keyword() -> None:
+    target = Target(filled(nn.Sequential(Clamped(4, 6), nn.Linear(6, 3))), draw(5, 4))
+    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.outputs("0", channel=-1), seed=0)))
+    with refuses("'0' is a Clamped that does more than its affine map"):
+        bake(model, task=1)
+    target = Target(filled(ByKeyword(nn.Linear(4, 6), LayerNorm(6))), draw(5, 4))
+    model = moved(Modulated(target, Modulator(Affine(), Table(2), target.norms(), seed=0)))
+    close(bake(model, task=1)(draw(5, 4)), model(draw(5, 4), task=1))

@@ -80,14 +80,18 @@ def parse_inputs(inputs: Sequence[Tensor], axes: Axes) -> int:
         raise RefusedError(f"the network takes {len(axes)} inputs; got {len(inputs)}; pass them in order")
     for x, axis in zip(inputs, axes, strict=True):
         if not isinstance(x, Tensor) or x.is_nested or (axis is not None and x.ndim <= axis):
-            got = tuple(x.shape) if isinstance(x, Tensor) and not x.is_nested else type(x).__name__
-            got = "a nested tensor" if isinstance(x, Tensor) and x.is_nested else got
-            raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {got}; stack the samples")
+            raise RefusedError(f"an input is a tensor with the batch on axis {axis}; got {_form(x)}; stack the samples")
     sizes = [x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None]
     if any(size != sizes[0] for size in sizes) or (not torch.compiler.is_compiling() and not sizes[0]):
         raise RefusedError(f"inputs share one batch of at least one sample; got {sizes}; check batch_axis={axes}")
     size: int = sizes[0]
     return size
+
+
+def _form(x: object) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    return "a nested tensor" if x.is_nested else str(tuple(x.shape))
 
 
 def parse_tasks(task: int | Sequence[int] | Tensor | None, size: int, is_read: bool) -> Parsed:
