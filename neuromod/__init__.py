@@ -21,6 +21,7 @@ from neuromod.kinds import (
     Subset,
     Threshold,
     TopK,
+    Wires,
 )
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
@@ -67,6 +68,7 @@ __all__ = [
     "Threshold",
     "Together",
     "TopK",
+    "Wires",
     "bake",
     "calibrate",
     "from_pretrained",

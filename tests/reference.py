@@ -120,6 +120,17 @@ def low_rank(W: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     return W + scale * (b @ a).reshape(W.shape)
 
 
+def wires(W: Tensor, delta: Tensor, density: float) -> Tensor:
+    """W + the round(density n) largest |delta|, earlier places first, with a gradient to all of them; one place at a time."""
+    flat = delta.flatten()
+    sizes = flat.detach().abs().tolist()
+    ranked = sorted(range(len(flat)), key=lambda place: (-sizes[place], place))
+    kept = set(ranked[: round(density * len(flat))])
+    # What is not kept gives 0 and the gradient of one.
+    parts = [value if place in kept else value - value.detach() for place, value in enumerate(flat)]
+    return W + torch.stack(parts).reshape(W.shape)
+
+
 def subset(W: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """W with the numbers at some places of the flat weight exchanged, one after the other."""
     flat = list(W.flatten())

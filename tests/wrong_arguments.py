@@ -63,6 +63,7 @@ def kinds() -> dict[str, Call]:
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),
         "Rank1": Call(n.Rank1, {"form": "real"}),
         "Subset": Call(n.Subset, {"per_output": 1.0, "seed": 0}),
+        "Wires": Call(n.Wires, {"density": 0.5}),
         "Threshold": Call(n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1}),
         "TopK": Call(n.TopK, {"density": 0.5}),
     }

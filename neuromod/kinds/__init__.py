@@ -8,6 +8,7 @@ from neuromod.kinds.generated import Generated, Head
 from neuromod.kinds.masks import Bernoulli, Threshold, TopK
 from neuromod.kinds.statistics import Statistics
 from neuromod.kinds.subset import Subset
+from neuromod.kinds.wires import Wires
 
 __all__ = [
     "Affine",
@@ -22,4 +23,5 @@ __all__ = [
     "Subset",
     "Threshold",
     "TopK",
+    "Wires",
 ]

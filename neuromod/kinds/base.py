@@ -1,5 +1,6 @@
 """The contract of a kind: what raw numbers mean, and where they act."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -39,6 +40,8 @@ class Kind:
     """True for kinds that act on the one place of a site, and leave what is tied to it as it is."""
     per_task: ClassVar[tuple[str, ...]] = ()
     """Fields that may differ from task to task, as options of `Modulator.add`."""
+    wired: ClassVar[str | None] = None
+    """The part that has a number for each wire, a place of the weight, which a rule may cut and grow (`neuromod.rewiring`)."""
 
     @property
     def is_mask(self) -> bool:
@@ -98,6 +101,29 @@ class Kind:
 
         """
         raise NotImplementedError
+
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        """Numbers of the part `wired` that have these wires and no others, as near to ``values`` as can be.
+
+        Args:
+            site: where they act.
+            values: of the weight's shape.
+            wires: where a wire is, bool of that shape.
+
+        """
+        raise RefusedError(f"a rule moves wires; {type(self).__name__} has none; take a mask, Wires or Generated")
+
+    def room(self, site: Site) -> tuple[int, int]:
+        """The least and the largest number of wires that `hold` can give the site."""
+        return 0, math.prod(site.shape)
+
+    def strength(self, values: Tensor) -> Tensor:
+        """How firmly a wire stands: the smallest are dropped first."""
+        return values.abs()
+
+    def promise(self, gradient: Tensor) -> Tensor:
+        """How much a wire that is not there would lower the loss, from the gradient to its number: the largest grow first."""
+        return gradient.abs()
 
     def gathers(self, site: Site) -> bool:
         """Whether `edits` also takes raw numbers with a leading axis, a row per sample, and writes them into taps."""

@@ -21,6 +21,7 @@ class Generated(Kind):
     """
 
     replaces: ClassVar[bool] = True
+    wired: ClassVar[str | None] = "weight"
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"weight": site.shape}
@@ -33,6 +34,10 @@ class Generated(Kind):
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         return {site.name: raw["weight"]}
+
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        """A weight without a wire is 0."""
+        return values * wires
 
     def scale(self, site: Site) -> float:
         return math.sqrt(2 / site.fan_in)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from neuromod.target.sites import Site
 @dataclass(frozen=True)
 class Mask(Kind):
     """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
+
+    wired: ClassVar[str | None] = "score"
 
     @property
     def is_mask(self) -> bool:
@@ -36,6 +39,15 @@ class Mask(Kind):
     def mask(self, site: Site, raw: Raw) -> Tensor:
         """The mask of these scores, of the weight's shape, in their dtype."""
         raise NotImplementedError
+
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        raise RefusedError(
+            f"a mask says which scores have given wires; {type(self).__name__} does not; give it hold(site, values, wires)"
+        )
+
+    def promise(self, gradient: Tensor) -> Tensor:
+        """A weight that comes back has a sign already: it lowers the loss where the gradient to its score is negative."""
+        return -gradient
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         weight = now[site.name]
@@ -77,7 +89,17 @@ class TopK(Mask):
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
         """The mask (of the weight's shape) of the largest scores."""
-        return top_k(raw["score"], round(self.density * math.prod(site.shape)))
+        return top_k(raw["score"], self.room(site)[0])
+
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        """Scores of wires keep their sign and are above those of the others, which are positive, for ``dL/ds`` asks for a sign."""
+        least = torch.finfo(values.dtype).tiny
+        signs = torch.where(values < 0, -1.0, 1.0).to(values)
+        return torch.where(wires, signs * values.abs().clamp(min=2 * least), least)
+
+    def room(self, site: Site) -> tuple[int, int]:
+        kept = round(self.density * math.prod(site.shape))
+        return kept, kept
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
         return {"score": torch.ones_like(now[site.name])} if self.density == 1 else None
@@ -115,6 +137,14 @@ class Threshold(Mask):
         """The mask of the scores at or above ``at``."""
         return threshold(raw["score"], self.at, strict=self.strict)
 
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        """Scores at the threshold, or as near to it as their dtype tells apart, on the wrong side of which they were."""
+        near = torch.finfo(values.dtype).eps * max(abs(self.at), 1e-3)
+        return torch.where(wires, values.clamp(min=self.at + near), values.clamp(max=self.at - near))
+
+    def strength(self, values: Tensor) -> Tensor:
+        return values - self.at
+
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
         """Piggyback's distance above the threshold: 5e-3."""
         return {"score": torch.full_like(now[site.name], self.at + 5e-3)}
@@ -140,6 +170,13 @@ class Bernoulli(Mask):
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         return {"score": torch.zeros_like(now[site.name])}
+
+    def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
+        """Wires are drawn with a probability of a half or more, the others with one of 1e-13."""
+        return torch.where(wires, values.clamp(min=0.0), -30.0)
+
+    def strength(self, values: Tensor) -> Tensor:
+        return values
 
     def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"noise": site.shape}

@@ -17,6 +17,7 @@ from neuromod.kinds import (
     Subset,
     Threshold,
     TopK,
+    Wires,
 )
 from neuromod.modulator import by_site
 from neuromod.target.taps import BIAS, GAIN
@@ -36,6 +37,8 @@ def weight(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | 
             return reference.generated(w, raw["weight"])
         case LowRankDelta():
             return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
+        case Wires():
+            return reference.wires(w, raw["delta"], kind.density)
         case Subset():
             # Its places are a hash of site and seed; which they are is checked in tests/analysis/test_weights.py.
             return reference.subset(w, raw["values"], kind.places(site))

@@ -1,0 +1,45 @@
+"""Rewiring: sparse wires that are cut, moved and grown by one rule, over a copy of the weights or over a frozen network."""
+
+from neuromod.rewiring.counts import wire_counts
+from neuromod.rewiring.rewiring import Rewiring
+from neuromod.rewiring.rule import (
+    ACTIVITY,
+    DNW,
+    GMP,
+    GRASP,
+    MAGNITUDE,
+    RIGL,
+    SET,
+    SNFS,
+    SNIP,
+    STATIC,
+    SYNFLOW,
+    TOPOLOGY,
+    Rule,
+    drop_wires,
+    grow_wires,
+)
+from neuromod.rewiring.scores import SCORES, Evidence, Score
+
+__all__ = [
+    "ACTIVITY",
+    "DNW",
+    "GMP",
+    "GRASP",
+    "MAGNITUDE",
+    "RIGL",
+    "SCORES",
+    "SET",
+    "SNFS",
+    "SNIP",
+    "STATIC",
+    "SYNFLOW",
+    "TOPOLOGY",
+    "Evidence",
+    "Rewiring",
+    "Rule",
+    "Score",
+    "drop_wires",
+    "grow_wires",
+    "wire_counts",
+]

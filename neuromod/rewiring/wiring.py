@@ -1,0 +1,192 @@
+"""`Wiring`: which places of a row have a wire, and that no other has a number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromod.arguments import count, flag, instance, tensors
+from neuromod.errors import RefusedError, nearest
+from neuromod.kinds.bits import pack, unpack
+from neuromod.modulated import Modulated
+from neuromod.rewiring.counts import wire_counts
+from neuromod.rewiring.rule import Rule, select
+from neuromod.seeds import generator
+from neuromod.sources.base import ALL
+from neuromod.sources.table import Table
+from neuromod.target.sites import Site
+
+
+class Wiring:
+    """The wires of one row of a modulator: where they are, since when, and the numbers that they hold.
+
+    The arguments are those of `Rewiring`, which moves them.
+    """
+
+    def __init__(
+        self,
+        model: Modulated,
+        name: str,
+        rule: Rule,
+        *,
+        steps: int,
+        density: float = 0.1,
+        scope: str | Mapping[str, float] = "erk",
+        task: int | None = None,
+        sites: Sequence[str] | None = None,
+        wires: Mapping[str, Tensor] | None = None,
+        rescale: bool = False,
+        seed: int = 0,
+    ) -> None:
+        known = instance(model, Modulated, "model").named_modulators()
+        if name not in known:
+            raise RefusedError(
+                f"a rule is for one modulator of the model; got {name!r}; nearest: {nearest(name, known)}"
+            )
+        self.model, self.modulator, self.kind = model, known[name], known[name].kind
+        self.rule = instance(rule, Rule, "rule")
+        self.steps, self.seed, self.task = count(steps, "steps", least=1), count(seed, "seed"), task
+        self.sites = self._chosen(sites)
+        self.values = self._row()
+        self.target_counts = wire_counts(self.sites, density, scope)
+        self.done = 0
+        self.latents = {s.name: self.values[s.name].detach().clone() for s in self.sites if rule.born == "latent"}
+        self.wires = self._given(wires) if wires is not None else {s.name: self._begin(s) for s in self.sites}
+        self.starts = {s.name: self.values[s.name].detach().clone() for s in self.sites}
+        self.births = {name: torch.where(w, 0, -1).int() for name, w in self.wires.items()}
+        self._refuse_room(self.counts())
+        self._refuse_room(self.target_counts)
+        if flag(rescale, "rescale") and not self.kind.replaces:
+            raise RefusedError(
+                f"weights themselves are rescaled; {self.modulator.name} keeps the target's; drop rescale=True"
+            )
+        self._hold_all(rescale=rescale)
+        self._ready()
+
+    def shuffle(self, seed: int) -> None:
+        """Put the wires of each site at random places of it, with the numbers of the start.
+
+        The control that keeps how many a layer has, and nothing else (Frankle et al. 2021, section 4).
+        """
+        for name, wires in self.wires.items():
+            order = torch.randperm(wires.numel(), generator=generator(seed, "shuffle", name)).to(wires.device)
+            self.wires[name] = wires.flatten()[order].view_as(wires)
+        self.rewind()
+
+    @torch.no_grad()
+    def rewind(self, row: Mapping[str, Tensor] | None = None) -> None:
+        """Set the numbers of the wires back; which wires there are stays.
+
+        Args:
+            row: by site name, what they are set to: their values after k steps, say (Frankle et al. 2020); None: their start.
+
+        """
+        for name, value in tensors(self.starts if row is None else row, "a row to rewind to").items():
+            self.values[name].copy_(value)
+            if name in self.latents:
+                self.latents[name].copy_(value)
+        self._hold_all()
+
+    def counts(self) -> dict[str, int]:
+        """Wires of each site now; those whose number is 0 are wires too."""
+        return {name: int(wires.sum()) for name, wires in self.wires.items()}
+
+    def ages(self) -> dict[str, Tensor]:
+        """Steps since each wire was grown, int32 of the weight's shape; -1 where there is none."""
+        return {name: torch.where(born < 0, -1, self.done - born) for name, born in self.births.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is not in the model's own state: wires (a bit each), their births, latent numbers, the step."""
+        keep = {"births": self.births, "latents": self.latents, "starts": self.starts}
+        wires = {name: pack(wires) for name, wires in self.wires.items()}
+        return {"done": self.done, "wires": wires} | {k: dict(v) for k, v in keep.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave; the model and the optimiser load their own."""
+        self.done = state["done"]
+        for name, bits in state["wires"].items():
+            self.wires[name] = unpack(bits, tuple(self.wires[name].shape)).bool().to(self.wires[name].device)
+        for name, born in state["births"].items():
+            self.births[name] = born.to(self.births[name].device)
+        for held, key in ((self.latents, "latents"), (self.starts, "starts")):
+            held.update({name: value.to(self.values[name]).clone() for name, value in state[key].items()})
+        self._ready()
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _chosen(self, names: Sequence[str] | None) -> tuple[Site, ...]:
+        own = {site.name: site for site in self.modulator.sites}
+        for name in names or ():
+            if name not in own:
+                raise RefusedError(
+                    f"a rule is held to sites of its modulator; got {name!r}; nearest: {nearest(name, own)}"
+                )
+        return tuple(own[name] for name in (own if names is None else names))
+
+    def _row(self) -> dict[str, Tensor]:
+        part, source = self.kind.wired, self.modulator.source
+        if part is None:
+            raise RefusedError(
+                f"a rule moves wires; {self.modulator.name} has none; take a mask, Wires, or Generated with identity=True"
+            )
+        if not isinstance(source, Table):
+            raise RefusedError(
+                f"a rule moves the wires of a row that is learned itself; {type(source).__name__} makes rows; take a Table"
+            )
+        if (self.task is None) != (source.reads == "nothing"):
+            got = f"task={self.task} of {'one row' if self.task is not None else 'a row per task'}"
+            raise RefusedError(
+                f"a rule moves the wires of one row; got {got}; pass the task where the table has a row for each"
+            )
+        row = source.own(ALL if self.task is None else self.task)
+        return {site.name: row[f"{site.label}/{part}"] for site in self.sites}
+
+    def _refuse_room(self, counts: Mapping[str, int]) -> None:
+        for site in self.sites:
+            least, most = self.kind.room(site)
+            wanted = counts[site.name]
+            if not least <= wanted <= most:
+                room = f"{least}" if least == most else f"{most} at most"
+                rule = f"{self.modulator.name} has {room} wires at {site.name!r}, of {math.prod(site.shape)} places"
+                raise RefusedError(
+                    f"{rule}; the rule wants {wanted}; give both the same density, scope='uniform' and cut='drawn'"
+                )
+
+    def _begin(self, site: Site) -> Tensor:
+        size, device = math.prod(site.shape), self.values[site.name].device
+        if self.rule.born == "latent":
+            strength = self.kind.strength(self.latents[site.name]).flatten()
+            return select(strength, self.target_counts[site.name]).view(site.shape)
+        if self.rule.cut != "drawn":
+            return torch.ones(site.shape, dtype=torch.bool, device=device)
+        order = torch.randperm(size, generator=generator(self.seed, "wires", self.task, site.name))
+        wires = torch.zeros(size, dtype=torch.bool)
+        wires[order[: self.target_counts[site.name]]] = True
+        return wires.view(site.shape).to(device)
+
+    def _given(self, wires: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {}
+        for site in self.sites:
+            value = tensors(wires, "wires", masks=True).get(site.name)
+            if value is None or tuple(value.shape) != site.shape:
+                got = "none" if value is None else f"{tuple(value.shape)}"
+                raise RefusedError(
+                    f"wires are given for every site; {site.name!r} is {site.shape}, got {got}; correct it"
+                )
+            found[site.name] = value.to(self.values[site.name].device) != 0
+            self.target_counts[site.name] = int(found[site.name].sum())
+        return found
+
+    def _ready(self) -> None:
+        """What moving the wires needs, at the start and behind a load."""
+
+    @torch.no_grad()
+    def _hold_all(self, *, rescale: bool = False) -> None:
+        for site in self.sites:
+            value, wires = self.values[site.name], self.wires[site.name]
+            value.copy_(self.kind.hold(site, value, wires))
+            if rescale:
+                value.mul_(math.sqrt(value.numel() / max(int(wires.sum()), 1)))
