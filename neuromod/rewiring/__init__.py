@@ -9,6 +9,7 @@ from neuromod.rewiring.rule import (
     GRASP,
     MAGNITUDE,
     RIGL,
+    RULES,
     SET,
     SNFS,
     SNIP,
@@ -18,6 +19,7 @@ from neuromod.rewiring.rule import (
     Rule,
     drop_wires,
     grow_wires,
+    rule_of,
 )
 from neuromod.rewiring.scores import SCORES, Evidence, Score
 
@@ -28,6 +30,7 @@ __all__ = [
     "GRASP",
     "MAGNITUDE",
     "RIGL",
+    "RULES",
     "SCORES",
     "SET",
     "SNFS",
@@ -41,5 +44,6 @@ __all__ = [
     "Score",
     "drop_wires",
     "grow_wires",
+    "rule_of",
     "wire_counts",
 ]

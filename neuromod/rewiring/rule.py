@@ -1,8 +1,9 @@
 """`Rule`: which wires go, which come, how many and when; the methods of the literature are its options."""
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -167,6 +168,35 @@ TOPOLOGY = Rule(grow="topology", moved=0.3)
 """Growth by the links alone, as in CHT (Zhang et al. 2024)."""
 ACTIVITY = Rule(grow="activity", moved=0.3)
 """Growth between units that are active together, as in networks that develop."""
+
+
+RULES: Mapping[str, Rule] = {
+    "static": STATIC,
+    "set": SET,
+    "rigl": RIGL,
+    "snfs": SNFS,
+    "dnw": DNW,
+    "gmp": GMP,
+    "magnitude": MAGNITUDE,
+    "snip": SNIP,
+    "grasp": GRASP,
+    "synflow": SYNFLOW,
+    "topology": TOPOLOGY,
+    "activity": ACTIVITY,
+}
+"""The methods of the literature by name."""
+
+
+def rule_of(name: str, **options: Any) -> Rule:
+    """A rule of `RULES` by its name, with some of its options changed.
+
+    >>> rule_of("rigl", every=25).every
+    25
+    """
+    known = [f.name for f in fields(Rule) if f.init]
+    for option in options:
+        one_of(option, "an option of a rule", known)
+    return replace(RULES[one_of(name, "a rule", RULES)], **options)
 
 
 def moved_count(share: float, wires: int) -> int:

