@@ -26,6 +26,7 @@ from neuromod.kinds import (
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
+from neuromod.target.connect import connect
 from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
@@ -71,6 +72,7 @@ __all__ = [
     "Wires",
     "bake",
     "calibrate",
+    "connect",
     "from_pretrained",
     "save_pretrained",
 ]

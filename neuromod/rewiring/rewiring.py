@@ -1,14 +1,17 @@
 """`Rewiring`: the wires of one row of a modulator, moved by a rule while the row trains."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuromod.errors import RefusedError
+from neuromod.arguments import count, flag, instance
+from neuromod.errors import RefusedError, nearest
+from neuromod.modulated import Modulated
+from neuromod.rewiring.counts import wire_counts
 from neuromod.rewiring.hear import Hearing
-from neuromod.rewiring.rule import drop_wires, grow_wires, moved_count, select
+from neuromod.rewiring.rule import Rule, drop_wires, grow_wires, moved_count, select
 from neuromod.rewiring.scores import Evidence
 from neuromod.rewiring.wiring import Wiring
 from neuromod.seeds import generator
@@ -54,6 +57,46 @@ class Rewiring(Wiring):
     """
 
     _hearing: Hearing | None = None
+
+    def __init__(
+        self,
+        model: Modulated,
+        name: str,
+        rule: Rule,
+        *,
+        steps: int,
+        density: float = 0.1,
+        scope: str | Mapping[str, float] = "erk",
+        task: int | None = None,
+        sites: Sequence[str] | None = None,
+        wires: Mapping[str, Tensor] | None = None,
+        rescale: bool = False,
+        seed: int = 0,
+    ) -> None:  # reason: what wires are of, and how many, where and which they are
+        known = instance(model, Modulated, "model").named_modulators()
+        if name not in known:
+            raise RefusedError(
+                f"a rule is for one modulator of the model; got {name!r}; nearest: {nearest(name, known)}"
+            )
+        self.model, self.modulator, self.kind = model, known[name], known[name].kind
+        self.rule = instance(rule, Rule, "rule")
+        self.steps, self.seed, self.task = count(steps, "steps", least=1), count(seed, "seed"), task
+        self.sites = self._chosen(sites)
+        self.values = self._row()
+        self.target_counts = wire_counts(self.sites, density, scope)
+        self.done = 0
+        self.latents = {s.name: self.values[s.name].detach().clone() for s in self.sites if rule.born == "latent"}
+        self.wires = self._given(wires) if wires is not None else {s.name: self._begin(s) for s in self.sites}
+        self.starts = {s.name: self.values[s.name].detach().clone() for s in self.sites}
+        self.births = {name: torch.where(w, 0, -1).int() for name, w in self.wires.items()}
+        self._refuse_room(self.counts())
+        self._refuse_room(self.target_counts)
+        if flag(rescale, "rescale") and not self.kind.replaces:
+            raise RefusedError(
+                f"weights themselves are rescaled; {self.modulator.name} keeps the target's; drop rescale=True"
+            )
+        self._hold_all(rescale=rescale)
+        self._ready()
 
     # ---- training ----------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, flag, instance, tensors
+from neuromod.arguments import tensors
 from neuromod.errors import RefusedError, nearest
+from neuromod.kinds.base import Kind
 from neuromod.kinds.bits import pack, unpack
 from neuromod.modulated import Modulated
-from neuromod.rewiring.counts import wire_counts
+from neuromod.modulator import Modulator
 from neuromod.rewiring.rule import Rule, select
 from neuromod.seeds import generator
 from neuromod.sources.base import ALL
@@ -20,50 +21,23 @@ from neuromod.target.sites import Site
 
 
 class Wiring:
-    """The wires of one row of a modulator: where they are, since when, and the numbers that they hold.
+    """The wires of one row of a modulator: where they are, since when, and the numbers that they hold. `Rewiring` moves them."""
 
-    The arguments are those of `Rewiring`, which moves them.
-    """
-
-    def __init__(
-        self,
-        model: Modulated,
-        name: str,
-        rule: Rule,
-        *,
-        steps: int,
-        density: float = 0.1,
-        scope: str | Mapping[str, float] = "erk",
-        task: int | None = None,
-        sites: Sequence[str] | None = None,
-        wires: Mapping[str, Tensor] | None = None,
-        rescale: bool = False,
-        seed: int = 0,
-    ) -> None:
-        known = instance(model, Modulated, "model").named_modulators()
-        if name not in known:
-            raise RefusedError(
-                f"a rule is for one modulator of the model; got {name!r}; nearest: {nearest(name, known)}"
-            )
-        self.model, self.modulator, self.kind = model, known[name], known[name].kind
-        self.rule = instance(rule, Rule, "rule")
-        self.steps, self.seed, self.task = count(steps, "steps", least=1), count(seed, "seed"), task
-        self.sites = self._chosen(sites)
-        self.values = self._row()
-        self.target_counts = wire_counts(self.sites, density, scope)
-        self.done = 0
-        self.latents = {s.name: self.values[s.name].detach().clone() for s in self.sites if rule.born == "latent"}
-        self.wires = self._given(wires) if wires is not None else {s.name: self._begin(s) for s in self.sites}
-        self.starts = {s.name: self.values[s.name].detach().clone() for s in self.sites}
-        self.births = {name: torch.where(w, 0, -1).int() for name, w in self.wires.items()}
-        self._refuse_room(self.counts())
-        self._refuse_room(self.target_counts)
-        if flag(rescale, "rescale") and not self.kind.replaces:
-            raise RefusedError(
-                f"weights themselves are rescaled; {self.modulator.name} keeps the target's; drop rescale=True"
-            )
-        self._hold_all(rescale=rescale)
-        self._ready()
+    model: Modulated
+    modulator: Modulator
+    kind: Kind
+    rule: Rule
+    steps: int
+    seed: int
+    task: int | None
+    sites: tuple[Site, ...]
+    values: dict[str, Tensor]
+    wires: dict[str, Tensor]
+    births: dict[str, Tensor]
+    starts: dict[str, Tensor]
+    latents: dict[str, Tensor]
+    target_counts: dict[str, int]
+    done: int
 
     def shuffle(self, seed: int) -> None:
         """Put the wires of each site at random places of it, with the numbers of the start.

@@ -20,19 +20,19 @@ from tasks.experiment import Bench, Costs
 class Rewired(Modulated):
     """`Modulated`, with the wires of one of its modulators under a rule; of a table with a row per task, each row's own wires.
 
-    Where the modulator is `Generated` with ``identity: true`` this trains a copy of the target's weights, which stay as they are.
+    The rule's schedule runs over the steps per task of the config. Where the modulator is `Generated` with ``identity: true`` this trains a copy of the target's weights, which stay as they are.
 
     Args:
-        target: the frozen network.
-        stream: its tasks.
-        bench: its seed ``source`` draws starts and wires; its config says the steps per task, over which the rule's schedule runs.
+        modulators: by name ``{kind, source, sites, identity}``.
         rule: ``name``, one of `neuromod.rewiring.RULES`, and beside it options that differ from it (`neuromod.rewiring.Rule`).
         wired: name of the modulator.
         density: the share of all places that have a wire.
         scope: ``uniform``, ``er``, ``erk``, or densities by site.
         rescale: multiply the weights at the start by the square root of places over wires.
         shuffled: put the wires that were cut once at random places of their layer: the control.
-        options: those of `Modulated`: modulators, regulariser, compile, vmap.
+        regulariser: what holds earlier tasks (`neuromod.OutputRegulariser`).
+        compile: compile the call of one row.
+        vmap: a row of weights per sample in one call.
 
     """
 
@@ -71,7 +71,12 @@ class Rewired(Modulated):
                 wiring.shuffle(seed)
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
-        """Logits (B, outputs), as of `Modulated`; in training remembers whose row the step to come will move."""
+        """Logits (B, outputs), as of `Modulated`; in training remembers whose row the step to come will move.
+
+        Args:
+            condition: an integer label in the place of the task's own; None: the number of the task.
+
+        """
         if self.training:
             if not isinstance(task, int):
                 raise UserError(

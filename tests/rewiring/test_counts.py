@@ -70,7 +70,7 @@ def test_er_is_blind_to_the_kernel() -> None:
 
 
 def test_layers_of_one_shape_become_dense_together() -> None:
-    twins = tuple(Site(n, "weight", (4, 4), n) for n in "ab") + (Site("c", "weight", (100, 100), "c"),)
+    twins = tuple(Site(n, "weight", s, n) for n, s in (("a", (4, 4)), ("b", (4, 4)), ("c", (100, 100))))
     counts = wire_counts(twins, 0.05, "erk")
     assert counts["a"] == counts["b"] == 16
 

@@ -47,7 +47,7 @@ def test_wires_of_a_rule_that_stands_still_stay() -> None:
 
 def slow_training(name: str, steps: int, every: int, density: float) -> list[torch.Tensor]:
     """The rule written down: plain tensors, masks, SGD with momentum and decay by hand."""
-    model, wiring = wiring_of(rule_of(name, every=every), steps=steps, density=density)
+    _, wiring = wiring_of(rule_of(name, every=every), steps=steps, density=density)
     rule, net = wiring.rule, network()
     weights = [net[0].weight, net[2].weight]
     masks = [wires.clone() for wires in wiring.wires.values()]
