@@ -20,7 +20,8 @@ from tasks.experiment import Bench, Costs
 class Rewired(Modulated):
     """`Modulated`, with the wires of one of its modulators under a rule; of a table with a row per task, each row's own wires.
 
-    The rule's schedule runs over the steps per task of the config. Where the modulator is `Generated` with ``identity: true`` this trains a copy of the target's weights, which stay as they are.
+    The rule's schedule runs over the steps per task of the config.
+    Where the modulator is `Generated` with ``identity: true`` this trains a copy of the target's weights, which stay as they are.
 
     Args:
         modulators: by name ``{kind, source, sites, identity}``.
