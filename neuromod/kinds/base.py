@@ -108,7 +108,7 @@ class Kind:
         Args:
             site: where they act.
             values: of the weight's shape.
-            wires: where a wire is, bool of that shape.
+            wires: 1 where a wire is, else 0, of that shape and of their dtype.
 
         """
         raise RefusedError(f"a rule moves wires; {type(self).__name__} has none; take a mask, Wires or Generated")

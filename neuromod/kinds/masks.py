@@ -95,7 +95,7 @@ class TopK(Mask):
         """Scores of wires keep their sign and are above those of the others, which are positive, for ``dL/ds`` asks for a sign."""
         least = torch.finfo(values.dtype).tiny
         signs = torch.where(values < 0, -1.0, 1.0).to(values)
-        return torch.where(wires, signs * values.abs().clamp(min=2 * least), least)
+        return torch.where(wires != 0, signs * values.abs().clamp(min=2 * least), least)
 
     def room(self, site: Site) -> tuple[int, int]:
         kept = round(self.density * math.prod(site.shape))
@@ -140,7 +140,7 @@ class Threshold(Mask):
     def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
         """Scores at the threshold, or as near to it as their dtype tells apart, on the wrong side of which they were."""
         near = torch.finfo(values.dtype).eps * max(abs(self.at), 1e-3)
-        return torch.where(wires, values.clamp(min=self.at + near), values.clamp(max=self.at - near))
+        return torch.where(wires != 0, values.clamp(min=self.at + near), values.clamp(max=self.at - near))
 
     def strength(self, values: Tensor) -> Tensor:
         return values - self.at
@@ -173,7 +173,7 @@ class Bernoulli(Mask):
 
     def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
         """Wires are drawn with a probability of a half or more, the others with one of 1e-13."""
-        return torch.where(wires, values.clamp(min=0.0), -30.0)
+        return torch.where(wires != 0, values.clamp(min=0.0), -30.0)
 
     def strength(self, values: Tensor) -> Tensor:
         return values

@@ -11,7 +11,7 @@ from neuromod.errors import RefusedError, nearest
 from neuromod.modulated import Modulated
 from neuromod.rewiring.counts import wire_counts
 from neuromod.rewiring.hear import Hearing
-from neuromod.rewiring.rule import Rule, drop_wires, grow_wires, moved_count, select
+from neuromod.rewiring.rule import Rule, drop_wires, grow_wires, how_many, moved_count, select
 from neuromod.rewiring.scores import Evidence
 from neuromod.rewiring.wiring import Wiring
 from neuromod.seeds import generator
@@ -84,11 +84,11 @@ class Rewiring(Wiring):
         self.sites = self._chosen(sites)
         self.values = self._row()
         self.target_counts = wire_counts(self.sites, density, scope)
-        self.done = 0
+        self.done, self._masks = 0, {}
         self.latents = {s.name: self.values[s.name].detach().clone() for s in self.sites if rule.born == "latent"}
         self.wires = self._given(wires) if wires is not None else {s.name: self._begin(s) for s in self.sites}
         self.starts = {s.name: self.values[s.name].detach().clone() for s in self.sites}
-        self.births = {name: torch.where(w, 0, -1).int() for name, w in self.wires.items()}
+        self.births = {name: torch.zeros_like(w, dtype=torch.int32) for name, w in self.wires.items()}
         self._refuse_room(self.counts())
         self._refuse_room(self.target_counts)
         if flag(rescale, "rescale") and not self.kind.replaces:
@@ -113,11 +113,11 @@ class Rewiring(Wiring):
         for name, value in self.values.items():
             gradient = self._gradient(name)
             if due and "gradient" in self._needs():
-                self._seen[name] = gradient
+                self._seen[name] = gradient if self.rule.pauses else gradient.clone()
             if due and self.rule.pauses:
                 value.grad = None
             elif not self.rule.dense:
-                value.grad = gradient * self.wires[name]
+                gradient.mul_(self._mask(name))
             if name in self.latents:
                 value.copy_(self.latents[name])
 
@@ -131,7 +131,7 @@ class Rewiring(Wiring):
                 self.latents[name].copy_(value)
             if due:
                 self._update(site, optimizer)
-            value.copy_(self.kind.hold(site, value, self.wires[name]))
+            value.copy_(self.kind.hold(site, value, self._mask(name)))
         self._seen.clear()
         self.done += 1
         self._listen()
@@ -140,7 +140,7 @@ class Rewiring(Wiring):
         name, value, before = site.name, self.values[site.name], self.wires[site.name]
         slots = {k: v for k, v in optimizer.state[value].items() if isinstance(v, Tensor) and v.shape == value.shape}
         found = {"gradient": self._seen.get(name), "slots": slots}
-        there = int(before.sum())
+        there = how_many(before)
         coming = moved_count(self.rule.share(self.done, self.steps), there)
         wanted = self.rule.wanted(value.numel(), self.target_counts[name], self.done, self.steps)
         judged = self.rule.dropping.of(self._evidence(site, before, **found))
@@ -154,15 +154,15 @@ class Rewiring(Wiring):
         name, value, before = site.name, self.values[site.name], self.wires[site.name]
         new = after & ~before
         if self.rule.born == "zero":
-            value[new] = 0.0
+            value.mul_(self._mask(name))
         elif self.rule.born == "start":
             value[new] = self.starts[name][new]
         if self.rule.born != "latent":
             # What the optimiser remembers of a place is of another wire; where its slots are dense, of this one until it grew.
-            fresh = new if self.rule.dense else new | (before & ~after)
+            lasting = (~new if self.rule.dense else before & after).to(value.dtype)
             for slot in slots.values():
-                slot[fresh] = 0.0
-        self.births[name] = torch.where(after, torch.where(new, self.done, self.births[name]), -1)
+                slot.mul_(lasting)
+        self.births[name].masked_fill_(new, self.done)
         self.wires[name] = after
 
     # ---- cutting -----------------------------------------------------------------------------------------------------

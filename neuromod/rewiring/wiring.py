@@ -38,6 +38,7 @@ class Wiring:
     latents: dict[str, Tensor]
     target_counts: dict[str, int]
     done: int
+    _masks: dict[str, tuple[Tensor, Tensor]]
 
     def shuffle(self, seed: int) -> None:
         """Put the wires of each site at random places of it, with the numbers of the start.
@@ -69,7 +70,7 @@ class Wiring:
 
     def ages(self) -> dict[str, Tensor]:
         """Steps since each wire was grown, int32 of the weight's shape; -1 where there is none."""
-        return {name: torch.where(born < 0, -1, self.done - born) for name, born in self.births.items()}
+        return {name: torch.where(self.wires[name], self.done - born, -1) for name, born in self.births.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """All that is not in the model's own state: wires (a bit each), their births, latent numbers, the step."""
@@ -154,6 +155,15 @@ class Wiring:
             self.target_counts[site.name] = int(found[site.name].sum())
         return found
 
+    def _mask(self, name: str) -> Tensor:
+        """The wires of a site as 0 and 1 of the dtype of their numbers, made anew where the wires are others."""
+        wires, value = self.wires[name], self.values[name]
+        of, mask = self._masks.get(name, (None, None))
+        if of is not wires or mask is None:
+            mask = wires.to(value.dtype)
+            self._masks[name] = wires, mask
+        return mask
+
     def _ready(self) -> None:
         """What moving the wires needs, at the start and behind a load."""
 
@@ -161,6 +171,6 @@ class Wiring:
     def _hold_all(self, *, rescale: bool = False) -> None:
         for site in self.sites:
             value, wires = self.values[site.name], self.wires[site.name]
-            value.copy_(self.kind.hold(site, value, wires))
+            value.copy_(self.kind.hold(site, value, self._mask(site.name)))
             if rescale:
                 value.mul_(math.sqrt(value.numel() / max(int(wires.sum()), 1)))

@@ -235,5 +235,5 @@ def test_refusals() -> None:
         wiring.step(torch.optim.SGD(model.parameters(), lr=0.1))
     loss_of(model, 0).backward()
     wiring.values["0.weight"].grad.fill_(torch.nan)  # type: ignore[union-attr]
-    with pytest.raises(RefusedError, match="scores must be numbers to be ranked; got NaN"):
+    with pytest.raises(RefusedError, match="scores must be finite to be ranked; got NaN"):
         wiring.step(torch.optim.SGD(model.parameters(), lr=0.1))

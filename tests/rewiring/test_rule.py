@@ -95,7 +95,7 @@ def test_select_ranks_signed_scores_and_breaks_ties_by_place() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: select(torch.tensor([1.0, torch.nan]), 1), "scores must be numbers to be ranked; got NaN"),
+        (lambda: select(torch.tensor([1.0, torch.nan]), 1), "scores must be finite to be ranked; got NaN"),
         (lambda: select(torch.ones(3), 4), "wires need a place each; got 4 wires for 3 places"),
         (
             lambda: Rule(until=1.5),
