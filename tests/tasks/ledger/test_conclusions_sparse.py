@@ -1,0 +1,67 @@
+"""What the pages on sparse training and growth conclude is what the ledger says."""
+
+from statistics import stdev
+
+import pytest
+
+from tests.tasks.ledger.test_conclusions import MEAN, ROOT, ROWS, cells
+
+# Half of the 95 % interval of a mean of n values, in standard deviations (Student's t over the root of n).
+HALF = {3: 4.303 / 3**0.5, 4: 3.182 / 4**0.5}
+
+
+def difference(one: str, other: str) -> tuple[float, float]:
+    """The mean difference of two rows over their common seeds and half of its 95 % interval."""
+    pairs = zip(ROWS[one]["values"], ROWS[other]["values"], strict=True)
+    found = [a - b for a, b in pairs]
+    return sum(found) / len(found), HALF[len(found)] * stdev(found)
+
+
+@pytest.mark.parametrize(
+    ("label", "row"),
+    [
+        ("the ticket", "ticket"),
+        ("its wires over another start", "reinitialised"),
+        ("each layer's wires shuffled", "shuffled"),
+        ("as many, spread uniformly", "random"),
+    ],
+)
+def test_the_table_of_tickets_is_the_ledgers(label: str, row: str) -> None:
+    rows = (f"imp-{row}", f"imp-{row}-early")
+    assert cells("sparse.md", label, 2) == [f"{100 * MEAN[name]:.1f}" for name in rows]
+
+
+@pytest.mark.parametrize("control", ["reinitialised", "shuffled", "random"])
+def test_a_ticket_is_above_all_fast(control: str) -> None:
+    late, half = difference("imp-ticket", f"imp-{control}")
+    early, wide = difference("imp-ticket-early", f"imp-{control}-early")
+    assert early - wide > 0
+    assert early > 0.5
+    assert late < early
+    assert control == "reinitialised" or late - half > 0
+
+
+def test_the_table_of_rules_is_the_ledgers() -> None:
+    page = (ROOT / "docs/sparse.md").read_text().splitlines()
+    names = next(line for line in page if line.startswith("| dense | GMP |"))
+    values = page[page.index(names) + 2]
+    found = {
+        name.strip(): value.strip() for name, value in zip(names.split("|")[1:-1], values.split("|")[1:-1], strict=True)
+    }
+    assert found == {name: f"{100 * MEAN[f'sparse-digits-{name.lower()}']:.1f}" for name in found}
+    assert len(found) == 12
+
+
+def test_where_wires_may_move_they_find_their_places() -> None:
+    for rule, points in (("rigl", 28), ("set", 21)):
+        mean, half = difference(f"sparse-digits-{rule}", "sparse-digits-static")
+        assert round(100 * mean) == points
+        assert mean - half > 0
+    for leader in ("gmp", "dnw"):
+        assert MEAN[f"sparse-digits-{leader}"] > max(MEAN[f"sparse-digits-{n}"] for n in ("rigl", "snfs", "set"))
+    assert "reaches {:.1f}, random ones {:.1f}".format(
+        *(100 * MEAN[f"sparse-digits-{name}"] for name in ("snip-shuffled", "random"))
+    ) in " ".join((ROOT / "docs/sparse.md").read_text().split())
+    for one, other in (("snip", "snip-shuffled"), ("snip-shuffled", "random")):
+        mean, half = difference(f"sparse-digits-{one}", f"sparse-digits-{other}")
+        assert mean - half > 0
