@@ -19,7 +19,7 @@ FLOORS = (
     ("modulated",),
     ("bake", "training", "bank"),
     ("inference",),
-    ("meta",),
+    ("meta", "tickets"),
 )
 HOUSE = (
     ("errors",),
