@@ -28,7 +28,7 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta"),
+    ("continual", "meta", "tickets"),
     ("commands",),
     ("__main__",),
 )
