@@ -38,9 +38,20 @@ class HeadProducts:
     scores: Tensor
     values: Tensor
 
+    def __post_init__(self) -> None:
+        shapes = [tuple(tensor(part, "a product of a head", 2).shape) for part in (self.scores, self.values)]
+        if shapes != [(len(self.scores),) * 2] * 2:
+            raise RefusedError(
+                f"the products of a head are square, and both of the size of a token; got {shapes[0]} and {shapes[1]}; correct them"
+            )
+
     def __call__(self, x: Tensor) -> Tensor:
         """Sequences (B, T, d) to what this head adds to the output (B, T, d), in float64."""
-        x = x.double()
+        x = tensor(x, "sequences", 3).double()
+        if x.shape[2] != len(self.scores):
+            raise RefusedError(
+                f"a head reads tokens of its own size; got {tuple(x.shape)} for {len(self.scores)}; pass (B, T, {len(self.scores)})"
+            )
         return torch.softmax(x @ self.scores @ x.mT, dim=-1) @ x @ self.values.T
 
 
@@ -133,7 +144,12 @@ class RandomHead:
         fingerprint, tensors = self.target.fingerprint(), self.target.tensors()
         if tolerance is not None:
             number(tolerance, "tolerance, the largest error of a weight,", above=0)
-        instance(products, HeadProducts, "the products of a head")
+        if len(instance(products, HeadProducts, "the products of a head").scores) != self.dimension:
+            size = len(products.scores)
+            raise RefusedError(
+                f"a head is over tokens of the size that the random one was drawn for, {self.dimension}; got {size}; draw "
+                f"RandomHead({size})"
+            )
         slots = linear_slots(self.dimension, self.n + self.spare)
         _, columns = slots.owners
         row: dict[str, Tensor] = {}
@@ -141,11 +157,6 @@ class RandomHead:
         # A score is x_t^T P x_s: query picks the row of P, and what key reads are its columns.
         for first, second, wanted in (("query", "key", products.scores.T), ("value", "output", products.values)):
             wanted = finite(wanted, f"the product of {first} and {second}")
-            if wanted.shape != (self.dimension, self.dimension):
-                raise RefusedError(
-                    f"a head is over tokens of the size that the random one was drawn for; got {tuple(wanted.shape)}; draw "
-                    f"RandomHead({len(wanted)})"
-                )
             refuse_unreachable(wanted, f"the product of {first} and {second}", self.n, self.scale)
             factors = [tensors[f"{name}.weight"].detach().cpu() for name in (first, second)]
             sizes = factors[0].gather(1, columns[:, None]).squeeze(1).double()
@@ -171,6 +182,6 @@ def relative_error(model: Modulated, task: int, products: HeadProducts, x: Tenso
 
     """
     x = tensor(x, "sequences", 3).double()
-    wanted = products(x)
+    wanted = instance(products, HeadProducts, "the products of a head")(x)
     found = in_doubles(instance(model, Modulated, "model"))(x, task=task_id(task))
     return float(((found - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)).max())

@@ -7,8 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from neuromod.arguments import count, flag, instance, number, task_id, tensor
-from neuromod.errors import RefusedError
+from neuromod.arguments import count, flag, instance, number, shown, task_id, tensor
+from neuromod.errors import RefusedError, refusing
 from neuromod.modulated import Modulated
 from neuromod.seeds import generator
 
@@ -41,16 +41,26 @@ def certificate(
         bias_errors: ``|b~_l - b_l|``, likewise.
 
     """
-    size, error, layers = number(radius, "radius", above=0), 0.0, len(norms)
-    lists = [errors, biases or (0.0,) * layers, bias_errors or (0.0,) * layers]
-    if not layers or any(len(one) != layers for one in lists):
+    size, error = number(radius, "radius", above=0), 0.0
+    s, missed, b, b_missed = map(_norms, (norms, errors, biases, bias_errors))
+    none = [0.0] * len(s)
+    lists = s, missed, b or none, b_missed or none
+    if not s or any(len(one) != len(s) for one in lists):
         raise RefusedError(
-            f"a certificate takes a norm and an error of each layer; got {layers} norms and {len(errors)} errors; pass as many of each"
+            f"a certificate takes a norm and an error of each layer; got {len(s)} norms and {len(missed)} errors, {len(b)} and "
+            f"{len(b_missed)} of biases; pass as many of each"
         )
-    for given in zip(norms, *lists, strict=True):
-        s, missed, b, b_missed = (number(one, "a norm of a certificate", least=0) for one in given)
-        size, error = s * size + b, (s + missed) * error + missed * size + b_missed
+    for s_l, e_l, b_l, d_l in zip(*lists, strict=True):
+        size, error = s_l * size + b_l, (s_l + e_l) * error + e_l * size + d_l
     return error
+
+
+def _norms(given: Sequence[float]) -> list[float]:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise RefusedError(
+            f"norms of a certificate come in a list, one for each layer; got {shown(given)}; pass [2.0, 1.5]"
+        )
+    return [number(one, "a norm of a certificate", least=0) for one in given]
 
 
 def unit_ball(samples: int, dimension: int, *, radius: float = 1.0, seed: int = 0, nonnegative: bool = False) -> Tensor:
@@ -85,9 +95,10 @@ def measured_error(model: Modulated, task: int, net: nn.Module, points: Tensor) 
     """
     instance(net, nn.Module, "net, the target of a ticket,")
     x = tensor(points, "points").double()
-    found = in_doubles(instance(model, Modulated, "model"))(x, task=task_id(task))
-    wanted = in_doubles(net)(x)
-    return float((found - wanted).flatten(1).norm(dim=1).max())
+    twin = in_doubles(instance(model, Modulated, "model"))
+    with refusing("the target and the random network take the same points; one does not", "pass points of their width"):
+        found, wanted = twin(x, task=task_id(task)), in_doubles(net)(x)
+        return float((found - wanted).flatten(1).norm(dim=1).max())
 
 
 def in_doubles(net: Module) -> Module:

@@ -71,7 +71,10 @@ def test_another_attention_is_refused(options: dict[str, Any], head: int, messag
     [
         (HeadProducts(torch.full((8, 8), torch.nan), torch.zeros(8, 8)), "the product of query and key has nan"),
         (HeadProducts(torch.zeros(8, 8), torch.full((8, 8), 99.0)), "the product of value and output has 99"),
-        (HeadProducts(torch.zeros(4, 4), torch.zeros(4, 4)), "got (4, 4); draw RandomHead(4)"),
+        (
+            HeadProducts(torch.zeros(4, 4), torch.zeros(4, 4)),
+            "the random one was drawn for, 8; got 4; draw RandomHead(4)",
+        ),
         (attention(), "the products of a head must be a HeadProducts"),
     ],
 )
@@ -91,3 +94,10 @@ def test_a_head_that_it_does_not_contain_is_refused(products: Any, message: str)
 def test_a_random_head_that_cant_be_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(RefusedError, match=re.escape(message)):
         RandomHead(**{"dimension": 8, **wrong})
+
+
+def test_products_are_square_and_read_tokens_of_their_size() -> None:
+    with pytest.raises(RefusedError, match=re.escape("got (4, 4) and (4, 5); correct them")):
+        HeadProducts(torch.zeros(4, 4), torch.zeros(4, 5))
+    with pytest.raises(RefusedError, match=re.escape("got (2, 3, 5) for 4; pass (B, T, 4)")):
+        HeadProducts(torch.zeros(4, 4), torch.zeros(4, 4))(torch.zeros(2, 3, 5))

@@ -63,9 +63,11 @@ def test_points_fill_the_ball() -> None:
     ("wrong", "message"),
     [
         ({"norms": ()}, "got 0 norms and 2 errors"),
-        ({"errors": (1,)}, "got 2 norms and 1 errors; pass as many of each"),
+        ({"errors": (1,)}, "got 2 norms and 1 errors, 0 and 0 of biases; pass as many of each"),
         ({"norms": (1, math.nan)}, "a norm of a certificate must be a finite number of 0 or more; got nan"),
         ({"errors": (1, -1)}, "a norm of a certificate must be a finite number of 0 or more; got -1"),
+        ({"norms": 2.0}, "norms of a certificate come in a list, one for each layer; got 2.0"),
+        ({"biases": (1,)}, "got 2 norms and 2 errors, 1 and 0 of biases"),
         ({"radius": 0}, "radius must be a finite number above 0; got 0"),
     ],
 )
