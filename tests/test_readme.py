@@ -72,6 +72,7 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
         ("transfer", 10),
         ("sparse", 12),
         ("growth", 11),
+        ("tickets", 16),
     ],
 )
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:

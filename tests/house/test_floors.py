@@ -19,7 +19,7 @@ FLOORS = (
     ("modulated",),
     ("bake", "training", "bank"),
     ("inference", "rewiring"),
-    ("meta",),
+    ("meta", "tickets"),
 )
 HOUSE = (
     ("errors",),
@@ -28,7 +28,7 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta"),
+    ("continual", "meta", "tickets"),
     ("sparse",),
     ("commands",),
     ("__main__",),
