@@ -237,3 +237,26 @@ def test_refusals() -> None:
     wiring.values["0.weight"].grad.fill_(torch.nan)  # type: ignore[union-attr]
     with pytest.raises(RefusedError, match="scores must be finite to be ranked; got NaN"):
         wiring.step(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_dnw_on_the_pointwise_convolutions_of_a_small_mobilenet() -> None:
+    def separable(inputs: int, outputs: int) -> nn.Sequential:
+        depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+        return nn.Sequential(depthwise, nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.ReLU())
+
+    net = nn.Sequential(separable(3, 8), separable(8, 12), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4))
+    x = torch.randn(6, 3, 5, 5)
+    target = Target(net, x)
+    model = Modulated(target, Modulator(Generated(), Table(None), target.weights("*"), identity=True))
+    pointwise = [site.name for site in target.weights("*") if site.shape[2:] == (1, 1)]
+    wiring = Rewiring(model, "generated", rule_of("dnw"), steps=9, density=0.225, scope="uniform", sites=pointwise)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for _ in range(9):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        wiring.step(optimizer)
+        edits = model.edits()
+        assert wiring.counts() == {"0.2.weight": round(0.225 * 24), "1.2.weight": round(0.225 * 96)}
+        for site in target.weights("*"):
+            kept = int((edits[site.name] != 0).sum())
+            assert kept == (wiring.counts()[site.name] if site.name in pointwise else edits[site.name].numel())
