@@ -42,6 +42,9 @@ def expected(old: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The options of a configuration of before, each where it stands today."""
     yield from ((f"data.{path}", value) for path, value in paths(old["data"]))
     yield "threads", old["threads"]
+    if "run" in old:  # of the form of today
+        yield from ((f"run.{path}", value) for path, value in paths(old["run"]))
+        return
     if old.get("meta") is not None:
         yield from of_meta(old)
         return

@@ -65,3 +65,29 @@ def test_where_wires_may_move_they_find_their_places() -> None:
     for one, other in (("snip", "snip-shuffled"), ("snip-shuffled", "random")):
         mean, half = difference(f"sparse-digits-{one}", f"sparse-digits-{other}")
         assert mean - half > 0
+
+
+@pytest.mark.parametrize(("label", "prefix"), [(".02", ""), (".01", "01-")])
+def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
+    rules = ("static", "set", "rigl", "snip", "snfs", "gmp", "dnw")
+    expected = [f"{100 * (1 - MEAN[f'sparse-mnist-{prefix}{rule}']):.2f}" for rule in rules]
+    assert cells("sparse.md", label, 7) == expected
+    dense = f"(dense: {100 * (1 - MEAN['sparse-mnist-dense']):.2f})"
+    assert dense in (ROOT / "docs/sparse.md").read_text()
+
+
+def test_at_one_in_a_hundred_rigl_makes_half_of_the_errors() -> None:
+    errors = {rule: 1 - MEAN[f"sparse-mnist-01-{rule}"] for rule in ("static", "rigl", "dnw", "gmp")}
+    assert 0.45 < errors["rigl"] / errors["static"] < 0.6
+    for rule in ("dnw", "gmp"):
+        mean, half = difference(f"sparse-mnist-01-{rule}", "sparse-mnist-01-rigl")
+        assert mean - half > 0
+
+
+def test_grown_wires_are_worth_more_than_twice_as_many_that_stay() -> None:
+    rows = {"502 (1 %)": ("01-static", None, "01-rigl"), "1,004 (2 %)": ("static", "set", "rigl")}
+    for label, names in rows.items():
+        expected = ["-" if name is None else f"{100 * MEAN[f'growth-{name}']:.1f}" for name in names]
+        assert cells("growth.md", label, 3) == expected
+    mean, half = difference("growth-01-rigl", "growth-static")
+    assert mean - half > 0
