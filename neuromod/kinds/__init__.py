@@ -2,6 +2,7 @@
 
 from neuromod.kinds.affine import Affine
 from neuromod.kinds.base import Kind
+from neuromod.kinds.conceptors import Conceptor
 from neuromod.kinds.deltas import LowRankDelta, Rank1
 from neuromod.kinds.gates import Gate
 from neuromod.kinds.generated import Generated, Head
@@ -12,6 +13,7 @@ from neuromod.kinds.subset import Subset
 __all__ = [
     "Affine",
     "Bernoulli",
+    "Conceptor",
     "Gate",
     "Generated",
     "Head",
