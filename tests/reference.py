@@ -204,10 +204,8 @@ def run_single(
         fired.add(name)
         h = out[0] if isinstance(out, tuple) else out
         for gain, bias, channel in taps[name]:
-            if gain is not None and gain.dim() == 2:
-                h = mixed(h, gain, channel)
-            else:
-                h = affine(h, gain, bias, channel)
+            # Two axes: a matrix over the channels in the place of a factor for each.
+            h = mixed(h, gain, channel) if gain is not None and gain.dim() == 2 else affine(h, gain, bias, channel)
         return (h, *out[1:]) if isinstance(out, tuple) else h
 
     handles = [modules[name].register_forward_hook(partial(hook, name=name)) for name in taps]

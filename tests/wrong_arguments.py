@@ -58,6 +58,7 @@ def kinds() -> dict[str, Call]:
     return {
         "Affine": Call(n.Affine, {"init": "one"}),
         "Bernoulli": Call(n.Bernoulli, {"rescale": True}),
+        "Conceptor": Call(n.Conceptor, {}),
         "Gate": Call(n.Gate, {"form": "hard", "spread": 0.5}),
         "Head": Call(n.Head, {"width": 3}),
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),

@@ -87,7 +87,7 @@ def bias(units: int, scale: float, seed: int) -> Tensor:
 
 def pi_digits(many: int) -> list[int]:
     """The first decimals of pi behind the point, by Machin's formula in whole numbers."""
-    one = 10 ** (many + 10)
+    one = int("1" + "0" * (many + 10))
 
     def arctan_of_inverse(x: int) -> int:
         term = total = one // x

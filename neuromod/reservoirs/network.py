@@ -1,7 +1,5 @@
 """`Reservoir`: an echo-state network as a plain module, for a `neuromod.Target` to freeze."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +68,7 @@ class Reservoir(nn.Module):
     def forward(self, u: Tensor, x: Tensor | None = None) -> Tensor:
         """States (B, T, N) of inputs (B, T, D), from the states ``x`` (B, N) before them."""
         check_inputs(u, self.inputs, 3)
-        given = self.input(u)
+        given: Tensor = self.input(u)
         x = given.new_zeros(len(u), self.units) if x is None else x
         states = []
         for step in given.unbind(1):
@@ -87,7 +85,7 @@ class Reservoir(nn.Module):
         return u, (torch.rand(batch, self.units, generator=rng) - 0.5).to(like)
 
 
-def check_inputs(u: Any, channels: int, *axes: int) -> Tensor:
+def check_inputs(u: Tensor, channels: int, *axes: int) -> Tensor:
     """Refuse what is no tensor of finite inputs (..., T, channels), one step or more.
 
     Args:

@@ -14,6 +14,9 @@ from neuromod.reservoirs.network import Reservoir, check_inputs, finite
 SPARSE = 0.25
 """The share of weights up to which a product of sparse matrices is the faster one (measured at 16 reservoirs of 200 units)."""
 
+CHUNK = 128
+"""Steps whose inputs are weighted at once: as many as stay in the cache until they are used."""
+
 
 @torch.no_grad()
 def states(
@@ -38,40 +41,55 @@ def states(
     if u.ndim == 4 and len(u) != len(nets):
         raise RefusedError(f"inputs (R, B, T, D) are for R reservoirs; got {len(u)} for {len(nets)}; match them")
     u = u.expand(len(nets), *u.shape[-3:])
-    weights = torch.stack([net.input.weight for net in nets])
-    # (T, R, B, N): a step is one block of memory.
-    given = torch.einsum("rbtd,rnd->trbn", u, weights)
-    given = (given + torch.stack([net.input.bias for net in nets])[:, None]).contiguous()
-    shape = given.shape[1:]
-    x = torch.zeros(shape, dtype=dtype, device=u.device) if start is None else _start(start, shape, given)
-    leak = torch.tensor([net.leak for net in nets]).to(given)[:, None, None]
+    shape = torch.Size((len(nets), u.shape[1], units))
+    x = u.new_zeros(shape) if start is None else _start(start, shape, u)
+    leak = torch.tensor([net.leak for net in nets], dtype=dtype, device=u.device)[:, None, None]
     recur = _recurrence(torch.stack([net.recurrent.weight for net in nets]), shape)
     leaks = any(net.leak != 1 for net in nets)
-    found = torch.empty_like(given)
+    # (T, R, B, N): a step is one block of memory.
+    found = u.new_empty(u.shape[2], *shape)
+    given = (step for part in u.split(CHUNK, 2) for step in _driven(nets, part))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        for t, step in enumerate(given):
-            fired = torch.tanh(recur(step, x), out=found[t])
-            x = torch.lerp(x, fired, leak, out=found[t]) if leaks else fired
+        for out, step in zip(found, given, strict=True):
+            fired = torch.tanh(recur(step, x), out=out)
+            x = torch.lerp(x, fired, leak, out=out) if leaks else fired
     return found.permute(1, 2, 0, 3)
+
+
+def _driven(nets: Sequence[Reservoir], u: Tensor) -> Tensor:
+    """``W_in u + b`` (T, R, B, N) of inputs (R, B, T, D)."""
+    weights, bias = (torch.stack([getattr(net.input, name) for net in nets]) for name in ("weight", "bias"))
+    return (torch.einsum("rbtd,rnd->trbn", u, weights) + bias[:, None]).contiguous()
 
 
 def _recurrence(weights: Tensor, shape: torch.Size) -> Callable[[Tensor, Tensor], Tensor]:
     """``f(step, x) = step + W x`` for states (R, B, N), by the cheapest form of the stacked weights (R, N, N)."""
-    reservoirs, batch, units = shape
     ring = torch.diagonal(weights.roll(-1, 1), dim1=1, dim2=2)
     if int((weights != 0).sum()) == int((ring != 0).sum()):
         # x[i] hears x[i - 1] alone.
         around = ring.roll(1, 1)[:, None]
         return lambda step, x: torch.addcmul(step, around, x.roll(1, -1))
     dense = float((weights != 0).double().mean()) > SPARSE or weights.device.type != "cpu"
-    if dense or batch > 1:
+    if dense or shape[1] > 1:
         transposed = weights.mT.contiguous()
         return lambda step, x: torch.baddbmm(step, x, transposed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        blocks = torch.block_diag(*weights).to_sparse_csr()
+        blocks = _blocks(weights)
     return lambda step, x: torch.addmv(step.view(-1), blocks, x.reshape(-1)).view(shape)
+
+
+def _blocks(weights: Tensor) -> Tensor:
+    """The matrix (R N, R N) with the matrices (R, N, N) on its diagonal, compressed by rows; the zeros are never built."""
+    reservoirs, units, _ = weights.shape
+    place, row, column = weights.nonzero(as_tuple=True)
+    ends = torch.bincount(place * units + row, minlength=reservoirs * units).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends])
+    size = (reservoirs * units, reservoirs * units)
+    return torch.sparse_csr_tensor(
+        starts, place * units + column, weights[place, row, column], size, check_invariants=True
+    )
 
 
 def stacked(sequences: Any) -> Tensor:

@@ -19,7 +19,7 @@ from neuromod.errors import RefusedError
 from neuromod.target.axes import spatial
 from neuromod.target.copying import tensors_of
 from neuromod.target.probe import Probe
-from neuromod.target.taps import BIAS, GAIN, MIX, OUTPUT_TAP
+from neuromod.target.taps import GAIN, MIX, OUTPUT_TAP
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 # Their kernels are silently wrong at second order under vmap where the gain is mapped: there a tap on them stays a tap.

@@ -4,8 +4,8 @@ The slots are filled for one call by ``torch.func.functional_call``, like any ot
 value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
 
 An *output tap* is ``h' = gain * (mix h) + bias`` on a module's output (its first tensor, if it is a structure): ``mix`` is a matrix
-over the channels, the other two are a number per channel. A *weight tap* is what a row of weights per sample does to a linear layer or convolution, without building those weights:
-``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
+over the channels, the other two are a number per channel. A *weight tap* is what a row of weights per sample does to a linear layer
+or convolution, without building those weights: ``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
 """
 
 import functools
@@ -27,9 +27,9 @@ def add_tap(module: nn.Module, site: Site) -> None:
     """Make a module of the skeleton ready to be modulated: give it empty slots, and a hook that applies what fills them.
 
     At a site that is an output the slots are ``tap_gain``, ``tap_bias`` and ``tap_mix``, and the hook turns what the module puts
-    out, h, into ``gain * (mix h) + bias``. At a weight they are those of a row of weights per sample (see the head of this file). A slot that
-    nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of the same sort
-    is not added.
+    out, h, into ``gain * (mix h) + bias``. At a weight they are those of a row of weights per sample (see the head of this file).
+    A slot that nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of
+    the same sort is not added.
 
     Args:
         module: the skeleton's own; it gets buffers without a value, which no state_dict holds, and hooks.

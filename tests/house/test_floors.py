@@ -20,6 +20,7 @@ FLOORS = (
     ("bake", "training", "bank"),
     ("inference",),
     ("meta",),
+    ("reservoirs",),
 )
 HOUSE = (
     ("errors",),
@@ -28,7 +29,7 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta"),
+    ("continual", "meta", "reservoir"),
     ("commands",),
     ("__main__",),
 )
