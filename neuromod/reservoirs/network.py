@@ -1,5 +1,7 @@
 """`Reservoir`: an echo-state network as a plain module, for a `neuromod.Target` to freeze."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -105,6 +107,8 @@ def check_inputs(u: Tensor, channels: int, *axes: int) -> Tensor:
 
 def finite(values: Tensor, what: str) -> Tensor:
     """Refuse a series with NaN or infinity in it, with the first step that has one (steps are on the axis before the last)."""
+    if math.isfinite(float(values.sum())):  # a tenth of the cost of asking each number
+        return values
     steps = torch.isfinite(values).all(-1).reshape(-1, values.shape[-2]).all(0)
     if not bool(steps.all()):
         raise RefusedError(

@@ -41,8 +41,12 @@ class Moments:
     def solve(self, ridges: Sequence[float]) -> Tensor:
         """``W = Y X^T (X X^T + r I)^-1`` (K, ..., O, F) for each of K ridges, from one eigendecomposition of ``X X^T``.
 
-        A ridge of 0 gives the least squares of smallest norm: directions that no state ever took are left out.
+        One ridge alone is solved for, which costs a tenth of it. A ridge of 0 gives the least squares of smallest norm: directions
+        that no state ever took are left out.
         """
+        if len(ridges) == 1 and ridges[0] > 0:
+            eye = torch.eye(self.xx.shape[-1], dtype=self.xx.dtype, device=self.xx.device)
+            return torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
         values, vectors = torch.linalg.eigh(self.xx)
         values = values.clamp_min(0)
         least = values[..., -1:] * torch.finfo(values.dtype).eps * values.shape[-1]

@@ -87,9 +87,9 @@ def _blocks(weights: Tensor) -> Tensor:
     ends = torch.bincount(place * units + row, minlength=reservoirs * units).cumsum(0)
     starts = torch.cat([ends.new_zeros(1), ends])
     size = (reservoirs * units, reservoirs * units)
-    return torch.sparse_csr_tensor(
-        starts, place * units + column, weights[place, row, column], size, check_invariants=True
-    )
+    # Whole numbers of 32 bits are what the library below works on: others are converted at every product.
+    columns, values = (place * units + column).int(), weights[place, row, column]
+    return torch.sparse_csr_tensor(starts.int(), columns, values, size, check_invariants=True)
 
 
 def stacked(sequences: Any) -> Tensor:
