@@ -25,7 +25,7 @@ class Memory:
     Args:
         net: the reservoir.
         delays: the longest.
-        steps: of the input, U[-1, 1].
+        steps: of the input, U[-.5, .5].
         washout: steps left out in front.
         ridge: of the readouts.
 
@@ -48,7 +48,7 @@ class Memory:
         """Run the reservoir once, fit all readouts at once."""
         if bench.held_out is not None:
             raise UserError("memory is judged on steps that no readout is fitted on; select has none to choose")
-        u = 2 * torch.rand(self.steps, generator=generator("memory", bench.seeds["data"]), dtype=torch.float64) - 1
+        u = torch.rand(self.steps, generator=generator("memory", bench.seeds["data"]), dtype=torch.float64) - 0.5
         (x,) = states(self.net.draw(bench), u[None, :, None])[0]
         curve = memory_curve(x, u, self.delays, washout=self.washout, ridge=self.ridge)
         found = float(curve.sum())
