@@ -107,7 +107,7 @@ class Conceptors:
             "target": [shown(wanted[:SHOWN, 0]) for wanted in found["full"][2]],
             "output": [shown(said[:SHOWN, 0]) for said in found["full"][1]],
             "free": [shown(said[:SHOWN, 0]) for said in found["without"][1]],
-            "morph": shown(self._morphed(models["full"], full, readout, matrices, start)),
+            "periods": shown(periods(self._morphed(models["full"], full, readout, matrices, start))),
         }
         return Result(
             "failures",
@@ -144,12 +144,20 @@ class Conceptors:
             said.append(readout(states)[0, :, 0])
             x = states[:, -1]
         give(full, 0, {"half": upper(matrices[0])})
-        return torch.cat(said[20:])
+        return torch.cat(said[15:])
 
     @staticmethod
     def draw(runs: Sequence[Any], names: Sequence[str]) -> list[Section]:
         """Patterns recalled, and singular values."""
         return drawing.recalled(runs, names)
+
+
+def periods(said: Tensor) -> Tensor:
+    """Steps from one upward crossing of zero to the next, between steps by interpolation, of a series (T,)."""
+    before, after = said[:-1], said[1:]
+    at = ((before < 0) & (after >= 0)).nonzero()[:, 0]
+    crossed = at + before[at] / (before[at] - after[at])
+    return crossed[1:] - crossed[:-1]
 
 
 def _judged(said: Tensor, p: Tensor) -> tuple[list[float], list[Tensor], list[Tensor]]:

@@ -14,9 +14,12 @@ from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.report.panels import Section
 from tasks.reservoir import drawing
-from tasks.reservoir.base import SHOWN, Net, shown, some_states
+from tasks.reservoir.base import Net, shown, some_states
 from tasks.reservoir.series import contexts
 from tasks.runs.seeds import generator
+
+AROUND = 40
+"""Steps before and behind a switch that a report draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +85,15 @@ class Contexts:
         said, wanted, of = readout(x[cut:], beside[cut:]), y[cut:], context[cut:]
         error = nrmse(said, wanted)
         bench.run.log(step=1, phase="fit", loss=error**2)
+        switch = int((of[1:] != of[:-1]).nonzero()[0]) + 1 if len(set(of.tolist())) > 1 else 0
+        here = slice(max(switch - AROUND, 0), switch + AROUND)
         measure = {
             "by_context": [nrmse(said[of == c], wanted[of == c]) for c in range(2)],
             "ridge": readout.ridge,
             "echo": {"distances": dict(echo.distances), "factors": dict(echo.factors), "bounds": dict(echo.bounds)},
-            "target": shown(wanted[: 2 * SHOWN, 0]),
-            "output": shown(said[: 2 * SHOWN, 0]),
-            "states": some_states(x[cut:]),
+            "target": shown(wanted[here, 0]),
+            "output": shown(said[here, 0]),
+            "states": some_states(x[cut:][here]),
         }
         numbers = self.net.units * ((self.gain > 0) + (self.bias > 0))
         learned = readout.head.weight.numel() + 1

@@ -23,7 +23,7 @@ def forecasts(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         note = f"NRMSE {found['nrmse']:.4f}, NMSE {found['nmse']:.4g}, ridge {found['ridge']:g}. "
         note += f"Drawn again {found['redrawn']} times, for it diverged." if found["redrawn"] else ""
         panels += _pair(f"forecast-{i}", names[i], looks_of(runs)[i], found, note)
-    caption = "The first test steps: what was asked for (pale) and what the readout says; below, the first units of the reservoir."
+    caption = "The first test steps: what was asked for (pale) and what the readout says; beside it the first units of the reservoir."
     return [Section("forecast", "Target and output", caption, tuple(panels))] if panels else []
 
 
@@ -36,7 +36,7 @@ def switching(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         note = f"NRMSE by context {of}. Two starts end {worst[1]:.1g} apart ({worst[0]})."
         panels += _pair(f"contexts-{i}", names[i], looks_of(runs)[i], found, note)
     caption = (
-        "Two tasks take turns; one readout serves both. What was asked for (pale) and what it says, over a switch; below, the first "
+        "Two tasks take turns; one readout serves both. What was asked for (pale) and what it says, around a switch; beside it the first "
         "units of the reservoir."
     )
     return [Section("contexts", "Two contexts, one readout", caption, tuple(panels))] if panels else []
@@ -74,12 +74,12 @@ def recalled(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         svg = figures.curves(f"singular-{i}", label, lines, look, ("place", "singular value"), (0.0, 1.0))
         quotas = ", ".join(f"{q:.2f}" for q in found["quotas"])
         panels.append(Panel(f"{names[i]}, singular values", look[0], svg, f"Shares of the memory: {quotas}."))
-        steps = list(range(len(found["morph"])))
-        lines = [("", steps, found["morph"])]
-        svg = figures.curves(f"morph-{i}", f"A morph of {names[i]}", lines, look, ("step", ""), _limits(lines))
-        panels.append(
-            Panel(f"{names[i]}, from pattern 1 to 2", look[0], svg, "The conceptors are mixed from step 100 to 300.")
-        )
+        if len(found["periods"]) > 1:
+            lines = [("", list(range(1, len(found["periods"]) + 1)), found["periods"])]
+            label = f"Periods while the conceptors of {names[i]} are mixed"
+            svg = figures.curves(f"morph-{i}", label, lines, look, ("wave", "period"), _limits(lines))
+            note = "First the conceptor of pattern 1, last that of pattern 2, mixtures in between."
+            panels.append(Panel(f"{names[i]}, a morph", look[0], svg, note))
     caption = (
         "One frozen network says four patterns; which one, its conceptor alone decides. All start at random states."
     )
