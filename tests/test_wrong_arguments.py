@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import neuromod
-from neuromod import RefusedError, analysis, inference, meta
+from neuromod import RefusedError, analysis, inference, meta, reservoirs
 from neuromod.arguments import shown
 from tests import right_calls
 from tests.bank.models import target
@@ -27,6 +27,7 @@ CALLABLE = {"a module", "a source", "a function"}
 ELSEWHERE = {
     "neuromod": set(),
     "analysis": {"CRITERIA"},
+    "reservoirs": {"Echo", "Moments", "Readout"},
     "meta": {"Episodes", "LinearHead", "dual", "streaming"},
     "inference": {"OBJECTIVES", "AllocationRule", "Choice", "Inference", "Prediction"},
 }
@@ -95,7 +96,7 @@ def test_everything_public_is_called(tmp_path: Path) -> None:
     called = {
         title.partition(".")[0].partition(",")[0].partition(" ")[0].removesuffix("()") for title in calls(tmp_path)
     }
-    for room in (neuromod, analysis, meta, inference):
+    for room in (neuromod, analysis, meta, inference, reservoirs):
         left: Any = ELSEWHERE[room.__name__.rpartition(".")[2]]
         assert set(room.__all__) - called - left - ABSTRACT == set(), room.__name__
 

@@ -12,6 +12,7 @@ import neuromod as n
 from tests.analysis_calls import analyses
 from tests.bank.models import RECIPE, X, model
 from tests.model_calls import model_calls
+from tests.reservoir_calls import reservoir_calls
 from tests.right_calls import Call, loops, questions
 
 WRONG: dict[str, Callable[[], Any]] = {
@@ -129,4 +130,4 @@ def models(folder: Path) -> dict[str, Call]:
 
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
-    return kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses()
+    return kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses() | reservoir_calls()

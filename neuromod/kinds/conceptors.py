@@ -6,6 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from neuromod.arguments import count, shown
+from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, write_mix
 from neuromod.target.sites import Site
 
@@ -37,12 +39,19 @@ class Conceptor(Kind):
 
 def upper(matrix: Tensor) -> Tensor:
     """The entries (..., n (n + 1) / 2) of square matrices (..., n, n) on and above their diagonal, row by row."""
+    if not isinstance(matrix, Tensor) or matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise RefusedError(f"a half is that of a square matrix; got {shown(matrix)}; pass a tensor (..., n, n)")
     rows, columns = torch.triu_indices(*matrix.shape[-2:], device=matrix.device)
     return matrix[..., rows, columns]
 
 
 def whole(half: Tensor, n: int) -> Tensor:
     """The symmetric matrices (..., n, n) whose entries on and above the diagonal are ``half`` (..., n (n + 1) / 2)."""
+    n = count(n, "units of a matrix", most=100_000)
+    if not isinstance(half, Tensor) or not half.ndim or half.shape[-1] != n * (n + 1) // 2:
+        raise RefusedError(
+            f"half of a matrix of {n} units is {n * (n + 1) // 2} numbers; got {shown(half)}; correct it"
+        )
     row = torch.arange(n, device=half.device)
     low, high = torch.minimum(row[:, None], row), torch.maximum(row[:, None], row)
     # In front of row r of the upper half lie r rows of lengths n, n - 1, ...

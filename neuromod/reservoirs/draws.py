@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, number, one_of
+from neuromod.arguments import count, number, one_of, shown
 from neuromod.errors import RefusedError
 from neuromod.seeds import generator
 
@@ -50,6 +50,10 @@ def scaled(weight: Tensor, radius: float) -> Tensor:
 
 def spectral_radius(weight: Tensor) -> float:
     """The largest magnitude of an eigenvalue of a square matrix."""
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[0] != weight.shape[1] or not len(weight):
+        raise RefusedError(f"a spectral radius is that of a square matrix; got {shown(weight)}; correct it")
+    if not weight.is_floating_point() or not bool(torch.isfinite(weight).all()):
+        raise RefusedError(f"a spectral radius is that of finite real floats; got {shown(weight)}; correct it")
     return float(torch.linalg.eigvals(weight.detach().double().cpu()).abs().max())
 
 

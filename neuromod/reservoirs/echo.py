@@ -132,7 +132,7 @@ def bound(model: Modulated, task: int | None = None) -> float:
         task: the context; none where the model reads no task.
 
     """
-    net = model.target.pristine
+    net = instance(model, Modulated, "what has a bound").target.pristine
     if not isinstance(net, Reservoir):
         raise RefusedError(
             f"the bound is that of a Reservoir; got a {type(net).__name__}; judge others by two starts (echo_state)"

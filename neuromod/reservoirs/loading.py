@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, number
+from neuromod.arguments import count, instance, number
 from neuromod.errors import RefusedError
 from neuromod.reservoirs.network import Reservoir
 from neuromod.reservoirs.readout import Moments
@@ -22,6 +22,7 @@ def driven(net: Reservoir, patterns: Tensor | Sequence[Tensor], washout: int) ->
         washout: steps left out in front.
 
     """
+    instance(net, Reservoir, "what patterns drive")
     p, skipped = stacked(patterns), count(washout, "washout", least=1)
     if p.ndim != 3 or p.shape[1] <= skipped:
         raise RefusedError(
@@ -45,7 +46,7 @@ def load(net: Reservoir, patterns: Tensor | Sequence[Tensor], *, washout: int = 
         ridge: of W.
 
     """
-    if net.leak != 1:
+    if instance(net, Reservoir, "what patterns are loaded into").leak != 1:
         raise RefusedError(
             f"patterns are loaded into a reservoir without leak; got leak={net.leak:g}; draw it with leak=1"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, number, shown
+from neuromod.arguments import count, flag, number, shown
 from neuromod.errors import RefusedError
 from neuromod.meta.dual import LinearHead
 from neuromod.reservoirs.network import finite
@@ -46,7 +46,8 @@ class Moments:
         """
         if len(ridges) == 1 and ridges[0] > 0:
             eye = torch.eye(self.xx.shape[-1], dtype=self.xx.dtype, device=self.xx.device)
-            return torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
+            one: Tensor = torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
+            return one
         values, vectors = torch.linalg.eigh(self.xx)
         values = values.clamp_min(0)
         least = values[..., -1:] * torch.finfo(values.dtype).eps * values.shape[-1]
@@ -129,7 +130,7 @@ def fit(
         each: whether the first axis holds reservoirs, with a readout each (and one ridge for all).
 
     """
-    ridges = _ridges(ridge)
+    ridges, each = _ridges(ridge), flag(each, "each")
     x, y = features(states, inputs), finite(_steps(targets, "targets"), "targets")
     if y.shape[-2] != x.shape[-2]:
         raise RefusedError(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, instance, shown, tensor
+from neuromod.arguments import count, instance, shown, tensor, tensors
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
@@ -52,7 +52,7 @@ def unroll(
     batch, steps = u.shape[:2]
     asked = {"task": _tasks(task, batch, steps), "condition": _conditions(condition, batch, steps)}
     given = {name: value for name, value in asked.items() if value is not None}
-    x = like.new_zeros(batch, int(net.units)) if start is None else start  # type: ignore[arg-type]
+    x = _start(start, batch, int(net.units), like)  # type: ignore[arg-type]
     found = []
     ends = [*_changes(given, steps, count(every, "every", least=1) if every is not None else steps), steps]
     for first, last in zip([0, *ends[:-1]], ends, strict=True):
@@ -60,6 +60,14 @@ def unroll(
         found.append(model(u[:, first:last], x, **here))
         x = found[-1][:, -1]
     return torch.cat(found, 1)
+
+
+def _start(start: Any, batch: int, units: int, like: Tensor) -> Tensor:
+    if start is None:
+        return like.new_zeros(batch, units)
+    if tensor(start, "states to start from", 2).shape != (batch, units):
+        raise RefusedError(f"states to start from are {(batch, units)} here; got {shown(start)}; reshape them")
+    return start.to(like)  # type: ignore[no-any-return]
 
 
 def _changes(given: dict[str, Tensor], steps: int, every: int) -> list[int]:
@@ -122,14 +130,13 @@ def give(modulator: Modulator, task: int, values: Mapping[str, Tensor], site: Si
     """
     instance(modulator, Modulator, "what numbers are given to")
     where = modulator.sites[0] if site is None else site
-    if where not in modulator.sites or (site is None and len(modulator.sites) > 1):
+    if not isinstance(where, Site) or where not in modulator.sites or (site is None and len(modulator.sites) > 1):
         names = [s.name for s in modulator.sites]
         raise RefusedError(f"numbers are given to a site of the modulator; it has {names}; got {shown(site)}; name one")
     row = modulator.source.own(task)
     shapes = modulator.kind.shapes(where)
-    for part, value in values.items():
-        known = shapes.get(part)
-        if known is None or tuple(tensor(value, f"numbers of {part!r}").shape) != known:
+    for part, value in tensors(values, "numbers that are given").items():
+        if tuple(value.shape) != shapes.get(part):
             raise RefusedError(
                 f"{modulator.name} takes numbers {shapes} at {where.name!r}; got {part!r}: {shown(value)}; correct it"
             )
