@@ -66,6 +66,14 @@ def test_the_spectral_radius_is_the_one_asked_for(form: str) -> None:
     assert spectral_radius(recurrent(40, form, 0.83, 0.2, 1)) == pytest.approx(0.83, abs=1e-9)
 
 
+def test_a_ring_of_unequal_weights_is_rolled_right() -> None:
+    net, u = Reservoir(9, form="ring", bias_scale=0.1), randn(2, 30, 1)
+    with torch.no_grad():
+        net.recurrent.weight.mul_(torch.rand(9, 1, generator=RNG, dtype=torch.float64))
+    close(states(net, u)[0], net(u))
+    close(states([net, net], u)[1], net(u))
+
+
 def test_draws_have_generators_of_their_own() -> None:
     a, b = Reservoir(9, seed=1, input_scale=0.5), Reservoir(9, seed=1, input_scale=0.5, bias_scale=2.0, radius=0.3)
     assert torch.equal(a.input.weight, b.input.weight)
