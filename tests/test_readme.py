@@ -63,7 +63,8 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lines"), [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14), ("transfer", 10), ("reservoirs", 15)]
+    ("name", "lines"),
+    [("conditioning", 20), ("bank", 15), ("random_networks", 12), ("meta", 14), ("transfer", 10), ("reservoirs", 15)],
 )
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:
     page = README.parent / f"docs/{name}.md"
