@@ -62,7 +62,7 @@ def _driven(nets: Sequence[Reservoir], u: Tensor) -> Tensor:
     weights, bias = (torch.stack([getattr(net.input, name) for net in nets]) for name in ("weight", "bias"))
     if u.stride(0) == 0:  # inputs that all reservoirs share: one product, in the order of its use
         shared: Tensor = (u[0].transpose(0, 1) @ weights.flatten(0, 1).mT).add_(bias.flatten())
-        return shared.unflatten(-1, bias.shape).transpose(1, 2).contiguous()
+        return shared.view(*shared.shape[:2], *bias.shape).transpose(1, 2).contiguous()
     return (torch.einsum("rbtd,rnd->trbn", u, weights) + bias[:, None]).contiguous()
 
 
