@@ -37,11 +37,12 @@ class Masked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes)."""
         for module in self.net:
-            if isinstance(module, nn.Linear):
-                x = nn.functional.linear(x, module.weight * module.get_buffer("mask"))
-            else:
-                x = module(x)
+            x = _masked(module, x) if isinstance(module, nn.Linear) else module(x)
         return x
+
+
+def _masked(layer: nn.Linear, x: Tensor) -> Tensor:
+    return nn.functional.linear(x, layer.weight * layer.get_buffer("mask"))
 
 
 def run(*, quick: bool = False) -> Report:

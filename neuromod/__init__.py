@@ -11,6 +11,7 @@ from neuromod.errors import RefusedError
 from neuromod.kinds import (
     Affine,
     Bernoulli,
+    Conceptor,
     Gate,
     Generated,
     Head,
@@ -43,6 +44,7 @@ __all__ = [
     "Affine",
     "Bank",
     "Bernoulli",
+    "Conceptor",
     "Gate",
     "Generated",
     "Head",

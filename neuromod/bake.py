@@ -17,7 +17,7 @@ from neuromod.seeds import generator
 from neuromod.target.copying import copied, tensors_of
 from neuromod.target.skeleton import plain_copy
 from neuromod.target.substitute import LINEAR, NORMS, anatomy_of, fold, own_axes, reads_its_own
-from neuromod.target.taps import BIAS, GAIN, broadcast
+from neuromod.target.taps import MIX, OUTPUT_TAP, broadcast
 
 
 @torch.no_grad()
@@ -45,7 +45,8 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
     sites = (s for m in model.named_modulators().values() for s in m.sites if s.role == "output")
     across = {s.module for s in sites if s.channel not in own_axes(net.get_submodule(s.module))}
     folds = anatomy.folds - across
-    folds |= frozenset(n for n in _tapped(given) if n not in folds and _folds_by_value(model, n))
+    mixing = {n for n in _tapped(given) if f"{n}.{MIX}" in given}
+    folds |= frozenset(n for n in _tapped(given) if n not in folds | mixing and _folds_by_value(model, n))
     edits = fold(net, given, replace(anatomy, folds=folds))
     for name in _tapped(edits):
         why = _why(model, edits, name, across=name in across)
@@ -60,7 +61,7 @@ def bake(model: Modulated, *, task: int | None = None, condition: int | Tensor |
 
 
 def _tapped(edits: Mapping[str, Tensor]) -> list[str]:
-    return list(dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))))
+    return list(dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith(OUTPUT_TAP)))
 
 
 def _tied(ties: Mapping[str, tuple[str, ...]]) -> set[str]:
@@ -79,9 +80,11 @@ def _why(model: Modulated, edits: Mapping[str, Tensor], name: str, *, across: bo
     """
     module = model.target.pristine.get_submodule(name)
     kind, weight = type(module).__name__, getattr(module, "weight", None)
-    moving = next(edits[n] for n in (f"{name}.{GAIN}", f"{name}.{BIAS}") if n in edits)
+    moving = next(edits[n] for n in (f"{name}.{slot}" for slot in OUTPUT_TAP) if n in edits)
     if not isinstance(module, (*NORMS, *LINEAR)):
         return kind
+    if f"{name}.{MIX}" in edits and isinstance(module, NORMS):
+        return f"{kind} whose channels are mixed"
     if isinstance(weight, Tensor) and weight.dtype != moving.dtype:
         return f"{kind} of {weight.dtype}, and its modulation is {moving.dtype}"
     if across:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-Tap = tuple[Tensor | None, Tensor | None, int]  # gain (C,), bias (C,), channel axis of the output
+Tap = tuple[Tensor | None, Tensor | None, int]  # gain (C,) or mix (C, C), bias (C,), channel axis of the output
 Tensors = Mapping[str, Tensor]
 Row = tuple[Tensors, Mapping[str, Sequence[Tap]], Tensors]  # weights, taps, buffers of one sample
 
@@ -99,6 +99,22 @@ def gate_value(code: Tensor, form: str) -> Tensor:
 def gate(h: Tensor, code: Tensor, form: str, channel: int) -> Tensor:
     """H * gate(code), per channel (ANML's gate, Beaulieu et al. 2020, is the 'sigmoid' form)."""
     return affine(h, gate_value(code, form), None, channel)
+
+
+def conceptor(half: Tensor, n: int) -> Tensor:
+    """The symmetric matrix (n, n) whose rows from the diagonal on are listed one after the other."""
+    listed = iter(half)
+    rows: list[list[Tensor]] = [[half.new_zeros(()) for _ in range(n)] for _ in range(n)]
+    for i in range(n):
+        for j in range(i, n):
+            rows[i][j] = rows[j][i] = next(listed)
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def mixed(h: Tensor, mix: Tensor, channel: int) -> Tensor:
+    """Each channel a weighted sum of all: h'_i = sum_j mix_ij h_j."""
+    parts = [sum(mix[i, j] * h.select(channel, j) for j in range(len(mix))) for i in range(len(mix))]
+    return torch.stack(parts, channel)
 
 
 def head(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -199,7 +215,8 @@ def run_single(
         fired.add(name)
         h = out[0] if isinstance(out, tuple) else out
         for gain, bias, channel in taps[name]:
-            h = affine(h, gain, bias, channel)
+            # Two axes: a matrix over the channels in the place of a factor for each.
+            h = mixed(h, gain, channel) if gain is not None and gain.dim() == 2 else affine(h, gain, bias, channel)
         return (h, *out[1:]) if isinstance(out, tuple) else h
 
     handles = [modules[name].register_forward_hook(partial(hook, name=name)) for name in taps]

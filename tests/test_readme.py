@@ -73,6 +73,7 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
         ("sparse", 12),
         ("growth", 11),
         ("tickets", 16),
+        ("reservoirs", 15),
     ],
 )
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:

@@ -12,6 +12,8 @@ import neuromod as n
 from tests.analysis_calls import analyses
 from tests.bank.models import RECIPE, X, model
 from tests.model_calls import model_calls
+from tests.reservoir_calls import reservoir_calls
+from tests.rewiring_calls import rewiring_calls
 from tests.right_calls import Call, loops, questions
 from tests.ticket_calls import ticket_calls
 
@@ -59,6 +61,7 @@ def kinds() -> dict[str, Call]:
     return {
         "Affine": Call(n.Affine, {"init": "one"}),
         "Bernoulli": Call(n.Bernoulli, {"rescale": True}),
+        "Conceptor": Call(n.Conceptor, {}),
         "Gate": Call(n.Gate, {"form": "hard", "spread": 0.5}),
         "Head": Call(n.Head, {"width": 3}),
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),
@@ -130,4 +133,5 @@ def models(folder: Path) -> dict[str, Call]:
 
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
-    return kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses() | ticket_calls()
+    base = kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses()
+    return base | ticket_calls() | reservoir_calls() | rewiring_calls()

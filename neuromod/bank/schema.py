@@ -163,15 +163,21 @@ class Record:
                         "train it again, or calibrate(model, task, data) where they are measured"
                     )
                 self._check_part(site, part, value, what)
+            self.made.check_rest(site, raws[site.label])
             wanted = set(self._at_rest(site))
             if set(raws[site.label]) not in ({"bits"}, wanted):
                 raise RefusedError(
                     f"a row has the parts {sorted(wanted)}; {what} has {sorted(raws[site.label])} at {site.name!r}; drop it"
                 )
 
+    @property
+    def _rests_as_it_is(self) -> bool:
+        """Whether a row at rest, bits apart, is its raw numbers: of neuromod's own kinds that say no other form."""
+        return self.kind in KINDS and (self.made.is_mask or type(self.made).at_rest is Kind.at_rest)
+
     def _at_rest(self, site: Site) -> dict[str, tuple[int, ...]]:
         """Shapes of what the kind freezes to, where it is not bits: those of its raw numbers, or of a user's own form."""
-        if self.kind in KINDS:
+        if self._rests_as_it_is:
             return self.made.shapes(site)
         return {part: tuple(value.shape) for part, value in self.made.at_rest(site).items()}
 
@@ -191,7 +197,7 @@ class Record:
         """What a part at rest may be of: bits are bytes, numbers of neuromod's kinds are real floats, a user's own as they freeze."""
         if part == "bits":
             return (torch.uint8,)
-        own = FLOATS[0] if self.kind in KINDS else self.made.at_rest(site)[part].dtype
+        own = FLOATS[0] if self._rests_as_it_is else self.made.at_rest(site)[part].dtype
         return FLOATS if own in FLOATS else (own,)
 
     def numbers(self) -> int:

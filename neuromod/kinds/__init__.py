@@ -2,6 +2,7 @@
 
 from neuromod.kinds.affine import Affine
 from neuromod.kinds.base import Kind
+from neuromod.kinds.conceptors import Conceptor
 from neuromod.kinds.deltas import LowRankDelta, Rank1
 from neuromod.kinds.gates import Gate
 from neuromod.kinds.generated import Generated, Head
@@ -13,6 +14,7 @@ from neuromod.kinds.wires import Wires
 __all__ = [
     "Affine",
     "Bernoulli",
+    "Conceptor",
     "Gate",
     "Generated",
     "Head",

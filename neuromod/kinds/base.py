@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuromod.errors import RefusedError
 from neuromod.target.sites import Site
-from neuromod.target.taps import BIAS, GAIN, INPUT, SCALE, SHIFT
+from neuromod.target.taps import BIAS, GAIN, INPUT, MIX, OUTPUT_TAP, SCALE, SHIFT
 
 Raw = Mapping[str, Tensor]
 """Raw numbers of one site by part ("score", "gain", ...)."""
@@ -151,9 +151,13 @@ class Kind:
         """A row of this kind at rest, {"bits": (n,) of uint8}, whose shapes and dtypes count and whose numbers do not."""
         return self.freeze(site, {part: torch.zeros(shape) for part, shape in self.shapes(site).items()})
 
+    def check_rest(self, site: Site, raw: Raw) -> None:
+        """Refuse numbers at rest that `edits` could not take, though their shapes and dtypes are right."""
+
     def writes(self, site: Site) -> tuple[str, ...]:
         """Names of the tensors that `edits` may put something in the place of."""
-        return (f"{site.module}.{GAIN}", f"{site.module}.{BIAS}") if site.role == "output" else (site.name,)
+        tap = tuple(f"{site.module}.{slot}" for slot in OUTPUT_TAP)
+        return tap if site.role == "output" else (site.name,)
 
     def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
         """Parts of uniform noise in [0, 1), with shapes, that `edits` wants beside the raw numbers in training."""
@@ -201,6 +205,28 @@ def write_tap(site: Site, now: Now, gain: Tensor | None, bias: Tensor | None) ->
     if bias is not None:
         before = edits.get(f"{site.module}.{BIAS}", before_bias)
         edits[f"{site.module}.{BIAS}"] = bias if before is None else before + bias
+    return edits
+
+
+def write_mix(site: Site, now: Now, mix: Tensor) -> Edits:
+    """Edits that put ``h -> mix h`` behind what the tap of this site already does.
+
+    ``C (g * (M h) + b) = (C diag(g) M) h + C b``: what scaled the channels before becomes a part of the matrix.
+
+    Args:
+        site: an output.
+        now: the tensors that stand there; a tap that was written before is in it.
+        mix: C (channels, channels), or (B, channels, channels), a matrix per sample.
+
+    """
+    gain, bias, before = (now.get(f"{site.module}.{slot}") for slot in OUTPUT_TAP)
+    edits = {f"{site.module}.{MIX}": mix}
+    if bias is not None:
+        edits[f"{site.module}.{BIAS}"] = (mix @ bias.unsqueeze(-1)).squeeze(-1)
+    if gain is not None:
+        edits |= {f"{site.module}.{MIX}": mix * gain.unsqueeze(-2), f"{site.module}.{GAIN}": torch.ones_like(gain)}
+    if before is not None:
+        edits[f"{site.module}.{MIX}"] = edits[f"{site.module}.{MIX}"] @ before
     return edits
 
 

@@ -80,6 +80,19 @@ class Wires(Kind):
             index = top_k(delta, self.count(site)).nonzero().squeeze(1)
             return {"index": index.int(), "value": delta[index]}
 
+    def at_rest(self, site: Site) -> dict[str, Tensor]:
+        count = self.count(site)
+        return {"index": torch.empty(count, dtype=torch.int32), "value": torch.empty(count)}
+
+    def check_rest(self, site: Site, raw: Raw) -> None:
+        """Refuse an index that is no place of the weight."""
+        index, places = raw["index"], math.prod(site.shape)
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < places:
+            raise RefusedError(
+                f"a wire stands at a place of its weight; {site.name!r} has {places}, got {int(index.min())} to "
+                f"{int(index.max())}; the file is damaged"
+            )
+
     def _sparse(self, site: Site, delta: Tensor) -> Tensor:
         sparse: Tensor = _Largest.apply(delta, self.count(site))
         return sparse

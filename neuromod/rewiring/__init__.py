@@ -17,8 +17,6 @@ from neuromod.rewiring.rule import (
     SYNFLOW,
     TOPOLOGY,
     Rule,
-    drop_wires,
-    grow_wires,
     rule_of,
 )
 from neuromod.rewiring.scores import SCORES, Evidence, Score
@@ -42,8 +40,6 @@ __all__ = [
     "Rewiring",
     "Rule",
     "Score",
-    "drop_wires",
-    "grow_wires",
     "rule_of",
     "wire_counts",
 ]

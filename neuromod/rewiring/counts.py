@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from neuromod.arguments import named, number, one_of
 from neuromod.errors import RefusedError, nearest
-from neuromod.target.sites import Site
+from neuromod.target.sites import Site, refuse_sites
 
 SCOPES = ("uniform", "er", "erk")
 
@@ -30,11 +30,12 @@ def wire_counts(sites: Sequence[Site], density: float, scope: str | Mapping[str,
         scope: one of `SCOPES`, or densities by site.
 
     """
+    refuse_sites(sites)
     sizes = {site.name: math.prod(site.shape) for site in sites}
     if not isinstance(scope, str):
         counts = _given(sizes, named(scope, "scope, densities by the name of a site,"))
     else:
-        number(density, "density, the share of places that have a wire,", above=0, most=1)
+        density = number(density, "density, the share of places that have a wire,", above=0, most=1)
         one_of(scope, "scope", SCOPES)
         if scope == "uniform":
             counts = {name: round(density * n) for name, n in sizes.items()}

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from neuromod.arguments import shown
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Kind
 
@@ -128,7 +129,7 @@ def score_of(name: str | Score) -> Score:
         return name
     if not isinstance(name, str) or name not in SCORES:
         raise RefusedError(
-            f"a score is one of {', '.join(SCORES)}, or a Score; got {name!r}; nearest: {nearest(str(name), SCORES, 1)}"
+            f"a score is one of {', '.join(SCORES)}, or a Score; got {shown(name)}; nearest: {nearest(shown(name), SCORES, 1)}"
         )
     return SCORES[name]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import tensors
+from neuromod.arguments import shown, tensors
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Kind
 from neuromod.kinds.bits import pack, unpack
@@ -94,6 +94,10 @@ class Wiring:
 
     def _chosen(self, names: Sequence[str] | None) -> tuple[Site, ...]:
         own = {site.name: site for site in self.modulator.sites}
+        if names is not None and (
+            isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names)
+        ):
+            raise RefusedError(f"a rule is held to sites by their names; got {shown(names)}; pass {list(own)[:1]}, say")
         for name in names or ():
             if name not in own:
                 raise RefusedError(
@@ -112,7 +116,7 @@ class Wiring:
                 f"a rule moves the wires of a row that is learned itself; {type(source).__name__} makes rows; take a Table"
             )
         if (self.task is None) != (source.reads == "nothing"):
-            got = f"task={self.task} of {'one row' if self.task is not None else 'a row per task'}"
+            got = f"task={shown(self.task)} of {'one row' if self.task is not None else 'a row per task'}"
             raise RefusedError(
                 f"a rule moves the wires of one row; got {got}; pass the task where the table has a row for each"
             )

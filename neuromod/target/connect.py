@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from neuromod.arguments import instance
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import instance, shown
+from neuromod.errors import ExampleError, RefusedError, nearest, refusing
 
 
 class _Heard:
@@ -40,9 +40,9 @@ def connect(net: nn.Module, source: str, reader: str, example: Tensor) -> nn.Mod
     wired = copy.deepcopy(instance(net, nn.Module, "the network that is connected"))
     modules = dict(wired.named_modules())
     for name in (source, reader):
-        if name not in modules or not name:
+        if not isinstance(name, str) or not name or name not in modules:
             raise RefusedError(
-                f"a connection joins two modules by name; got {name!r}; nearest: {nearest(name, modules)}"
+                f"a connection joins two modules by name; got {shown(name)}; nearest: {nearest(shown(name), modules)}"
             )
     leaf, heard = f"weight_from_{source.replace('.', '_')}", _Heard()
     late, axis = modules[reader], 1 if isinstance(modules[reader], _ConvNd) else -1
@@ -67,7 +67,7 @@ def _sizes(
         late.register_forward_pre_hook(lambda m, args: calls.append(("reader", args))),
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), refusing("a network runs on its example; this one does not", "correct it", ExampleError):
             net(example)
     finally:
         for handle in handles:

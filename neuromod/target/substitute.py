@@ -19,7 +19,7 @@ from neuromod.errors import RefusedError
 from neuromod.target.axes import spatial
 from neuromod.target.copying import tensors_of
 from neuromod.target.probe import Probe
-from neuromod.target.taps import BIAS, GAIN
+from neuromod.target.taps import GAIN, MIX, OUTPUT_TAP
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 # Their kernels are silently wrong at second order under vmap where the gain is mapped: there a tap on them stays a tap.
@@ -116,7 +116,8 @@ def call_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any,
 def fold(net: nn.Module, edits: Mapping[str, Tensor], anatomy: Anatomy) -> Edits:
     """Move every one-row tap on a module that folds into its weight and bias, which is exact, and write ties under all names.
 
-    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution. A row per sample stays a tap, and
+    ``g * (w n + b) + c = (g w) n + (g b + c)`` for a norm, a linear layer or a convolution; ``M (W x + b) = (M W) x + M b`` for the
+    last two alone, whose weight is a matrix. A row per sample stays a tap, and
     inside a transformation of `torch.func` so does a tap of a norm whose kernel is wrong at second order.
 
     Args:
@@ -129,17 +130,21 @@ def fold(net: nn.Module, edits: Mapping[str, Tensor], anatomy: Anatomy) -> Edits
     for name in edits.keys() & anatomy.ties.keys():
         for other in anatomy.ties[name]:
             folded.setdefault(other, edits[name])
-    for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith((GAIN, BIAS))):
-        gain, shift = folded.get(f"{prefix}.{GAIN}"), folded.get(f"{prefix}.{BIAS}")
+    for prefix in dict.fromkeys(n.rpartition(".")[0] for n in edits if n.endswith(OUTPUT_TAP)):
+        gain, shift, mix = (folded.get(f"{prefix}.{slot}") for slot in OUTPUT_TAP)
         if prefix not in anatomy.folds or any(t is not None and t.ndim > 1 for t in (gain, shift)):
             continue
         module, weight = net.get_submodule(prefix), anatomy.tensors.get(f"{prefix}.weight")
-        if weight is not None and any(t is not None and t.dtype != weight.dtype for t in (gain, shift)):
+        if weight is not None and any(t is not None and t.dtype != weight.dtype for t in (gain, shift, mix)):
             continue  # numbers of a higher precision than the layer's stay what they are, in the tap
         if transformed and isinstance(module, FIRST_ORDER):
             continue
-        folded.pop(f"{prefix}.{GAIN}", None)
-        folded.pop(f"{prefix}.{BIAS}", None)
+        if mix is not None and (mix.ndim > 2 or not isinstance(module, LINEAR)):
+            continue
+        for slot in OUTPUT_TAP:
+            folded.pop(f"{prefix}.{slot}", None)
+        if mix is not None:
+            folded |= _mixed_in(ChainMap(folded, anatomy.tensors), prefix, mix)
         folded |= _absorbed(ChainMap(folded, anatomy.tensors), prefix, gain, shift)
     return folded
 
@@ -208,6 +213,12 @@ def _is_own_axis(module: nn.Module, hook: Any) -> bool:
     return getattr(hook, "keywords", {}).get("channel", own[0]) in own
 
 
+def _mixed_in(now: Mapping[str, Tensor], prefix: str, mix: Tensor) -> Edits:
+    weight, bias = now[f"{prefix}.weight"], now.get(f"{prefix}.bias")
+    absorbed = {f"{prefix}.weight": (mix @ weight.flatten(1)).reshape(weight.shape)}
+    return absorbed if bias is None else absorbed | {f"{prefix}.bias": mix @ bias}
+
+
 def _absorbed(now: Mapping[str, Tensor], prefix: str, gain: Tensor | None, shift: Tensor | None) -> Edits:
     weight, bias = now.get(f"{prefix}.weight"), now.get(f"{prefix}.bias")
     absorbed: Edits = {}
@@ -240,8 +251,8 @@ def check(net: nn.Module, edits: Mapping[str, Tensor], channels: Mapping[str, in
     known = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
     for name, value in edits.items():
         prefix, _, leaf = name.rpartition(".")
-        if leaf in (GAIN, BIAS):
-            wanted: tuple[int, ...] = (channels[prefix],)
+        if leaf in OUTPUT_TAP:
+            wanted: tuple[int, ...] = (channels[prefix],) * (2 if leaf == MIX else 1)
         elif name in known:
             wanted = tuple(known[name].shape)
         else:

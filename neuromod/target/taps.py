@@ -3,9 +3,9 @@
 The slots are filled for one call by ``torch.func.functional_call``, like any other tensor. They are buffers without a
 value and not submodules, because an `nn.Sequential` would run a submodule as one of its layers.
 
-An *output tap* is ``h' = gain * h + bias`` on a module's output (its first tensor, if it is a structure). A *weight tap* is
-what a row of weights per sample does to a linear layer or convolution, without building those weights:
-``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
+An *output tap* is ``h' = gain * (mix h) + bias`` on a module's output (its first tensor, if it is a structure): ``mix`` is a matrix
+over the channels, the other two are a number per channel. A *weight tap* is what a row of weights per sample does to a linear layer
+or convolution, without building those weights: ``(W * s r^T) x + b = s * (W (r * x)) + b``, and ``(W + U D) x = W x + U (D x)``.
 """
 
 import functools
@@ -18,18 +18,18 @@ from neuromod.errors import RefusedError
 from neuromod.target.sites import Site
 from neuromod.target.structure import on_first
 
-GAIN, BIAS = "tap_gain", "tap_bias"
+GAIN, BIAS, MIX = "tap_gain", "tap_bias", "tap_mix"
 INPUT, SCALE, SHIFT, DOWN, UP = "tap_input", "tap_scale", "tap_shift", "tap_down", "tap_up"
-OUTPUT_TAP, WEIGHT_TAP = (GAIN, BIAS), (INPUT, SCALE, SHIFT, DOWN, UP)
+OUTPUT_TAP, WEIGHT_TAP = (GAIN, BIAS, MIX), (INPUT, SCALE, SHIFT, DOWN, UP)
 
 
 def add_tap(module: nn.Module, site: Site) -> None:
     """Make a module of the skeleton ready to be modulated: give it empty slots, and a hook that applies what fills them.
 
-    At a site that is an output the slots are ``tap_gain`` and ``tap_bias``, and the hook turns what the module puts out, h, into
-    ``gain * h + bias``. At a weight they are those of a row of weights per sample (see the head of this file). A slot that
-    nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of the same sort
-    is not added.
+    At a site that is an output the slots are ``tap_gain``, ``tap_bias`` and ``tap_mix``, and the hook turns what the module puts
+    out, h, into ``gain * (mix h) + bias``. At a weight they are those of a row of weights per sample (see the head of this file).
+    A slot that nothing fills changes nothing. For `skeleton.build`, once per module, before anything is compiled: a second tap of
+    the same sort is not added.
 
     Args:
         module: the skeleton's own; it gets buffers without a value, which no state_dict holds, and hooks.
@@ -53,13 +53,15 @@ def add_tap(module: nn.Module, site: Site) -> None:
 
 
 def _through_output(module: nn.Module, args: object, output: Any, *, channel: int, batch: int | None) -> Any:
-    if getattr(module, GAIN) is None and getattr(module, BIAS) is None:
+    if all(getattr(module, slot) is None for slot in OUTPUT_TAP):
         return output
     return on_first(output, lambda h: _affine(module, h, channel, batch))
 
 
 def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Tensor:
-    gain, bias = getattr(module, GAIN), getattr(module, BIAS)
+    gain, bias, mix = getattr(module, GAIN), getattr(module, BIAS), getattr(module, MIX)
+    own = h.dtype
+    h = h if mix is None else mixed(mix, h, channel, batch)
     gain = None if gain is None else broadcast(gain, h, channel, batch)
     bias = None if bias is None else broadcast(bias, h, channel, batch)
     if gain is not None and bias is not None:
@@ -69,7 +71,30 @@ def _affine(module: nn.Module, h: Tensor, channel: int, batch: int | None) -> Te
     else:
         moved = h if bias is None else h + bias
     # Numbers of a higher precision than the network's are applied in it; the network goes on in its own.
-    return moved if moved.dtype == h.dtype else moved.to(h.dtype)
+    return moved if moved.dtype == own else moved.to(own)
+
+
+def mixed(mix: Tensor, h: Tensor, channel: int, batch: int | None) -> Tensor:
+    """``mix h`` along the channels of a tensor, in the higher precision of the two.
+
+    Refused: a matrix per sample where the rows of the tensor are not the samples.
+
+    Args:
+        mix: (C, C) for all samples, or (B, C, C), a matrix per sample.
+        h: the tensor.
+        channel: its axis of C.
+        batch: its axis of B; None where none follows the batch.
+
+    """
+    dtype = torch.promote_types(mix.dtype, h.dtype)
+    mix, h = mix.to(dtype), h.to(dtype)
+    if mix.ndim == 2:
+        return (h.movedim(channel, -1) @ mix.mT).movedim(-1, channel)
+    _refuse_folded(-1 if batch is None else h.shape[batch], len(mix))
+    assert batch is not None
+    ends = (batch, channel % h.ndim)
+    rows = h.movedim(ends, (0, -1))
+    return torch.bmm(rows.reshape(len(rows), -1, rows.shape[-1]), mix.mT).reshape(rows.shape).movedim((0, -1), ends)
 
 
 def _into_weight(module: nn.Module, args: tuple[Tensor, ...], *, channel: int, batch: int) -> Any:

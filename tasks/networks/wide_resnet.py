@@ -27,7 +27,8 @@ class WideBlock(nn.Module):
         """(B, inputs, H, W) to (B, width, H / stride, W / stride)."""
         h = torch.relu(self.bn1(x))
         shortcut = x if self.skip is None else self.skip(h)
-        return shortcut + self.conv2(torch.relu(self.bn2(self.conv1(h))))
+        residual: Tensor = self.conv2(torch.relu(self.bn2(self.conv1(h))))
+        return shortcut + residual
 
 
 class WideResNet(nn.Module):

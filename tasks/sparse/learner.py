@@ -64,6 +64,8 @@ class Rewired(Modulated):
         form: dict[str, Any] = {"density": density, "scope": scope, "rescale": rescale, "seed": seed, "steps": steps}
         self.wirings = {task: Rewiring(self.model, wired, made, task=task, **form) for task in tasks}
         self._trained: int | None = None
+        # A copy of all weights is no modulation: it is what modulators are compared with.
+        self.role = "modulator" if reads == "task" else "bracket"
         if shuffled and made.cut != "once":
             raise UserError(f"wires that were cut once can be shuffled; got rule.cut={made.cut!r}; drop shuffled=true")
         for task, wiring in self.wirings.items() if made.cut == "once" else ():

@@ -58,3 +58,13 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(RefusedError, match="is damaged"):
         from_pretrained(tmp_path / "store", target=model.target)
+
+
+@pytest.mark.parametrize("place", [-1, 600])
+def test_an_index_outside_of_the_weight_is_refused(place: int, tmp_path: Path) -> None:
+    model = model_of(1)
+    model.seal(0)
+    store = Store.create(tmp_path / "store", model)
+    model.named_modulators()["wires"].sealed.row(0)["0/weight/index"][0] = place
+    with pytest.raises(RefusedError, match=r"a wire stands at a place of its weight; '0\.weight' has 600"):
+        store.append(model, 0)

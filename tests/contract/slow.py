@@ -8,6 +8,7 @@ from neuromod import Modulated, Modulator
 from neuromod.kinds import (
     Affine,
     Bernoulli,
+    Conceptor,
     Gate,
     Generated,
     Head,
@@ -75,6 +76,8 @@ def _add(
                 taps_here.append((raw["gain"], raw["bias"], site.channel))
             case Gate():
                 taps_here.append((reference.gate_value(raw["code"], kind.form), None, site.channel))
+            case Conceptor():
+                taps_here.append((reference.conceptor(raw["half"], site.shape[0]), None, site.channel))
             case Statistics():
                 buffers[site.name] = raw["value"]
             case Head():

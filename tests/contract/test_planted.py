@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuromod import Modulated, Site
-from neuromod.kinds import Threshold
+from neuromod.kinds import Conceptor, Threshold
 from neuromod.kinds.base import Edits, Now, Raw
 from tests.contract import laws, laws_of_others
 from tests.contract.cells import CONFIGS, Cell, cell
@@ -74,14 +74,34 @@ class Counting(Threshold):
         return {site.name: super().edits(site, raw, now)[site.name] * (1 + 1e-3 * seen)}
 
 
+@dataclass(frozen=True)
+class Triangular(Conceptor):
+    """Mixes by the half that it holds, and not by the whole matrix."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        return {
+            name: value.triu() if value.ndim > 1 else value for name, value in super().edits(site, raw, now).items()
+        }
+
+
+@dataclass(frozen=True)
+class Doubled(Conceptor):
+    """Leaves twice the output where it should leave it as it is."""
+
+    def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
+        return {name: 2 * value for name, value in super().edits(site, raw, now).items()}
+
+
 def planted(kind: Any) -> Cell:
-    config = {"threshold": {**CONFIGS["threshold_table"]["threshold"], "kind": {"_target_": "neuromod.Threshold"}}}
+    base = Conceptor if isinstance(kind, Conceptor) else Threshold
+    name = base.__name__.lower()
+    config = {name: {**CONFIGS[f"{name}_table"][name], "kind": {"_target_": f"neuromod.{base.__name__}"}}}
     made = cell(config, "mlp")
 
     class Planted(Cell):
         def model(self, **options: Any) -> Modulated:
             model = super().model(**options)
-            model.modulators["threshold"].kind = kind
+            model.modulators[name].kind = kind
             LEAK.clear()
             return model
 
@@ -97,10 +117,12 @@ def planted(kind: Any) -> Cell:
         (Drawing(), laws_of_others.nothing_of_others_moves),
         (Loud(), laws_of_others.identity_is_the_users_network_in_eval),
         (Counting(), laws.order_is_irrelevant),
+        (Triangular(), laws.mixed_equals_singles_equals_slow),
+        (Doubled(), laws.identity_is_exact),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_a_wrong_kind_fails(kind: Any, law: Callable[[Cell], None]) -> None:
-    law(planted(Threshold()))
+    law(planted(Conceptor() if isinstance(kind, Conceptor) else Threshold()))
     with pytest.raises((AssertionError, ValueError, RuntimeError)):
         law(planted(kind))

@@ -20,6 +20,7 @@ FLOORS = (
     ("bake", "training", "bank"),
     ("inference", "rewiring"),
     ("meta", "tickets"),
+    ("reservoirs",),
 )
 HOUSE = (
     ("errors",),
@@ -28,7 +29,7 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta", "tickets"),
+    ("continual", "meta", "reservoir", "tickets"),
     ("sparse",),
     ("commands",),
     ("__main__",),

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from neuromod import RefusedError
-from neuromod.rewiring import DNW, GMP, RIGL, SET, STATIC, Rule, drop_wires, grow_wires, rule_of
-from neuromod.rewiring.rule import moved_count, select
+from neuromod.rewiring import DNW, GMP, RIGL, SET, STATIC, Rule, rule_of
+from neuromod.rewiring.rule import drop_wires, grow_wires, moved_count, select
 from neuromod.seeds import generator
 
 
