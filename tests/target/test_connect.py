@@ -104,6 +104,8 @@ def test_growth_finds_an_absent_edge_and_no_mask_does() -> None:
     rng = generator("toy")
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     with torch.no_grad():
+        for number, p in enumerate(net.parameters()):
+            p.uniform_(-0.3, 0.3, generator=generator("toy", number))
         net[0].weight[:, -1] = 0
     x = torch.randn(400, 8, generator=rng)
     y = (x[:, -1] > 0).long()
