@@ -53,7 +53,7 @@ def _pixels(wires: Tensor, stream: Stream) -> dict[str, Any]:
 
 def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     """Which pixels the wires of the first layer reach, and how old wires are at the end."""
-    shown = [(i, run, run.measure("wires")) for i, run in enumerate(runs) if run.measure("wires")]
+    shown = [(i, run, run.measure("wires")) for i, run in enumerate(runs) if "ages" in run.measure("wires")]
     panels = []
     for i, _, found in shown:
         note = (
