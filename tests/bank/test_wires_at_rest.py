@@ -68,3 +68,12 @@ def test_an_index_outside_of_the_weight_is_refused(place: int, tmp_path: Path) -
     model.named_modulators()["wires"].sealed.row(0)["0/weight/index"][0] = place
     with pytest.raises(RefusedError, match=r"a wire stands at a place of its weight; '0\.weight' has 600"):
         store.append(model, 0)
+
+
+def test_a_row_without_its_index_is_refused_before_the_index_is_read(tmp_path: Path) -> None:
+    model = model_of(1)
+    model.seal(0)
+    record = Store.create(tmp_path / "store", model).config.modulators[0]
+    row = {key: value for key, value in model.named_modulators()["wires"].sealed.row(0).items() if "index" not in key}
+    with pytest.raises(RefusedError, match=r"a row has the parts \['index', 'value'\]; task 0 has \['value'\]"):
+        record.check(row, "task 0")
