@@ -32,7 +32,7 @@ def rewiring_calls() -> dict[str, Call]:
     rule |= {"dense": False, "pauses": True, "cut": "drawn", "together": False, "rounds": 1}
 
     def rewired(**given: object) -> object:
-        return rewiring.Rewiring(model, "generated", rewiring.RIGL, **given)  # type: ignore[arg-type]
+        return rewiring.Rewiring(model, "generated", rewiring.rule_of("rigl"), **given)  # type: ignore[arg-type]
 
     return {
         "wire_counts": Call(rewiring.wire_counts, {"sites": sites, "density": 0.3, "scope": "erk"}),

@@ -2,40 +2,12 @@
 
 from neuromod.rewiring.counts import wire_counts
 from neuromod.rewiring.rewiring import Rewiring
-from neuromod.rewiring.rule import (
-    ACTIVITY,
-    DNW,
-    GMP,
-    GRASP,
-    MAGNITUDE,
-    RIGL,
-    RULES,
-    SET,
-    SNFS,
-    SNIP,
-    STATIC,
-    SYNFLOW,
-    TOPOLOGY,
-    Rule,
-    rule_of,
-)
+from neuromod.rewiring.rule import RULES, Rule, rule_of
 from neuromod.rewiring.scores import SCORES, Evidence, Score
 
 __all__ = [
-    "ACTIVITY",
-    "DNW",
-    "GMP",
-    "GRASP",
-    "MAGNITUDE",
-    "RIGL",
     "RULES",
     "SCORES",
-    "SET",
-    "SNFS",
-    "SNIP",
-    "STATIC",
-    "SYNFLOW",
-    "TOPOLOGY",
     "Evidence",
     "Rewiring",
     "Rule",

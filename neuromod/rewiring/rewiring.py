@@ -30,11 +30,11 @@ class Rewiring(Wiring):
 
     >>> from torch import nn
     >>> from neuromod import Generated, Modulated, Modulator, Table, Target
-    >>> from neuromod.rewiring import RIGL
+    >>> from neuromod.rewiring import rule_of
     >>> net = nn.Linear(8, 4)
     >>> target = Target(net, torch.ones(2, 8))
     >>> model = Modulated(target, Modulator(Generated(), Table(None), target.weights("*"), identity=True))
-    >>> wiring = Rewiring(model, "generated", RIGL, steps=100, density=0.25)
+    >>> wiring = Rewiring(model, "generated", rule_of("rigl"), steps=100, density=0.25)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> model(torch.ones(2, 8)).sum().backward()
     >>> wiring.step(optimizer)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuromod.arguments import count, flag, number, one_of
 from neuromod.errors import RefusedError
+from neuromod.kinds.ranking import largest, refuse_nan
 from neuromod.rewiring.scores import Score, score_of
 
 ANNEALS = ("cosine", "linear", "constant")
@@ -144,45 +145,31 @@ class Rule:
         return count + round((size - count) * left)
 
 
-STATIC = Rule()
-"""Wires drawn at random, which stay."""
-SET = Rule(grow="random", moved=0.3)
-"""Mocanu et al. 2018, with the schedule of Evci et al. 2020."""
-RIGL = Rule(grow="gradient", moved=0.3, pauses=True)
-"""Evci et al. 2020, section 3."""
-SNFS = Rule(grow="momentum", moved=0.5, dense=True)
-"""Dettmers and Zettlemoyer 2019, without its redistribution of wires among layers."""
-DNW = Rule(grow="magnitude", moved=1.0, anneal="constant", every=1, until=1.0, born="latent", dense=True)
-"""Wortsman et al. 2019: the largest of all weights, chosen anew at each step, the gradient to all."""
-GMP = Rule(cut="gradual")
-"""Zhu and Gupta 2018."""
-MAGNITUDE = Rule(cut="once", together=True)
-"""The largest weights of a trained network, once, over all layers."""
-SNIP = Rule(drop="saliency", cut="once", together=True)
-"""Lee et al. 2019."""
-GRASP = replace(SNIP, drop="gradient_flow")
-"""Wang et al. 2020; their loss has a temperature of 200, which is the user's to set."""
-SYNFLOW = replace(SNIP, drop="synaptic_flow", rounds=100)
-"""Tanaka et al. 2020."""
-TOPOLOGY = Rule(grow="topology", moved=0.3)
-"""Growth by the links alone, as in CHT (Zhang et al. 2024)."""
-ACTIVITY = Rule(grow="activity", moved=0.3)
-"""Growth between units that are active together, as in networks that develop."""
-
-
 RULES: Mapping[str, Rule] = {
-    "static": STATIC,
-    "set": SET,
-    "rigl": RIGL,
-    "snfs": SNFS,
-    "dnw": DNW,
-    "gmp": GMP,
-    "magnitude": MAGNITUDE,
-    "snip": SNIP,
-    "grasp": GRASP,
-    "synflow": SYNFLOW,
-    "topology": TOPOLOGY,
-    "activity": ACTIVITY,
+    # Wires drawn at random, which stay.
+    "static": Rule(),
+    # Mocanu et al. 2018, with the schedule of Evci et al. 2020.
+    "set": Rule(grow="random", moved=0.3),
+    # Evci et al. 2020, section 3.
+    "rigl": Rule(grow="gradient", moved=0.3, pauses=True),
+    # Dettmers and Zettlemoyer 2019, without its redistribution of wires among layers.
+    "snfs": Rule(grow="momentum", moved=0.5, dense=True),
+    # Wortsman et al. 2019: the largest of all weights, chosen anew at each step, the gradient to all.
+    "dnw": Rule(grow="magnitude", moved=1.0, anneal="constant", every=1, until=1.0, born="latent", dense=True),
+    # Zhu and Gupta 2018.
+    "gmp": Rule(cut="gradual"),
+    # The largest weights of a trained network, once, over all layers.
+    "magnitude": Rule(cut="once", together=True),
+    # Lee et al. 2019.
+    "snip": Rule(drop="saliency", cut="once", together=True),
+    # Wang et al. 2020; their loss has a temperature of 200, which is the user's to set.
+    "grasp": Rule(drop="gradient_flow", cut="once", together=True),
+    # Tanaka et al. 2020.
+    "synflow": Rule(drop="synaptic_flow", cut="once", together=True, rounds=100),
+    # Growth by the links alone, as in CHT (Zhang et al. 2024).
+    "topology": Rule(grow="topology", moved=0.3),
+    # Growth between units that are active together, as in networks that develop.
+    "activity": Rule(grow="activity", moved=0.3),
 }
 """The methods of the literature by name."""
 
@@ -231,54 +218,18 @@ def grow_wires(kept: Tensor, score: Tensor, coming: int) -> Tensor:
     free = kept.numel() - how_many(kept)
     if coming > free:
         raise RefusedError(f"wires need a place each; got {coming} new wires for {free} places; lower the density")
-    _refuse_nan(score)
-    return kept | _largest(score.masked_fill(kept, -torch.inf).flatten(), coming).view(kept.shape)
+    refuse_nan(score)
+    return kept | largest(score.masked_fill(kept, -torch.inf).flatten(), coming).view(kept.shape)
 
 
 def select(score: Tensor, k: int) -> Tensor:
     """Which (n,) are the ``k`` largest, bool, the earlier of equals first. Refused: scores that are NaN, and more than there are."""
     if k > len(score):
         raise RefusedError(f"wires need a place each; got {k} wires for {len(score)} places; lower the density")
-    _refuse_nan(score)
-    return _largest(score, k)
-
-
-def _largest(score: Tensor, k: int) -> Tensor:
-    if k == 0:
-        return torch.zeros_like(score, dtype=torch.bool)
-    level = _level(score, k)
-    chosen = score >= level
-    surplus = how_many(chosen) - k
-    if surplus:
-        chosen[(score == level).nonzero().squeeze(1)[-surplus:]] = False
-    return chosen
+    refuse_nan(score)
+    return largest(score, k)
 
 
 def how_many(mask: Tensor) -> int:
     """The ones of a bool tensor; numpy counts them a hundred times faster than torch on a CPU."""
     return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else mask.sum())
-
-
-def _refuse_nan(score: Tensor) -> None:
-    # A sum is NaN where a number is; looking at each costs ten times as much. Infinities of both signs are none to rank either.
-    if bool(score.sum().isnan()):
-        raise RefusedError("scores must be finite to be ranked; got NaN; lower the learning rate or check the loss")
-
-
-SAMPLE = 4096
-
-
-def _level(score: Tensor, k: int) -> Tensor:
-    """The ``k``-th largest. Of few among many, only those above a level that a sample shows are ranked."""
-    if 4 * k < len(score) > 16 * SAMPLE:
-        sample = score[:: len(score) // SAMPLE]
-        likely = score[score >= _kth(sample, max(1, 2 * k * len(sample) // len(score)))]
-        score = likely if len(likely) >= k else score
-    return _kth(score, k)
-
-
-def _kth(score: Tensor, k: int) -> Tensor:
-    if score.device.type != "cpu" or score.dtype not in (torch.float32, torch.float64):
-        return score.topk(k).values[-1]
-    # numpy selects several times faster than torch on a CPU.
-    return torch.as_tensor(np.partition(score.detach().numpy(), -k)[-k])

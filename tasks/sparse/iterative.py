@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from neuromod import Generated, Modulator, Table
 from neuromod import Modulated as Model
-from neuromod.rewiring import STATIC, Rewiring
+from neuromod.rewiring import Rewiring, rule_of
 from neuromod.seeds import derive
 from tasks.config.fields import Count, Range, Steps
 from tasks.continual.family import Continual
@@ -179,7 +179,7 @@ class _Pruned:
 
     def _wiring(self, density: float, seed: int) -> Rewiring:
         form: dict[str, Any] = {"density": density, "scope": "uniform", "seed": seed}
-        return Rewiring(self.model, "generated", STATIC, steps=max(self.options.steps, 1), **form)
+        return Rewiring(self.model, "generated", rule_of("static"), steps=max(self.options.steps, 1), **form)
 
     def _copy_back(self) -> None:
         with torch.no_grad():

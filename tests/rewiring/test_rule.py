@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuromod import RefusedError
-from neuromod.rewiring import DNW, GMP, RIGL, SET, STATIC, Rule, rule_of
+from neuromod.rewiring import RULES, Rule, rule_of
 from neuromod.rewiring.rule import drop_wires, grow_wires, moved_count, select
 from neuromod.seeds import generator
 
@@ -15,14 +15,14 @@ from neuromod.seeds import generator
     [(0, 0.3), (18750, 0.256066), (25000, 0.225), (37500, 0.15), (50000, 0.075), (56250, 0.043934), (75000, 0)],
 )
 def test_rigl_anneals_by_a_cosine(step: int, share: float) -> None:
-    assert RIGL.last(100_000) == 75_000
-    assert RIGL.share(step, 100_000) == pytest.approx(share, abs=5e-7)
+    assert RULES["rigl"].last(100_000) == 75_000
+    assert RULES["rigl"].share(step, 100_000) == pytest.approx(share, abs=5e-7)
 
 
 def test_rigl_updates_at_step_0_and_until_three_quarters_of_the_steps() -> None:
-    due = [step for step in range(1000) if RIGL.due(step, 1000)]
+    due = [step for step in range(1000) if RULES["rigl"].due(step, 1000)]
     assert due == list(range(0, 751, 100))
-    shares = [RIGL.share(step, 1000) for step in due]
+    shares = [RULES["rigl"].share(step, 1000) for step in due]
     assert shares == pytest.approx([0.3, 0.287032, 0.250370, 0.196353, 0.134321, 0.075, 0.028647, 0.003278], abs=5e-7)
 
 
@@ -33,9 +33,9 @@ def test_the_first_drop_of_rigl_on_lenet() -> None:
 
 
 def test_gradual_pruning_is_cubic() -> None:
-    found = [GMP.wanted(1000, 100, step, 1000) for step in (0, 75, 375, 750, 999)]
+    found = [RULES["gmp"].wanted(1000, 100, step, 1000) for step in (0, 75, 375, 750, 999)]
     assert found == [1000, 100 + round(900 * 0.9**3), 100 + round(900 / 8), 100, 100]
-    assert STATIC.wanted(1000, 100, 0, 1000) == 100
+    assert RULES["static"].wanted(1000, 100, 0, 1000) == 100
 
 
 def test_linear_and_constant_schedules() -> None:
@@ -79,7 +79,7 @@ def test_dnw_is_the_largest_of_all() -> None:
     for kept, expected in ((5 - int(0.6 * 5), [0.5, 0, 0, -0.7, 0]), (5 - int(0.5 * 5), [0.5, 0, 0.3, -0.7, 0])):
         wires = torch.zeros(5, dtype=torch.bool)
         wires[:kept] = True
-        count = moved_count(DNW.share(3, 10), kept)
+        count = moved_count(RULES["dnw"].share(3, 10), kept)
         after = grow_wires(drop_wires(wires, w.abs(), count), w.abs(), count)
         assert (w * after).tolist() == pytest.approx(expected)
 
@@ -119,7 +119,7 @@ def test_refused_rules(call: object, words: str) -> None:
 
 
 def test_the_presets_differ_in_what_their_papers_differ_in() -> None:
-    assert (SET.growing, RIGL.growing) == (rule_of("set").growing, rule_of("rigl").growing)
-    assert not SET.pauses
-    assert RIGL.pauses
-    assert not STATIC.moves
+    assert RULES["set"].growing != RULES["rigl"].growing
+    assert not RULES["set"].pauses
+    assert RULES["rigl"].pauses
+    assert not RULES["static"].moves
