@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuromod import Modulated, Recipe
+from neuromod import Modulated
 from neuromod.tickets import HeadProducts, RandomHead, head_products, relative_error
-from tasks.config.build import target_of
 from tasks.config.fields import Count, Number, Steps
 from tasks.errors import UserError
 from tasks.experiment import Bench, Result
-from tasks.runs.loop import factor_of
-from tasks.tickets.finding import Finding, Records, refuse_selection, timed
-from tasks.tickets.training import fit, pixels, predictions, share_right, unit_images
+from tasks.tickets.finding import Records, refuse_selection, timed
+from tasks.tickets.training import TrainedFirst, pixels, predictions, share_right, unit_images
 
 
 class RowReader(nn.Module):
@@ -55,37 +53,31 @@ class RowReader(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionHead(Finding):
+class AttentionHead(TrainedFirst):
     """Train a network with one layer of attention on the rows of images, then find one of its heads in a random head.
 
     The headline is the largest relative error of what the head adds to its tokens, over test images. ``ticket.accuracy`` is that of
     the network with the found head in the place of its own.
 
     Args:
-        optimizer: that trains the network.
-        schedule: of the rate (`tasks.runs.loop.factor_of`).
         dimension: of the tokens.
         heads: of the attention.
         head: which is found, from 0.
+        optimizer: that trains the network.
         steps: of training.
-        batch: images of a step.
         sequences: test images at which the error is measured.
 
     """
 
-    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "torch.optim.Adam", "lr": 3e-3})
-    schedule: str = "cosine"
     dimension: Count = 32
     heads: Count = 4
     head: Number = 0
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "torch.optim.Adam", "lr": 3e-3})
     steps: Steps = 1000
-    batch: Count = 100
     sequences: Count = 500
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        target_of(self.optimizer, "optimizer")
-        factor_of(self.schedule)
         if self.dimension % self.heads or self.head >= self.heads:
             raise UserError(
                 f"heads share the {self.dimension} numbers of a token evenly, and one of them is found; got heads={self.heads}, "
@@ -101,23 +93,7 @@ class AttentionHead(Finding):
         """Train, find, and compare; goes on from the run's checkpoint."""
         refuse_selection(bench)
         found, (random, drawing) = unit_images(bench), bench.once(self._random)
-        options = {
-            "shape": found.shape,
-            "outputs": len(found.classes),
-            "dimension": self.dimension,
-            "heads": self.heads,
-        }
-        net = Recipe(RowReader, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
-        fit(
-            net,
-            found,
-            bench,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            steps=self.steps,
-            batch=self.batch,
-        )
-        net = net.cpu()
+        net = self.fit(RowReader, {"dimension": self.dimension, "heads": self.heads}, bench)
         assert isinstance(net, RowReader)
         products = [head_products(net.attention, head) for head in range(self.heads)]
         ticket, finding = timed(partial(random.find, products[self.head], tolerance=self.tolerance))

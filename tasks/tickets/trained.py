@@ -2,42 +2,36 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuromod import Modulated, Recipe
+from neuromod import Modulated
 from neuromod.tickets import MLPTicket, RandomMLP, measured_error, shared_subset_sum, subset_sum, unit_ball
 from neuromod.tickets.layers import read_layers
-from tasks.config.build import target_of
-from tasks.config.fields import Count, Number, Steps
+from tasks.config.fields import Count, Number
 from tasks.data.image_set import ImageSet
 from tasks.experiment import Bench, Result
 from tasks.networks import mlp
-from tasks.runs.loop import factor_of
 from tasks.runs.seeds import generator
-from tasks.tickets.finding import Finding, Records, refuse_selection, timed
-from tasks.tickets.training import fit, predictions, share_right, unit_images
+from tasks.tickets.finding import Records, refuse_selection, timed
+from tasks.tickets.training import TrainedFirst, predictions, share_right, unit_images
 
 PICTURED = 4  # hidden units whose weights a report shows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Finding):
+class Trained(TrainedFirst):
     """Train a fully connected network on images from 0 to 1, then find it in a random one that was drawn before.
 
     The headline is the change of its test accuracy in points, up or down.
 
     Args:
-        optimizer: that trains it.
-        schedule: of the rate (`tasks.runs.loop.factor_of`).
         hidden: units of its hidden layers.
         bias: whether it has biases.
-        steps: of training.
-        batch: images of a step.
         nonnegative_input: whether the random network has units for pixels of 0 and more only, half as many.
         samples: points of the unit ball at which the error is measured.
         row_tables: rows of the first layer that are solved again from candidates which all weights of a row share, and again from
@@ -45,22 +39,11 @@ class Trained(Finding):
 
     """
 
-    optimizer: Mapping[str, Any] = field(
-        default_factory=lambda: {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
-    )
-    schedule: str = "cosine"
     hidden: Sequence[int] = (300, 100)
     bias: bool = False
-    steps: Steps = 3000
-    batch: Count = 100
     nonnegative_input: bool = True
     samples: Count = 1000
     row_tables: Number = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        target_of(self.optimizer, "optimizer")
-        factor_of(self.schedule)
 
     def fingerprint(self, bench: Bench) -> str:
         """That of the random network, which is drawn before anything is trained."""
@@ -71,18 +54,7 @@ class Trained(Finding):
         """Train, find, and compare; goes on from the run's checkpoint."""
         refuse_selection(bench)
         found, (random, drawing) = unit_images(bench), bench.once(self._random)
-        options = {"shape": found.shape, "outputs": len(found.classes), "hidden": list(self.hidden), "bias": self.bias}
-        net = Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
-        fit(
-            net,
-            found,
-            bench,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            steps=self.steps,
-            batch=self.batch,
-        )
-        net = net.cpu()
+        net = self.fit(mlp, {"hidden": list(self.hidden), "bias": self.bias}, bench)
         ticket, finding = timed(partial(random.find, net, tolerance=self.tolerance))
         model = random.model()
         ticket.put(model, 0)

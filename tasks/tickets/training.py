@@ -1,19 +1,23 @@
 """Training of what is then found: images from 0 to 1, and the one loop."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.config.build import call
+from neuromod import Recipe
+from tasks.config.build import call, target_of
+from tasks.config.fields import Count, Steps
 from tasks.data.image_set import ImageSet
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench
-from tasks.runs.loop import Number, Optimiser, loop
+from tasks.runs.loop import Number, Optimiser, factor_of, loop
 from tasks.runs.seeds import generator
+from tasks.tickets.finding import Finding
 
 
 def unit_images(bench: Bench) -> ImageSet:
@@ -33,43 +37,57 @@ def pixels(bytes_: Tensor, device: torch.device) -> Tensor:
     return bytes_.to(device).float() / 255
 
 
-def fit(
-    net: nn.Module,
-    found: ImageSet,
-    bench: Bench,
-    *,
-    optimizer: Mapping[str, Any],
-    schedule: str,
-    steps: int,
-    batch: int,
-) -> None:  # reason: a network, its data, and how it is trained
-    """Train a network to tell classes apart; goes on from the run's checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class TrainedFirst(Finding):
+    """A network is trained on images, and then found.
 
     Args:
-        net: images (B, C, H, W) from 0 to 1 to logits.
-        found: the images.
-        bench: the run.
-        optimizer: ``{_target_: torch.optim.SGD, lr: 0.1}``.
+        optimizer: that trains it, ``{_target_: torch.optim.SGD, lr: 0.1}``.
         schedule: of the rate (`tasks.runs.loop.factor_of`).
         steps: of training.
         batch: images of a step.
 
     """
-    optimiser = Optimiser(lambda groups: call(optimizer, "optimizer", groups), net.parameters, schedule)
 
-    def step(number: int) -> dict[str, Number]:
-        rng = generator(bench.seeds["data"], "batch", number)
-        chosen = torch.randint(len(found.train_labels), (batch,), generator=rng)
-        optimiser.set_rate(number / steps)
-        optimiser.begin().zero_grad(set_to_none=True)
-        logits = net(pixels(found.train_images[chosen], bench.device))
-        loss = cross_entropy(logits, found.train_labels[chosen].to(bench.device))
-        loss.backward()
-        optimiser.step()
-        return {"loss": loss.detach()}
+    optimizer: Mapping[str, Any] = field(
+        default_factory=lambda: {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
+    )
+    schedule: str = "cosine"
+    steps: Steps = 3000
+    batch: Count = 100
 
-    loop(step, {"net": net, "optimiser": optimiser}, bench, steps=steps)
-    net.eval()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        target_of(self.optimizer, "optimizer")
+        factor_of(self.schedule)
+
+    def fit(self, build: Callable[..., nn.Module], options: Mapping[str, Any], bench: Bench) -> nn.Module:
+        """A network that tells the classes of the images apart, on the CPU; goes on from the run's checkpoint.
+
+        Args:
+            build: makes it of options, of the shape of an image and of the number of classes.
+            options: of it.
+            bench: the run.
+
+        """
+        found = unit_images(bench)
+        options = {"shape": found.shape, "outputs": len(found.classes), **options}
+        net = Recipe(build, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
+        optimiser = Optimiser(lambda groups: call(self.optimizer, "optimizer", groups), net.parameters, self.schedule)
+
+        def step(number: int) -> dict[str, Number]:
+            rng = generator(bench.seeds["data"], "batch", number)
+            chosen = torch.randint(len(found.train_labels), (self.batch,), generator=rng)
+            optimiser.set_rate(number / self.steps)
+            optimiser.begin().zero_grad(set_to_none=True)
+            logits = net(pixels(found.train_images[chosen], bench.device))
+            loss = cross_entropy(logits, found.train_labels[chosen].to(bench.device))
+            loss.backward()
+            optimiser.step()
+            return {"loss": loss.detach()}
+
+        loop(step, {"net": net, "optimiser": optimiser}, bench, steps=self.steps)
+        return net.eval().cpu()
 
 
 @torch.no_grad()

@@ -125,3 +125,13 @@ def test_activity_is_read_of_linear_layers() -> None:
     model = Modulated(target, Modulator(Generated(), Table(None), target.weights("*"), identity=True))
     with pytest.raises(RefusedError, match=r"activity is read of linear layers; '0\.weight' is of a Conv2d"):
         Rewiring(model, "generated", rule_of("activity"), steps=5)
+
+
+def test_layers_are_listened_to_before_updates_alone() -> None:
+    model, wiring = wiring_of(rule_of("activity", every=3, until=0.2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    layer, hooked = model.skeleton.net.get_submodule("0"), []
+    for step in range(7):
+        hooked.append(len(layer._forward_hooks))
+        train(model, wiring, optimizer, range(step, step + 1))
+    assert hooked == [1, 0, 0, 1, 0, 0, 0], hooked
