@@ -29,7 +29,7 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta", "reservoir", "tickets"),
+    ("continual", "meta", "reservoir", "tickets", "transfer"),
     ("sparse",),
     ("commands",),
     ("__main__",),
