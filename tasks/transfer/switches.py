@@ -69,7 +69,7 @@ class Switches:
     other: str = "kmnist"
     hidden: Sequence[int] = (256, 256)
     base_steps: Steps = 900
-    tuned_steps: Steps = 900
+    tuned_steps: Count = 900
     arm: Literal["tuned", "mask", "switch"] = "switch"
     delta: Literal["sum", "elect", "ones", "random"] = "sum"
     read: Literal["tall", "agree", "sign"] | None = "tall"
