@@ -116,16 +116,16 @@ def check_start(start: Any, shape: tuple[int, ...], axes: str) -> Tensor:
 
     """
     if not isinstance(start, Tensor) or start.shape != shape or not start.is_floating_point():
-        raise RefusedError(
-            f"states to start from are {axes}, here {tuple(shape)}; got {shown(start)}; reshape them"
-        )
+        raise RefusedError(f"states to start from are {axes}, here {tuple(shape)}; got {shown(start)}; reshape them")
     return start
 
 
 def finite_start(start: Tensor) -> Tensor:
     """Refuse states to start from with NaN or infinity in them."""
     if not bool(torch.isfinite(start).all()):
-        raise RefusedError("states to start from must be finite; got NaN or infinity; start from zeros, or warm up anew")
+        raise RefusedError(
+            "states to start from must be finite; got NaN or infinity; start from zeros, or warm up anew"
+        )
     return start
 
 

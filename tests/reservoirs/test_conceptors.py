@@ -20,7 +20,6 @@ from neuromod.reservoirs import (
     load,
     morph,
     negation,
-    of_correlation,
     nrmse,
     of_correlation,
     quota,

@@ -178,7 +178,10 @@ STATELESS = Modulated(_PLAIN, Modulator(Affine(), Table(2), _PLAIN.outputs("0"))
         (lambda: unroll(MODEL, U, task=0, every=0), "every must be"),
         (lambda: unroll(MODEL, U, task=0, start=torch.full((2, 6), torch.nan)), "to start from must be finite"),
         (lambda: unroll(MODEL, U, task=0, start=torch.zeros(6)), r"are \(B, N\), here \(2, 6\)"),
-        (lambda: unroll(MODEL, U, task=0, condition=torch.full((5, 2), torch.nan)), "conditions of a schedule must be finite"),
+        (
+            lambda: unroll(MODEL, U, task=0, condition=torch.full((5, 2), torch.nan)),
+            "conditions of a schedule must be finite",
+        ),
         (lambda: unroll(MODEL, U, task=0, condition=U), "no modulator reads it"),
         (lambda: unroll(MODEL, torch.full((2, 5, 1), torch.nan), task=0), "finite"),
         (lambda: unroll(NET, U, task=0), "what is unrolled must be a Modulated"),

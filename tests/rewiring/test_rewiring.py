@@ -260,3 +260,12 @@ def test_dnw_on_the_pointwise_convolutions_of_a_small_mobilenet() -> None:
         for site in target.weights("*"):
             kept = int((edits[site.name] != 0).sum())
             assert kept == (wiring.counts()[site.name] if site.name in pointwise else edits[site.name].numel())
+
+
+def test_an_optimiser_of_other_numbers_is_refused() -> None:
+    model, wiring = wiring_of(rule_of("rigl"))
+    other = model_of()
+    for optimizer in (torch.optim.SGD(other.parameters(), lr=0.1), None):
+        loss_of(model, 0).backward()
+        with pytest.raises(RefusedError, match=r"has none of '0.weight'; make it of model.parameters\(\)"):
+            wiring.step(optimizer)  # type: ignore[arg-type]
