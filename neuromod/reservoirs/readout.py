@@ -46,14 +46,10 @@ class Moments:
         """
         if len(ridges) == 1 and ridges[0] > 0:
             eye = torch.eye(self.xx.shape[-1], dtype=self.xx.dtype, device=self.xx.device)
-            try:
+            rule = f"a ridge makes X X^T invertible; {ridges[0]:g} is too small for these states"
+            with refusing(rule, "raise it, or pass 0 for the smallest solution"):
                 one: Tensor = torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
-            except torch.linalg.LinAlgError as error:
-                raise RefusedError(
-                    f"a ridge makes X X^T invertible; {ridges[0]:g} is too small for these states; raise it, or pass 0 for the "
-                    "smallest solution"
-                ) from error
-            return one
+                return one
         values, vectors = torch.linalg.eigh(self.xx)
         values = values.clamp_min(0)
         least = values[..., -1:] * torch.finfo(values.dtype).eps * values.shape[-1]
