@@ -190,3 +190,21 @@ def test_a_ticket_goes_into_its_own_network_once() -> None:
     ticket.put(model, 0)
     with pytest.raises(RefusedError, match="a task is put in once; task 0 is there already"):
         ticket.put(model, 0)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options"),
+    [
+        ((6, 1, 2), {}),
+        ((6, 3, 2), {"n": 20}),
+        ((3, 1, 1, 2), {"bias": True, "nonnegative_input": True}),
+        ((1, 4, 1), {"nonnegative_input": True}),
+    ],
+)
+def test_layers_of_few_units_are_found_too(widths: tuple[int, ...], options: dict[str, Any]) -> None:
+    network = RandomMLP(widths, **{"n": 14, **options})
+    target = slow.mlp(*widths, bias=network.bias)
+    ticket, model = network.find(target), network.model()
+    ticket.put(model, 0)
+    x = unit_ball(500, widths[0], nonnegative=network.nonnegative_input)
+    assert measured_error(model, 0, target, x) <= ticket.certificate() < 0.1
