@@ -187,10 +187,12 @@ def random_blocks(
         units = each * int(sides.sum())
         for draw in range(2 * DRAWS):
             first = random_linear(inputs, units, bias=bias)
+            # A store asks for the sizes alone, on the meta device, before it draws.
+            if first.weight.is_meta:
+                break
             if draw >= DRAWS:
                 _draw_again(first, sides)
-            whole = _with_bias(first)
-            if signed_slots(whole.detach(), each, sides) is not None:
+            if signed_slots(_with_bias(first).detach(), each, sides) is not None:
                 break
         else:
             raise RefusedError(
@@ -221,7 +223,7 @@ def _draw_again(layer: nn.Linear, sides: Tensor) -> None:
 
 def _sides(inputs: int, *, bias: bool, signed: bool) -> Tensor:
     """Which sides, (negative, positive), of each column want units, bool (columns, 2)."""
-    sides = torch.ones(inputs + bias, 2, dtype=torch.bool)
+    sides = torch.ones(inputs + bias, 2, dtype=torch.bool, device="cpu")
     sides[:inputs, 0] = signed
     sides[inputs:, 0] = False
     return sides
