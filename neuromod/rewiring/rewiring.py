@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, flag, instance
+from neuromod.arguments import count, flag, instance, shown
 from neuromod.errors import RefusedError, nearest, refusing
 from neuromod.modulated import Modulated
 from neuromod.rewiring.counts import wire_counts
@@ -74,9 +74,9 @@ class Rewiring(Wiring):
         seed: int = 0,
     ) -> None:  # reason: what wires are of, and how many, where and which they are
         known = instance(model, Modulated, "model").named_modulators()
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise RefusedError(
-                f"a rule is for one modulator of the model; got {name!r}; nearest: {nearest(name, known)}"
+                f"a rule is for one modulator of the model; got {shown(name)}; nearest: {nearest(str(name), known)}"
             )
         self.model, self.modulator, self.kind = model, known[name], known[name].kind
         self.rule = instance(rule, Rule, "rule")

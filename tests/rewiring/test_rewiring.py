@@ -220,6 +220,7 @@ def test_refusals() -> None:
     model = model_of()
     for call, words in (
         (lambda: Rewiring(model, "topk", rule_of("set"), steps=5), "got 'topk'; nearest: 'generated'"),
+        (lambda: Rewiring(model, None, rule_of("set"), steps=5), "got None; nearest: 'generated'"),  # type: ignore[arg-type]
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=0), "steps must be an integer of 1 or more"),
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=5, sites=["0.wieght"]), "got '0.wieght'; nearest"),
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=5, task=0), "got task=0 of one row"),
