@@ -81,6 +81,19 @@ def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
     assert dense in (ROOT / "docs/sparse.md").read_text()
 
 
+@pytest.mark.parametrize(("label", "prefix"), [(".1", "10-"), (".05", "05-")])
+def test_the_table_of_denser_mnist_is_the_ledgers(label: str, prefix: str) -> None:
+    found = {rule: f"{100 * (1 - MEAN[f'sparse-mnist-{prefix}{rule}']):.2f}" for rule in ("static", "set", "rigl", "dnw")}
+    assert cells("sparse.md", label, 7) == [*list(found.values())[:3], "-", "-", "-", found["dnw"]]
+
+
+@pytest.mark.parametrize(("label", "prefix"), [("density .02", ""), ("density .01", "01-")])
+def test_the_table_of_long_trainings_is_the_ledgers(label: str, prefix: str) -> None:
+    rows = [ROWS[f"sparse-mnist-long-{prefix}{rule}"] for rule in ("rigl", "dnw")]
+    expected = [f"{100 * (1 - row['mean']):.2f}" for row in rows]
+    assert cells("sparse.md", label, 3) == [*expected, f"{100 * (1 - rows[1]['published']['value']):.2f}"]
+
+
 def test_at_one_in_a_hundred_rigl_makes_half_of_the_errors() -> None:
     errors = {rule: 1 - MEAN[f"sparse-mnist-01-{rule}"] for rule in ("static", "rigl", "dnw", "gmp")}
     assert 0.45 < errors["rigl"] / errors["static"] < 0.6
