@@ -127,16 +127,6 @@ def test_activity_is_read_of_linear_layers() -> None:
         Rewiring(model, "generated", rule_of("activity"), steps=5)
 
 
-def test_layers_are_listened_to_before_updates_alone() -> None:
-    model, wiring = wiring_of(rule_of("activity", every=3, until=0.5), steps=10)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    layer, hooked = model.skeleton.net.get_submodule("0"), []
-    for step in range(7):
-        hooked.append(len(layer._forward_hooks))
-        train(model, wiring, optimizer, range(step, step + 1))
-    assert hooked == [1, 0, 0, 1, 0, 0, 0], hooked
-
-
 @pytest.mark.parametrize(
     ("found", "words"),
     [

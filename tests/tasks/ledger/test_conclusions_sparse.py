@@ -83,7 +83,9 @@ def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
 
 @pytest.mark.parametrize(("label", "prefix"), [(".1", "10-"), (".05", "05-")])
 def test_the_table_of_denser_mnist_is_the_ledgers(label: str, prefix: str) -> None:
-    found = {rule: f"{100 * (1 - MEAN[f'sparse-mnist-{prefix}{rule}']):.2f}" for rule in ("static", "set", "rigl", "dnw")}
+    found = {
+        rule: f"{100 * (1 - MEAN[f'sparse-mnist-{prefix}{rule}']):.2f}" for rule in ("static", "set", "rigl", "dnw")
+    }
     assert cells("sparse.md", label, 7) == [*list(found.values())[:3], "-", "-", "-", found["dnw"]]
 
 
