@@ -72,6 +72,14 @@ def test_where_wires_may_move_they_find_their_places() -> None:
         assert mean - half > 0
 
 
+def test_a_larger_start_helps_wires_that_stay() -> None:
+    for rule, shown in (("static", True), ("rigl", False)):
+        mean, half = difference(f"sparse-digits-{rule}-rescaled", f"sparse-digits-{rule}")
+        assert (abs(mean) > half) == shown
+    reached = f"they reach {100 * MEAN['sparse-digits-static-rescaled']:.1f};"
+    assert reached in (ROOT / "docs/sparse.md").read_text()
+
+
 @pytest.mark.parametrize(("label", "prefix"), [(".02", ""), (".01", "01-")])
 def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
     rules = ("static", "set", "rigl", "snip", "snfs", "gmp", "dnw")
