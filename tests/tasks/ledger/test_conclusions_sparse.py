@@ -1,20 +1,17 @@
 """What the pages on sparse training and growth conclude is what the ledger says."""
 
-from statistics import stdev
-
 import pytest
 
+from tasks.report.interval import difference as paired
 from tests.tasks.ledger.test_conclusions import MEAN, ROOT, ROWS, cells
-
-# Half of the 95 % interval of a mean of n values, in standard deviations (Student's t over the root of n).
-HALF = {3: 4.303 / 3**0.5, 4: 3.182 / 4**0.5}
 
 
 def difference(one: str, other: str) -> tuple[float, float]:
     """The mean difference of two rows over their common seeds and half of its 95 % interval."""
-    pairs = zip(ROWS[one]["values"], ROWS[other]["values"], strict=True)
-    found = [a - b for a, b in pairs]
-    return sum(found) / len(found), HALF[len(found)] * stdev(found)
+    found = paired(ROWS[one]["values"], ROWS[other]["values"])
+    assert found is not None
+    low, high = found
+    return (low + high) / 2, (high - low) / 2
 
 
 @pytest.mark.parametrize(
