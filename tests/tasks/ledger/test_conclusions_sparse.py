@@ -116,3 +116,19 @@ def test_grown_wires_are_worth_more_than_twice_as_many_that_stay() -> None:
         assert cells("growth.md", label, 3) == expected
     mean, half = difference("growth-01-rigl", "growth-static")
     assert mean - half > 0
+
+
+@pytest.mark.parametrize(
+    ("label", "stream"),
+    [("four permutations", "permuted"), ("four rotations", "rotated"), ("five pairs of classes", "split")],
+)
+def test_the_table_at_equal_bits_is_the_ledgers(label: str, stream: str) -> None:
+    arms = ("masks", "moving", "wires", "lowrank")
+    assert cells("growth.md", label, 4) == [f"{100 * MEAN[f'equal-{arm}-{stream}']:.1f}" for arm in arms]
+
+
+@pytest.mark.parametrize("stream", ["permuted", "rotated"])
+def test_masks_that_move_lose_to_all(stream: str) -> None:
+    for arm in ("masks", "wires", "lowrank"):
+        mean, half = difference(f"equal-{arm}-{stream}", f"equal-moving-{stream}")
+        assert mean - half > 0
