@@ -6,6 +6,7 @@ Args:
 
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from neuromod.errors import RefusedError
 from neuromod.reservoirs.network import finite
 
 SLACK = 1e-8
-"""How far eigenvalues may lie outside [0, 1] and still be taken for rounding."""
+"""How far eigenvalues may lie outside [0, 1] and still be taken for rounding, in float64; of other dtypes `ROUNDINGS` of theirs."""
+ROUNDINGS = 32
 
 
 def correlation(states: Tensor) -> Tensor:
@@ -38,7 +40,11 @@ def of_correlation(matrix: Tensor, aperture: float) -> Tensor:
     """The conceptor of a correlation matrix R (N, N)."""
     a = number(aperture, "aperture", above=0)
     values, vectors = torch.linalg.eigh(_square(matrix, "a correlation"))
-    return _made((values.clamp_min(0) / (values.clamp_min(0) + a**-2)), vectors)
+    if float(values[0]) < -1e-6 * max(float(values[-1]), 0.0):
+        raise RefusedError(
+            f"a correlation has no negative eigenvalue; got {float(values[0]):.3g}; make it by correlation(states)"
+        )
+    return _made((values.clamp_min(0) / (values.clamp_min(0) + _inverse_square(a))), vectors)
 
 
 def diagonal(states: Tensor, aperture: float) -> Tensor:
@@ -46,7 +52,7 @@ def diagonal(states: Tensor, aperture: float) -> Tensor:
     a = number(aperture, "aperture", above=0)
     x = finite(_states(states), "states")
     power = x.reshape(-1, x.shape[-1]).square().mean(0)
-    return power / (power + a**-2)
+    return power / (power + _inverse_square(a))
 
 
 def negation(a: Tensor) -> Tensor:
@@ -67,7 +73,7 @@ def conjunction(a: Tensor, b: Tensor) -> Tensor:
     basis = shared.eigenvectors[:, shared.eigenvalues < 1e-9]
     inverses = torch.linalg.pinv(a, hermitian=True, rtol=1e-12) + torch.linalg.pinv(b, hermitian=True, rtol=1e-12)
     inner = basis.T @ inverses @ basis - torch.eye(basis.shape[1], dtype=a.dtype, device=a.device)
-    return _symmetric(basis @ torch.linalg.solve(inner, basis.T))
+    return _rounded(_symmetric(basis @ torch.linalg.solve(inner, basis.T)))
 
 
 def disjunction(a: Tensor, b: Tensor) -> Tensor:
@@ -80,7 +86,7 @@ def with_aperture(a: Tensor, factor: float) -> Tensor:
     g = number(factor, "factor of an aperture", above=0)
     values, vectors = torch.linalg.eigh(_conceptor(a))
     values = values.clamp(0, 1)
-    return _made(values / (values + g**-2 * (1 - values)), vectors)
+    return _made(values / (values + _inverse_square(g) * (1 - values)), vectors)
 
 
 def quota(a: Tensor) -> float:
@@ -93,6 +99,18 @@ def morph(a: Tensor, b: Tensor, share: float) -> Tensor:
     m = number(share, "share of a morph")
     a, b = _pair(a, b)
     return (1 - m) * a + m * b
+
+
+def _rounded(matrix: Tensor) -> Tensor:
+    """The matrix, with eigenvalues that rounding put outside [0, 1] at its ends."""
+    values, vectors = torch.linalg.eigh(matrix)
+    inside = bool(((values >= -SLACK) & (values <= 1 + SLACK)).all())
+    return matrix if inside else _made(values.clamp(0, 1), vectors)
+
+
+def _inverse_square(a: float) -> float:
+    """``a^-2``, the largest float where it has none so large."""
+    return min(1 / a / a, sys.float_info.max)
 
 
 def _made(values: Tensor, vectors: Tensor) -> Tensor:
@@ -116,12 +134,14 @@ def _square(matrix: Any, what: str) -> Tensor:
 def _conceptor(matrix: Any) -> Tensor:
     own = _square(matrix, "a conceptor")
     values = torch.linalg.eigvalsh(own)
-    if float(values[0]) < -SLACK or float(values[-1]) > 1 + SLACK:
+    slack = SLACK if matrix.dtype == torch.float64 else ROUNDINGS * torch.finfo(matrix.dtype).eps
+    if float(values[0]) < -slack or float(values[-1]) > 1 + slack:
         raise RefusedError(
             f"a conceptor has singular values from 0 to 1; got {float(values[0]):.3g} to {float(values[-1]):.3g}; make it by "
             "conceptor(states, aperture)"
         )
-    return own
+    # What a lesser dtype rounded is put right once, for what is computed from it is judged in float64.
+    return own if matrix.dtype == torch.float64 else _rounded(own)
 
 
 def _pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:

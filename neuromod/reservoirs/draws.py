@@ -27,11 +27,12 @@ def recurrent(units: int, form: str, radius: float, density: float, seed: int) -
 
     """
     units, radius = count(units, "units of a reservoir", least=1, most=100_000), number(radius, "radius", least=0)
+    density = number(density, "density", above=0, most=1)
     if one_of(form, "form of a reservoir", FORMS) == "ring":
         return radius * torch.eye(units, dtype=torch.float64).roll(1, 0)
     drawn = _uniform((units, units), generator("reservoir", "recurrent", seed))
     if form == "sparse":
-        kept = count(round(number(density, "density", above=0, most=1) * units**2), "wires of a reservoir")
+        kept = count(round(density * units**2), "wires of a reservoir")
         order = torch.rand(units**2, generator=generator("reservoir", "wires", seed)).argsort()
         drawn.view(-1)[order[kept:]] = 0
     return scaled(drawn, radius)

@@ -13,7 +13,7 @@ from neuromod.arguments import count, instance, number, one_of, task_ids
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
 from neuromod.reservoirs.network import Reservoir
-from neuromod.reservoirs.schedule import unroll
+from neuromod.reservoirs.schedule import stateful, unroll
 from neuromod.seeds import generator
 from neuromod.target.taps import OUTPUT_TAP
 
@@ -29,7 +29,7 @@ class Echo:
         distances: |x - x'| at the last step, from any two of the starts.
         factors: by how much a step shrinks the distance, ``(d_T / d_0)^(1 / T)``, up to the step where it is below the tolerance.
         bounds: of each context, the most that any step may stretch a distance, whatever the input (`bound`): below 1 in all
-            contexts is enough for the echo-state property under any switching.
+            contexts is enough for the echo-state property under any switching. Infinite of a network that is no `Reservoir`.
         tolerance: below which two starts count as merged.
 
     """
@@ -71,7 +71,7 @@ def echo_state(
     Refused: with ``otherwise="refuse"``, a reservoir whose starts do not merge, with the context and the measured contraction.
 
     Args:
-        model: a `Modulated` over ``Target(net, net.example())``.
+        model: a `Modulated` over ``Target(net, net.example())``; of a network that is no `Reservoir` no bound is known.
         inputs: (T, D) that drive it, a few thousand steps.
         tasks: the contexts; those of the model where None, and one where it reads no task.
         dwell: steps of a context before the next.
@@ -82,12 +82,12 @@ def echo_state(
     """
     one_of(otherwise, "otherwise", ("refuse", "warn", "report"))
     tolerance, dwell = number(tolerance, "tolerance", above=0), count(dwell, "dwell", least=1)
-    instance(model, Modulated, "what is checked")
+    net = stateful(model, "what is checked")
     instance(inputs, Tensor, "inputs of a check")
     if inputs.ndim != 2:
         raise RefusedError(f"a check is driven by one sequence (T, D); got {tuple(inputs.shape)}; pass inputs[0]")
     contexts: list[int | None] = list(task_ids(model.tasks() if tasks is None else tasks)) or [None]
-    steps, units = len(inputs), int(model.target.pristine.units)  # type: ignore[arg-type]
+    steps, units = len(inputs), int(net.units)  # type: ignore[arg-type]
     plan = _plan(contexts, steps, dwell, seed)
     rng = generator("echo", "starts", seed)
     drawn = torch.rand(units, generator=rng, dtype=torch.float64) * 2 - 1
@@ -105,7 +105,8 @@ def echo_state(
     )
     apart = (found[::2] - found[1::2]).double().norm(dim=-1)
     begun = float(2 * drawn.norm())
-    bounds = {names[i]: bound(model, c) for i, c in enumerate(contexts)}
+    known = isinstance(net, Reservoir)
+    bounds = {names[i]: bound(model, c) if known else math.inf for i, c in enumerate(contexts)}
     echo = Echo(
         {name: float(row[-1]) for name, row in zip(names, apart, strict=True)},
         {name: _factor(row, begun, tolerance) for name, row in zip(names, apart, strict=True)},
@@ -116,7 +117,7 @@ def echo_state(
         words = _words(echo, steps)
         if otherwise == "refuse":
             raise RefusedError(f"{words}, or pass otherwise='warn'")
-        warnings.warn(words, stacklevel=2)
+        warnings.warn(words, stacklevel=3)  # one frame more is that of no_grad
     return echo
 
 
@@ -138,7 +139,7 @@ def bound(model: Modulated, task: int | None = None) -> float:
             f"the bound is that of a Reservoir; got a {type(net).__name__}; judge others by two starts (echo_state)"
         )
     edits = model.edits(task=task)
-    weight = edits.get("recurrent.weight", net.recurrent.weight).double()
+    weight = edits.get("recurrent.weight", net.recurrent.weight).double().cpu()
     drive, neurons, state = (_matrix(edits, site, net.units) for site in SITES)
     inner = _norm(neurons) * _norm(drive @ weight)
     return _norm(state) * ((1 - net.leak) + net.leak * inner)

@@ -1,6 +1,7 @@
 """`Reservoir`: an echo-state network as a plain module, for a `neuromod.Target` to freeze."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +69,10 @@ class Reservoir(nn.Module):
             self.input.bias.copy_(draws.bias(self.units, bias_scale, seed))
 
     def forward(self, u: Tensor, x: Tensor | None = None) -> Tensor:
-        """States (B, T, N) of inputs (B, T, D), from the states ``x`` (B, N) before them."""
-        check_inputs(u, self.inputs, 3)
-        given: Tensor = self.input(u)
-        x = given.new_zeros(len(u), self.units) if x is None else x
+        """States (B, T, N) of inputs (B, T, D), from the states ``x`` (B, N) before them, in the dtype of the weights."""
+        given: Tensor = self.input(check_inputs(u, self.inputs, 3).to(self.input.weight.dtype))
+        shape = (len(u), self.units)
+        x = given.new_zeros(shape) if x is None else check_start(x, shape, "(B, N)").to(given.dtype)
         states = []
         for step in given.unbind(1):
             fired = self.neurons(self.drive(self.recurrent(x), step))
@@ -88,7 +89,7 @@ class Reservoir(nn.Module):
 
 
 def check_inputs(u: Tensor, channels: int, *axes: int) -> Tensor:
-    """Refuse what is no tensor of finite inputs (..., T, channels), one step or more.
+    """Refuse what is no tensor of inputs (..., T, channels), one step or more.
 
     Args:
         u: what was given.
@@ -103,6 +104,29 @@ def check_inputs(u: Tensor, channels: int, *axes: int) -> Tensor:
             f"inputs of a reservoir are real floats {form}, of {channels} inputs and a step or more; got {shown(u)}; reshape them"
         )
     return u
+
+
+def check_start(start: Any, shape: tuple[int, ...], axes: str) -> Tensor:
+    """Refuse what are no states of this shape to start from.
+
+    Args:
+        start: what was given.
+        shape: that they must have.
+        axes: what the axes are, for the refusal.
+
+    """
+    if not isinstance(start, Tensor) or start.shape != shape or not start.is_floating_point():
+        raise RefusedError(f"states to start from are {axes}, here {tuple(shape)}; got {shown(start)}; reshape them")
+    return start
+
+
+def finite_start(start: Tensor) -> Tensor:
+    """Refuse states to start from with NaN or infinity in them."""
+    if not bool(torch.isfinite(start).all()):
+        raise RefusedError(
+            "states to start from must be finite; got NaN or infinity; start from zeros, or warm up anew"
+        )
+    return start
 
 
 def finite(values: Tensor, what: str) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuromod.arguments import count, flag, number, shown
-from neuromod.errors import RefusedError
+from neuromod.errors import RefusedError, refusing
 from neuromod.meta.dual import LinearHead
 from neuromod.reservoirs.network import finite
 
@@ -46,8 +46,10 @@ class Moments:
         """
         if len(ridges) == 1 and ridges[0] > 0:
             eye = torch.eye(self.xx.shape[-1], dtype=self.xx.dtype, device=self.xx.device)
-            one: Tensor = torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
-            return one
+            rule = f"a ridge makes X X^T invertible; {ridges[0]:g} is too small for these states"
+            with refusing(rule, "raise it, or pass 0 for the smallest solution"):
+                one: Tensor = torch.linalg.solve(self.xx + ridges[0] * eye, self.yx.mT).mT.unsqueeze(0)
+                return one
         values, vectors = torch.linalg.eigh(self.xx)
         values = values.clamp_min(0)
         least = values[..., -1:] * torch.finfo(values.dtype).eps * values.shape[-1]
@@ -98,7 +100,7 @@ def features(states: Tensor, inputs: Tensor | None = None) -> Tensor:
             raise RefusedError(
                 f"a readout takes inputs and states of the same steps; got {u.shape[-2]} and {x.shape[-2]}; cut them alike"
             )
-        parts.append(u.expand(*x.shape[:-1], u.shape[-1]))
+        parts.append(_as_many(u, x, "inputs of a readout"))
     return torch.cat([*parts, x.new_ones(*x.shape[:-1], 1)], -1)
 
 
@@ -136,7 +138,7 @@ def fit(
         raise RefusedError(
             f"targets are of the steps of the states; got {y.shape[-2]} for {x.shape[-2]}; cut both to the same steps"
         )
-    y = y.expand(*x.shape[:-1], y.shape[-1])
+    y = _as_many(y, x, "targets")
     length, skipped, last = x.shape[-2], count(washout, "washout"), count(held_out, "held_out")
     if skipped + last >= length:
         raise RefusedError(
@@ -159,6 +161,12 @@ def fit(
     best = min(ridges, key=lambda r: errors.get(r, 0.0))
     (weight,) = moments.solve([best])
     return Readout(LinearHead(weight[..., :-1], weight[..., -1]), best, errors)
+
+
+def _as_many(values: Tensor, x: Tensor, what: str) -> Tensor:
+    """Values (..., T, D) for every sequence of ``x`` (..., T, F), which may share them."""
+    with refusing(f"{what} are of the sequences of the states, {tuple(x.shape[:-2])}", "match them"):
+        return values.expand(*x.shape[:-1], values.shape[-1])
 
 
 def _summed(x: Tensor, y: Tensor, *, each: bool) -> Moments:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuromod.arguments import count, instance, shown, tensor
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.reservoirs.network import check_inputs, finite
+from neuromod.reservoirs.network import check_inputs, check_start, finite, finite_start
 
 
 # reason: what a sequence is run on, and what may change on the way, each by its name
@@ -40,11 +40,7 @@ def unroll(
         every: the longest segment; no limit where None.
 
     """
-    net = instance(model, Modulated, "what is unrolled").target.pristine
-    if len(model.target.axes) != 2 or not hasattr(net, "units"):
-        raise RefusedError(
-            "a schedule hands states on; this target takes no states; make it with Target(reservoir, reservoir.example())"
-        )
+    net = stateful(model, "what is unrolled")
     like = model.target.like()
     u = finite(check_inputs(inputs, int(net.inputs), 3), "inputs of a reservoir").to(like)  # type: ignore[arg-type]
     batch, steps = u.shape[:2]
@@ -60,12 +56,20 @@ def unroll(
     return torch.cat(found, 1)
 
 
+def stateful(model: Modulated, what: str) -> nn.Module:
+    """The network of a model whose target takes inputs and the states before them; ``what`` says what it is, for the refusal."""
+    net = instance(model, Modulated, what).target.pristine
+    if len(model.target.axes) != 2 or not hasattr(net, "units"):
+        raise RefusedError(
+            "a schedule hands states on; this target takes no states; make it with Target(reservoir, reservoir.example())"
+        )
+    return net
+
+
 def _start(start: Any, batch: int, units: int, like: Tensor) -> Tensor:
     if start is None:
         return like.new_zeros(batch, units)
-    if tensor(start, "states to start from", 2).shape != (batch, units):
-        raise RefusedError(f"states to start from are {(batch, units)} here; got {shown(start)}; reshape them")
-    return start.to(like)  # type: ignore[no-any-return]
+    return finite_start(check_start(start, (batch, units), "(B, N)")).to(like)
 
 
 def _changes(given: dict[str, Tensor], steps: int, every: int) -> list[int]:
@@ -73,7 +77,7 @@ def _changes(given: dict[str, Tensor], steps: int, every: int) -> list[int]:
     changes = torch.zeros(steps, dtype=torch.bool)
     for value in given.values():
         moved = value[:, 1:] != value[:, :-1]
-        changes[1:] |= moved.reshape(*moved.shape[:2], -1).any(-1).any(0).cpu()
+        changes[1:] |= (moved.any(-1) if moved.ndim == 3 else moved).any(0).cpu()
     starts, last = [], 0
     for step in range(1, steps):
         if bool(changes[step]) or step - last == every:
@@ -97,7 +101,8 @@ def _tasks(task: Any, batch: int, steps: int) -> Tensor | None:
 def _conditions(condition: Any, batch: int, steps: int) -> Tensor | None:
     if condition is None:
         return None
-    return _spread(tensor(condition, "conditions of a schedule", 2, 3), batch, steps, 3, "a schedule of conditions")
+    own = _spread(tensor(condition, "conditions of a schedule", 2, 3), batch, steps, 3, "a schedule of conditions")
+    return finite(own, "conditions of a schedule")
 
 
 def _spread(values: Tensor, batch: int, steps: int, axes: int, what: str) -> Tensor:

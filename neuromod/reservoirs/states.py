@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuromod.arguments import shown
 from neuromod.errors import RefusedError
-from neuromod.reservoirs.network import Reservoir, check_inputs, finite
+from neuromod.reservoirs.network import Reservoir, check_inputs, check_start, finite, finite_start
 
 SPARSE = 0.25
 """The share of weights up to which a product of sparse matrices is the faster one (measured at 16 reservoirs of 200 units)."""
@@ -25,7 +25,7 @@ def states(
     """The states (R, B, T, N) of R reservoirs of one size on B sequences of T steps; without gradients.
 
     Rings are rolled, sparse weights are one block-diagonal product a step, others one `torch.baddbmm`. What a modulation does to
-    a reservoir is not seen here: `bake` it first, or call the model (`unroll`).
+    a reservoir is not seen here: call the model (`unroll`), or `bake` first what acts on weights.
 
     Refused: sequences of different lengths, NaN, reservoirs of different sizes or dtypes.
 
@@ -42,7 +42,7 @@ def states(
         raise RefusedError(f"inputs (R, B, T, D) are for R reservoirs; got {len(u)} for {len(nets)}; match them")
     u = u.expand(len(nets), *u.shape[-3:])
     shape = torch.Size((len(nets), u.shape[1], units))
-    x = u.new_zeros(shape) if start is None else _start(start, shape, u)
+    x = u.new_zeros(shape) if start is None else _start(start, shape).to(u)
     leak = torch.tensor([net.leak for net in nets], dtype=dtype, device=u.device)[:, None, None]
     recur = _recurrence(torch.stack([net.recurrent.weight for net in nets]), shape)
     leaks = any(net.leak != 1 for net in nets)
@@ -121,7 +121,5 @@ def _same(nets: Any) -> list[Reservoir]:
     return list(nets)
 
 
-def _start(start: Any, shape: torch.Size, like: Tensor) -> Tensor:
-    if not isinstance(start, Tensor) or start.shape != shape:
-        raise RefusedError(f"states to start from are (R, B, N), here {tuple(shape)}; got {shown(start)}; reshape them")
-    return start.to(like)
+def _start(start: Any, shape: torch.Size) -> Tensor:
+    return finite_start(check_start(start, shape, "(R, B, N)"))

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import count, flag, instance
-from neuromod.errors import RefusedError, nearest
+from neuromod.arguments import count, flag, instance, shown
+from neuromod.errors import RefusedError, nearest, refusing
 from neuromod.modulated import Modulated
 from neuromod.rewiring.counts import wire_counts
 from neuromod.rewiring.hear import Hearing
@@ -74,15 +74,15 @@ class Rewiring(Wiring):
         seed: int = 0,
     ) -> None:  # reason: what wires are of, and how many, where and which they are
         known = instance(model, Modulated, "model").named_modulators()
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise RefusedError(
-                f"a rule is for one modulator of the model; got {name!r}; nearest: {nearest(name, known)}"
+                f"a rule is for one modulator of the model; got {shown(name)}; nearest: {nearest(str(name), known)}"
             )
         self.model, self.modulator, self.kind = model, known[name], known[name].kind
         self.rule = instance(rule, Rule, "rule")
         self.steps, self.seed, self.task = count(steps, "steps", least=1), count(seed, "seed"), task
         self.sites = self._chosen(sites)
-        self.values = self._row()
+        self.values = self._row(self.sites)
         self.target_counts = wire_counts(self.sites, density, scope)
         self.done, self._masks = 0, {}
         self.latents = {s.name: self.values[s.name].detach().clone() for s in self.sites if rule.born == "latent"}
@@ -110,6 +110,7 @@ class Rewiring(Wiring):
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Between the backward pass and the optimiser's step: the gradient of places without a wire is taken out."""
         due = self.rule.due(self.done, self.steps)
+        self._refuse_optimizer(optimizer)
         for name, value in self.values.items():
             gradient = self._gradient(name)
             if due and "gradient" in self._needs():
@@ -141,13 +142,17 @@ class Rewiring(Wiring):
         slots = {k: v for k, v in optimizer.state[value].items() if isinstance(v, Tensor) and v.shape == value.shape}
         found = {"gradient": self._seen.get(name), "slots": slots}
         there = how_many(before)
-        coming = moved_count(self.rule.share(self.done, self.steps), there)
-        wanted = self.rule.wanted(value.numel(), self.target_counts[name], self.done, self.steps)
-        judged = self.rule.dropping.of(self._evidence(site, before, **found))
+        # A cut of all layers together leaves each what it leaves it, and an update keeps that.
+        goal = there if self.rule.cut == "once" else self.target_counts[name]
+        wanted = self.rule.wanted(value.numel(), goal, self._falling(), self.steps)
+        # Of a density that falls, the share is that of the wires which it leaves.
+        coming = moved_count(self.rule.share(self.done, self.steps), min(there, wanted))
+        judged = self.rule.dropping.judge(self._evidence(site, before, **found))
         after = drop_wires(before, judged, coming + max(there - wanted, 0))
         if self.rule.growing is not None and coming:
             # Judged by what is left: a wire that goes is no reason for itself.
-            after = grow_wires(after, self.rule.growing.of(self._evidence(site, after, **found)), coming)
+            after = grow_wires(after, self.rule.growing.judge(self._evidence(site, after, **found)), coming)
+        self._refuse_lost(name, how_many(after), wanted)
         self._rewire(site, after, slots)
 
     def _rewire(self, site: Site, after: Tensor, slots: Mapping[str, Tensor]) -> None:
@@ -195,12 +200,13 @@ class Rewiring(Wiring):
             kept = dict(zip(found, chosen.split([len(f) for f in found.values()]), strict=True))
         else:
             kept = {name: select(score, left[name]) for name, score in found.items()}
+        empty = [name for name, keep in kept.items() if not bool(keep.any())]
+        if empty:
+            rule = "a layer keeps at least one wire"
+            raise RefusedError(
+                f"{rule}; this cut leaves {empty[0]!r} none; raise the density, or cut each layer (together=False)"
+            )
         for name, keep in kept.items():
-            if not bool(keep.any()):
-                rule = "a layer keeps at least one wire"
-                raise RefusedError(
-                    f"{rule}; this cut leaves {name!r} none; raise the density, or cut each layer (together=False)"
-                )
             after = torch.zeros_like(self.wires[name]).flatten()
             after[there[name][keep]] = True
             self.wires[name] = after.view_as(self.wires[name])
@@ -213,12 +219,8 @@ class Rewiring(Wiring):
             shares: p in [0, 1), one for all or by the name of the site (Frankle and Carbin 2019 cut half as much of the last layer).
 
         """
-        scores = self._judged(None)
-        left = {}
-        for name, wires in self.wires.items():
-            there = int(wires.sum())
-            left[name] = there - round((shares[name] if isinstance(shares, Mapping) else shares) * there)
-        self._keep(scores, left)
+        there, each = self.counts(), self._shares(shares)
+        self._keep(self._judged(None), {name: n - round(each[name] * n) for name, n in there.items()})
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class Rewiring(Wiring):
 
     def _needs(self) -> frozenset[str]:
         growing = self.rule.growing.needs if self.rule.growing else frozenset()
-        return growing | (self.rule.dropping.needs if self.rule.cut != "once" else frozenset())
+        return growing | (self.rule.dropping.needs if self.rule.moves else frozenset())
 
     def _gradient(self, name: str) -> Tensor:
         gradient = self.values[name].grad
@@ -254,20 +256,22 @@ class Rewiring(Wiring):
     def _judged(self, objective: Objective | None) -> dict[str, Tensor]:
         """The score ``drop`` of every site, with the gradients that it reads."""
         score = self.rule.dropping
-        signs = {name: value.detach().sign() for name, value in self.values.items()} if score.positive else {}
+        # Those of the sites beside the rewired ones too: a network of positive numbers is one in all its layers.
+        whole = self._row(self.modulator.sites) if score.positive else {}
+        signs = {name: value.detach().sign() for name, value in whole.items()}
         with torch.no_grad():
             for name in signs:
-                self.values[name].abs_()
+                whole[name].abs_()
         try:
             found = self._derivatives(objective, score.needs)
             return {
-                site.name: score.of(self._evidence(site, self.wires[site.name], **found.get(site.name, {})))
+                site.name: score.judge(self._evidence(site, self.wires[site.name], **found.get(site.name, {})))
                 for site in self.sites
             }
         finally:
             with torch.no_grad():
                 for name, sign in signs.items():
-                    self.values[name].mul_(sign)
+                    whole[name].mul_(sign)
 
     def _derivatives(self, objective: Objective | None, needs: frozenset[str]) -> dict[str, dict[str, Tensor]]:
         if not needs & {"gradient", "curvature"}:
@@ -277,7 +281,8 @@ class Rewiring(Wiring):
                 f"the score {self.rule.drop!r} reads gradients; got no objective; pass a loss on a batch"
             )
         parameters, curved = list(self.values.values()), "curvature" in needs
-        gradients = torch.autograd.grad(objective(), parameters, create_graph=curved, allow_unused=True)
+        with refusing("an objective is a function without arguments that gives one loss with its graph", "correct it"):
+            gradients = torch.autograd.grad(objective(), parameters, create_graph=curved, allow_unused=True)
         lacking = [name for name, g in zip(self.values, gradients, strict=True) if g is None]
         if lacking:
             raise RefusedError(
@@ -286,6 +291,8 @@ class Rewiring(Wiring):
         found = {name: {"gradient": g.detach()} for name, g in zip(self.values, gradients, strict=True)}
         if curved:
             inner = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
-            for name, h in zip(self.values, torch.autograd.grad(inner, parameters), strict=True):
+            with refusing(f"the score {self.rule.drop!r} reads a curvature; this objective has none", "take another"):
+                curvatures = torch.autograd.grad(inner, parameters)
+            for name, h in zip(self.values, curvatures, strict=True):
                 found[name]["curvature"] = h
         return found

@@ -79,7 +79,14 @@ class Rule:
 
     def _refuse_contradictions(self) -> None:
         reads = self.growing.needs if self.growing else frozenset()
+        moving = (self.growing, *((self.dropping,) if self.cut != "once" or self.moved else ()))
         wrong = (
+            (
+                any(score and (score.positive or "curvature" in score.needs) for score in moving),
+                "curvature and numbers that are all positive are taken for a cut that is made once",
+                f"drop={self.drop!r}, grow={self.grow!r} of wires that move",
+                "set cut='once' and moved=0, or go by another score",
+            ),
             (
                 self.moved > 0 and self.grow is None,
                 "wires that move come back elsewhere",

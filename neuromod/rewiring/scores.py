@@ -1,17 +1,18 @@
 """What a rule goes by: scores of wires and of places for wires, from their numbers, gradients, slots, topology or activity."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from neuromod.arguments import shown
+from neuromod.arguments import flag, function, one_of, shown
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Kind
 
 Thing = TypeVar("Thing")
+NEEDS = ("gradient", "slots", "curvature", "activity")
 SLOTS = ("momentum_buffer", "exp_avg")
 """Where the optimisers of torch keep a running mean of gradients."""
 
@@ -56,6 +57,30 @@ class Score:
     of: Callable[[Evidence], Tensor]
     needs: frozenset[str] = frozenset()
     positive: bool = False
+
+    def __post_init__(self) -> None:
+        function(self.of, "a score")
+        flag(self.positive, "positive")
+        if isinstance(self.needs, str) or not isinstance(self.needs, Iterable):
+            raise RefusedError(f"needs is a set of names; got {shown(self.needs)}; pass {{'gradient'}}, say")
+        for need in self.needs:
+            one_of(need, "what a score needs", NEEDS)
+        object.__setattr__(self, "needs", frozenset(self.needs))
+
+    def judge(self, evidence: Evidence) -> Tensor:
+        """The scores of a site. Refused: what is no tensor of real floats of the weight's shape."""
+        found = self.of(evidence)
+        if (
+            not isinstance(found, Tensor)
+            or found.shape != evidence.wires.shape
+            or not found.is_floating_point()
+            or found.device != evidence.wires.device
+        ):
+            shape, device = tuple(evidence.wires.shape), evidence.wires.device
+            raise RefusedError(
+                f"a score is a real float for each place, {shape} on {device}; got {shown(found)}; correct it"
+            )
+        return found
 
 
 def magnitude(evidence: Evidence) -> Tensor:

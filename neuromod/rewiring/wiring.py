@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod.arguments import shown, tensors
+from neuromod.arguments import count, named, number, shown, tensors
 from neuromod.errors import RefusedError, nearest
 from neuromod.kinds.base import Kind
-from neuromod.kinds.bits import pack, unpack
+from neuromod.kinds.bits import pack, packed_size, unpack
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
-from neuromod.rewiring.rule import Rule, select
+from neuromod.rewiring.rule import Rule, how_many, select
 from neuromod.seeds import generator
 from neuromod.sources.base import ALL
 from neuromod.sources.table import Table
@@ -58,7 +58,7 @@ class Wiring:
             row: by site name, what they are set to: their values after k steps, say (Frankle et al. 2020); None: their start.
 
         """
-        for name, value in tensors(self.starts if row is None else row, "a row to rewind to").items():
+        for name, value in self._of_sites(self.starts if row is None else row, "a row to rewind to").items():
             self.values[name].copy_(value)
             if name in self.latents:
                 self.latents[name].copy_(value)
@@ -80,12 +80,16 @@ class Wiring:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave; the model and the optimiser load their own."""
+        """Take up what `state_dict` gave; the model and the optimiser load their own.
+
+        Refused: a state of other sites, or of a rule that keeps other numbers.
+        """
+        self._refuse_state(state)
         self.done = state["done"]
         for name, bits in state["wires"].items():
             self.wires[name] = unpack(bits, tuple(self.wires[name].shape)).bool().to(self.wires[name].device)
         for name, born in state["births"].items():
-            self.births[name] = born.to(self.births[name].device)
+            self.births[name] = born.to(self.births[name].device, copy=True)
         for held, key in ((self.latents, "latents"), (self.starts, "starts")):
             held.update({name: value.to(self.values[name]).clone() for name, value in state[key].items()})
         self._ready()
@@ -103,9 +107,11 @@ class Wiring:
                 raise RefusedError(
                     f"a rule is held to sites of its modulator; got {name!r}; nearest: {nearest(name, own)}"
                 )
+        if names is not None and (not names or len(set(names)) < len(names)):
+            raise RefusedError(f"a rule is held to one site or more, each named once; got {shown(names)}; correct it")
         return tuple(own[name] for name in (own if names is None else names))
 
-    def _row(self) -> dict[str, Tensor]:
+    def _row(self, sites: Sequence[Site]) -> dict[str, Tensor]:
         part, source = self.kind.wired, self.modulator.source
         if part is None:
             raise RefusedError(
@@ -121,7 +127,7 @@ class Wiring:
                 f"a rule moves the wires of one row; got {got}; pass the task where the table has a row for each"
             )
         row = source.own(ALL if self.task is None else self.task)
-        return {site.name: row[f"{site.label}/{part}"] for site in self.sites}
+        return {site.name: row[f"{site.label}/{part}"] for site in sites}
 
     def _refuse_room(self, counts: Mapping[str, int]) -> None:
         for site in self.sites:
@@ -148,16 +154,86 @@ class Wiring:
 
     def _given(self, wires: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = {}
+        given = self._of_sites(tensors(wires, "wires", masks=True), "wires")
         for site in self.sites:
-            value = tensors(wires, "wires", masks=True).get(site.name)
-            if value is None or tuple(value.shape) != site.shape:
-                got = "none" if value is None else f"{tuple(value.shape)}"
+            if site.name not in given:
                 raise RefusedError(
-                    f"wires are given for every site; {site.name!r} is {site.shape}, got {got}; correct it"
+                    f"wires are given for every site; {site.name!r} is {site.shape}, got none; correct it"
                 )
-            found[site.name] = value.to(self.values[site.name].device) != 0
+            found[site.name] = given[site.name].to(self.values[site.name].device) != 0
             self.target_counts[site.name] = int(found[site.name].sum())
+            if not self.target_counts[site.name]:
+                raise RefusedError(
+                    f"a layer has at least one wire; {site.name!r} is given none; add one, or exclude it"
+                )
         return found
+
+    def _of_sites(self, given: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
+        """Finite numbers of some of the sites, each of the shape of its weight; others are refused."""
+        for name, value in tensors(given, what, masks=True).items():
+            if name not in self.values:
+                raise RefusedError(
+                    f"{what} names sites of the rule; got {name!r}; nearest: {nearest(name, self.values)}"
+                )
+            shape = tuple(self.values[name].shape)
+            if tuple(value.shape) != shape:
+                raise RefusedError(
+                    f"{what} has the shape of each weight; {name!r} is {shape}, got {tuple(value.shape)}; correct it"
+                )
+            if not bool(torch.isfinite(value).all()):
+                raise RefusedError(f"{what} must be finite; {name!r} has NaN or infinity; correct it")
+        return given
+
+    def _shares(self, shares: float | Mapping[str, float]) -> dict[str, float]:
+        """The share of the wires of each site that is cut."""
+        each = named(shares, "shares by site") if isinstance(shares, Mapping) else dict.fromkeys(self.wires, shares)
+        if set(each) != set(self.wires):
+            odd = next(name for name in (*each, *self.wires) if name not in self.wires or name not in each)
+            raise RefusedError(
+                f"shares name every site, and no other; got {list(each)}, by {odd!r}; name {list(self.wires)}"
+            )
+        return {name: number(p, f"the share of {name!r} that is cut", least=0, below=1) for name, p in each.items()}
+
+    def _falling(self) -> int:
+        """The step of the schedule by which a density falls: at the last update its last, wherever that update stands."""
+        last = self.rule.last(self.steps)
+        return last if self.done + self.rule.every > min(last, self.steps - 1) else self.done
+
+    def _refuse_optimizer(self, optimizer: Any) -> None:
+        known = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+        lacking = [name for name, value in self.values.items() if id(value) not in known]
+        if lacking:
+            raise RefusedError(
+                f"the optimiser of a step has the numbers of the wires; {shown(type(optimizer).__name__)} has none of "
+                f"{lacking[0]!r}; make it of model.parameters()"
+            )
+
+    def _refuse_lost(self, name: str, there: int, wanted: int) -> None:
+        """Growth keeps the count: a score of minus infinity is no place."""
+        if self.rule.grow is not None and there < min(wanted, how_many(self.wires[name])):
+            raise RefusedError(
+                f"wires need a place each; the score {shown(self.rule.grow)} leaves {name!r} {there} of {wanted}; give more places "
+                "a score above -inf"
+            )
+
+    def _refuse_state(self, state: Any) -> None:
+        rule = "a state of wires is what state_dict() gave for the same sites and rule"
+        parts = {"wires": self.wires, "births": self.births, "starts": self.starts, "latents": self.latents}
+        if not isinstance(state, Mapping) or not {"done", *parts} <= set(state):
+            raise RefusedError(f"{rule}; got {shown(list(state) if isinstance(state, Mapping) else state)}; pass one")
+        count(state["done"], "the step of a state of wires")
+        for part, own in parts.items():
+            given = named(state[part], f"{part} of a state of wires")
+            if set(given) != set(own):
+                raise RefusedError(
+                    f"{rule}; its {part} are of {list(given)}, not of {list(own)}; load it where it was saved"
+                )
+            sizes = {name: packed_size(v.numel()) if part == "wires" else v.numel() for name, v in own.items()}
+            wrong = [name for name, value in given.items() if value.numel() != sizes[name]]
+            if wrong:
+                raise RefusedError(
+                    f"{rule}; its {part} at {wrong[0]!r} are of another shape; load it where it was saved"
+                )
 
     def _mask(self, name: str) -> Tensor:
         """The wires of a site as 0 and 1 of the dtype of their numbers, made anew where the wires are others."""

@@ -50,28 +50,30 @@ def connect(net: nn.Module, source: str, reader: str, example: Tensor) -> nn.Mod
         raise RefusedError(
             f"two modules are joined once; {source!r} and {reader!r} are already; wires grow in {leaf!r}"
         )
-    rows, columns, like = _sizes(wired, modules[source], late, (source, reader), axis, example)
+    # Of a copy: a forward in train mode moves running statistics, and draws.
+    rows, columns, like = _sizes(copy.deepcopy(wired).eval(), (source, reader), axis, example)
     late.register_parameter(leaf, nn.Parameter(like.new_zeros(rows, columns)))
     modules[source].register_forward_hook(partial(_hear, heard))
     late.register_forward_pre_hook(partial(_add, heard, leaf, axis))
     return wired
 
 
-def _sizes(
-    net: nn.Module, early: nn.Module, late: nn.Module, names: tuple[str, str], axis: int, example: Tensor
-) -> tuple[int, int, Tensor]:  # reason: the two ends, their names, and what shows how they are called
-    """Channels that go into the later module and come out of the earlier one, and a tensor like theirs."""
+def _sizes(net: nn.Module, names: tuple[str, str], axis: int, example: Tensor) -> tuple[int, int, Tensor]:
+    """Channels that go into the later module and come out of the earlier one, and a tensor like theirs.
+
+    Args:
+        net: a network of which nothing is kept.
+        names: of the two modules.
+        axis: of the channels.
+        example: an input of the network.
+
+    """
     calls: list[tuple[str, Any]] = []
-    handles = [
-        early.register_forward_hook(lambda m, args, output: calls.append(("source", output))),
-        late.register_forward_pre_hook(lambda m, args: calls.append(("reader", args))),
-    ]
-    try:
-        with torch.no_grad(), refusing("a network runs on its example; this one does not", "correct it", ExampleError):
-            net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    early, late = (net.get_submodule(name) for name in names)
+    early.register_forward_hook(lambda m, args, output: calls.append(("source", output)))
+    late.register_forward_pre_hook(lambda m, args: calls.append(("reader", args)))
+    with torch.no_grad(), refusing("a network runs on its example; this one does not", "correct it", ExampleError):
+        net(example)
     if [end for end, _ in calls] != ["source", "reader"]:
         order = ", ".join(names[end == "reader"] for end, _ in calls) or "neither"
         raise RefusedError(
@@ -104,7 +106,11 @@ def _hear(heard: _Heard, module: nn.Module, args: Any, output: Tensor) -> None:
 
 def _add(heard: _Heard, leaf: str, axis: int, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
     h, heard.value = heard.value, None
-    assert h is not None
+    if h is None:
+        raise RefusedError(
+            f"a connected module reads what its source put out in the same forward; got a call of it alone, or a second one, at "
+            f"{leaf!r}; call the whole network, and no part of it inside a checkpoint"
+        )
     (x,) = args
     added = nn.functional.linear(h.movedim(axis, -1), getattr(module, leaf)).movedim(-1, axis)
     return (x + added.to(x.dtype),)

@@ -64,6 +64,8 @@ def head_products(attention: nn.MultiheadAttention, head: int) -> HeadProducts:
             "a head is found as two products of matrices; this attention has biases, or sizes of its own for keys or values; "
             "make it with nn.MultiheadAttention(d, heads, bias=False)"
         )
+    if attention.add_zero_attn:
+        raise RefusedError("a head attends to its tokens alone; this one has add_zero_attn=True; make it without")
     rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
     query, key, value = (finite(part, "in_proj_weight")[rows] for part in attention.in_proj_weight.chunk(3))
     output = finite(attention.out_proj.weight, "out_proj.weight")[:, rows]
@@ -182,6 +184,11 @@ def relative_error(model: Modulated, task: int, products: HeadProducts, x: Tenso
 
     """
     x = tensor(x, "sequences", 3).double()
+    if not bool(torch.isfinite(x).all()):
+        raise RefusedError("an error is measured at finite sequences; got NaN or infinity; leave such ones out")
     wanted = instance(products, HeadProducts, "the products of a head")(x)
     found = in_doubles(instance(model, Modulated, "model"))(x, task=task_id(task))
-    return float(((found - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)).max())
+    sizes = wanted.flatten(1).norm(dim=1)
+    if not bool((sizes > 0).all()):
+        raise RefusedError("an error is relative to what the head adds; to one sequence it adds 0; leave that out")
+    return float(((found - wanted).flatten(1).norm(dim=1) / sizes).max())

@@ -95,10 +95,17 @@ def measured_error(model: Modulated, task: int, net: nn.Module, points: Tensor) 
     """
     instance(net, nn.Module, "net, the target of a ticket,")
     x = tensor(points, "points").double()
+    if not bool(torch.isfinite(x).all()):
+        raise RefusedError("an error is measured at finite points; got NaN or infinity; leave such points out")
     twin = in_doubles(instance(model, Modulated, "model"))
     with refusing("the target and the random network take the same points; one does not", "pass points of their width"):
         found, wanted = twin(x, task=task_id(task)), in_doubles(net)(x)
-        return float((found - wanted).flatten(1).norm(dim=1).max())
+    if found.shape != wanted.shape:
+        raise RefusedError(
+            f"the target is the one that the ticket was found for; it gives {tuple(wanted.shape)}, the random network "
+            f"{tuple(found.shape)}; pass that"
+        )
+    return float((found - wanted).flatten(1).norm(dim=1).max())
 
 
 def in_doubles(net: Module) -> Module:

@@ -22,9 +22,9 @@ from neuromod.tickets.slots import Slots, signed_slots
 from neuromod.tickets.subset_sum import LARGEST
 from neuromod.tickets.ticket import Found, MLPTicket
 
-DRAWS = (
-    200  # of one layer, until its signs can be shared out; more than one is needed where there are one or two inputs
-)
+DRAWS = 200
+"""Draws of one layer, until its signs can be shared out. Behind them units that fit no input are drawn again one by one: of few inputs
+that are never negative, one unit in 2^inputs has no positive weight, and a layer without such a unit may never be drawn whole."""
 
 
 @dataclass(frozen=True)
@@ -185,23 +185,45 @@ def random_blocks(
         inputs = widths[block]
         sides = _sides(inputs, bias=bias, signed=block == 0 and not nonnegative_input)
         units = each * int(sides.sum())
-        for _ in range(DRAWS):
+        for draw in range(2 * DRAWS):
             first = random_linear(inputs, units, bias=bias)
-            whole = torch.cat([first.weight, first.bias[:, None]], dim=1) if bias else first.weight
-            if signed_slots(whole.detach(), each, sides) is not None:
+            # A store asks for the sizes alone, on the meta device, before it draws.
+            if first.weight.is_meta:
+                break
+            if draw >= DRAWS:
+                _draw_again(first, sides)
+            if signed_slots(_with_bias(first).detach(), each, sides) is not None:
                 break
         else:
             raise RefusedError(
-                f"each side of each input needs {each} units of its sign; {DRAWS} draws of {units} units for {inputs} inputs had too "
+                f"each side of each input needs {each} units of its sign; {2 * DRAWS} draws of {units} units for {inputs} inputs had too "
                 "few; take another seed or a smaller n"
             )
         modules += [nn.ReLU()] * (block > 0) + [first, nn.ReLU(), random_linear(units, widths[block + 1], scale=scale)]
     return nn.Sequential(*modules)
 
 
+def _with_bias(layer: nn.Linear) -> Tensor:
+    """The weights of the units, and their bias as one more column."""
+    return layer.weight if layer.bias is None else torch.cat([layer.weight, layer.bias[:, None]], dim=1)
+
+
+@torch.no_grad()
+def _draw_again(layer: nn.Linear, sides: Tensor) -> None:
+    """Draw units again until each has the sign of a side that wants units: what layers drawn whole have that are taken, too."""
+    while True:
+        positive = _with_bias(layer) > 0
+        lost = ~((positive & sides[:, 1]) | (~positive & sides[:, 0])).any(1)
+        if not bool(lost.any()):
+            return
+        fresh = random_linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        for old, new in zip(layer.parameters(), fresh.parameters(), strict=True):
+            old[lost] = new[lost]
+
+
 def _sides(inputs: int, *, bias: bool, signed: bool) -> Tensor:
     """Which sides, (negative, positive), of each column want units, bool (columns, 2)."""
-    sides = torch.ones(inputs + bias, 2, dtype=torch.bool)
+    sides = torch.ones(inputs + bias, 2, dtype=torch.bool, device="cpu")
     sides[:inputs, 0] = signed
     sides[inputs:, 0] = False
     return sides

@@ -113,7 +113,11 @@ class MLPTicket(Ticket):
     """The ticket of a network of Linear and ReLU layers, whose error on a ball is bounded."""
 
     def certificate(self, radius: float = 1.0) -> float:
-        """A bound on ``max |f~(x) - f(x)|`` over ``|x| <= radius`` (`neuromod.tickets.certificate`)."""
+        """A bound on ``max |f~(x) - f(x)|`` over ``|x| <= radius`` (`neuromod.tickets.certificate`).
+
+        In a network drawn with ``nonnegative_input=True`` over the points of that ball that have no negative coordinate: of others
+        its first layer sees nothing.
+        """
         biases = [0.0 if one.layer.bias is None else float(one.layer.bias.norm()) for one in self.layers]
         return certificate(
             [_norm(one.layer.weight) for one in self.layers],

@@ -32,12 +32,13 @@ def give(modulator: Modulator, task: int, values: Mapping[str, Tensor], site: Si
         names = [s.name for s in modulator.sites]
         raise RefusedError(f"numbers are given to a site of the modulator; it has {names}; got {shown(site)}; name one")
     row = modulator.source.own(task)
-    shapes = modulator.kind.shapes(where)
-    for part, value in tensors(values, "numbers that are given").items():
+    shapes, given = modulator.kind.shapes(where), tensors(values, "numbers that are given")
+    for part, value in given.items():
         if tuple(value.shape) != shapes.get(part):
             raise RefusedError(
                 f"{modulator.name} takes numbers {shapes} at {where.name!r}; got {part!r}: {shown(value)}; correct it"
             )
         if not bool(torch.isfinite(value).all()):
             raise RefusedError(f"numbers of a modulation are finite; {part!r} has NaN or infinity; compute it anew")
+    for part, value in given.items():
         row[f"{where.label}/{part}"].copy_(value)

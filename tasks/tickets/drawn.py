@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,8 @@ class Drawn(Finding):
         super().__post_init__()
         if len(set(self.law)) == 1:
             raise UserError(f"a law is a line through two n or more; got law={list(self.law)}; name another, or none")
+        for n in self.law:
+            replace(self, n=n, law=())
 
     def fingerprint(self, bench: Bench) -> str:
         """That of the random network, which is drawn before any target."""

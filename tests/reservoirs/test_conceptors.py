@@ -160,6 +160,8 @@ def aligned(said: Tensor, pattern: Tensor) -> float:
         (lambda: conceptor(torch.full((5, 3), torch.nan), 1), "finite"),
         (lambda: conceptor(torch.ones(3), 1), "made of states"),
         (lambda: negation(2 * EYE), "from 0 to 1; got 2 to 2"),
+        (lambda: negation((1 + 1e-3) * EYE.float()), "from 0 to 1; got 1 to 1"),
+        (lambda: of_correlation(-EYE, 1.0), "no negative eigenvalue; got -1"),
         (lambda: negation(randn(3, 3)), "symmetric"),
         (lambda: conjunction(A, EYE[:3, :3]), "of one reservoir"),
         (lambda: with_aperture(A, -1), "factor of an aperture"),
@@ -172,3 +174,32 @@ def test_a_mistake_gets_one_line(made: object, words: str) -> None:
     with pytest.raises(RefusedError, match=words) as refused:
         made()  # type: ignore[operator]
     assert "\n" not in str(refused.value)
+
+
+def few(*units: int) -> Tensor:
+    """States that move in some directions of twelve alone."""
+    turned, _ = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    return randn(50, len(units)) @ turned[:, list(units)].T
+
+
+def test_conceptors_of_a_float32_row_have_the_same_algebra() -> None:
+    a, b = conceptor(few(0, 1, 2, 3), 2.0), conceptor(few(2, 3, 4, 5, 6), 2.0)
+    assert float(torch.linalg.eigvalsh(a.float().double())[0]) < -1e-8
+    for made in (conjunction, disjunction):
+        torch.testing.assert_close(made(a.float(), b.float()), made(a, b), rtol=0, atol=1e-4)
+    torch.testing.assert_close(with_aperture(a.float(), 2.0), with_aperture(a, 2.0), rtol=0, atol=1e-4)
+    assert quota(a.float()) == pytest.approx(quota(a), abs=1e-6)
+
+
+def test_conceptors_that_are_all_but_projections_stay_conceptors() -> None:
+    hard = conceptor(1e3 * few(0, 1, 2, 3), 1e3)
+    for made in (conjunction, disjunction):
+        torch.testing.assert_close(made(hard, hard), hard, rtol=0, atol=1e-3)
+
+
+def test_apertures_at_the_ends_of_floats_are_taken() -> None:
+    x = randn(50, 4)
+    assert float(conceptor(x, 1e-200).abs().max()) < 1e-300
+    assert float(diagonal(x, 1e-200).abs().max()) < 1e-300
+    torch.testing.assert_close(conceptor(x, 1e200), torch.eye(4, dtype=torch.float64))
+    assert float(with_aperture(conceptor(x, 1.0), 1e-200).abs().max()) < 1e-300

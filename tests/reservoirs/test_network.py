@@ -162,6 +162,12 @@ def test_half_of_a_matrix_is_all_of_it() -> None:
         (lambda: Reservoir(5, leak=0), "leak must be"),
         (lambda: Reservoir(5, radius=-1), "radius must be"),
         (lambda: Reservoir(5, form="sparse", density=0.01), "have a loop"),
+        (lambda: Reservoir(5, density=7.0), "density must be"),
+        (lambda: Reservoir(5)(torch.zeros(2, 3, 1), torch.zeros(2, 4)), r"are \(B, N\), here \(2, 5\)"),
+        (
+            lambda: states(Reservoir(5), torch.zeros(1, 3, 1), torch.full((1, 1, 5), torch.nan)),
+            "to start from must be finite",
+        ),
         (lambda: Reservoir(5)(torch.zeros(2, 3)), "inputs of a reservoir are"),
         (lambda: Reservoir(5)(torch.zeros(2, 0, 1).double()), "a step or more"),
         (lambda: states(Reservoir(5), [torch.zeros(4, 1), torch.zeros(5, 1)]), "one length; got .4, 1., .5, 1."),
@@ -176,3 +182,14 @@ def test_a_mistake_gets_one_line(made: object, words: str) -> None:
     with pytest.raises(RefusedError, match=words) as refused:
         made()  # type: ignore[operator]
     assert "\n" not in str(refused.value)
+
+
+def test_inputs_are_taken_in_the_dtype_of_the_weights_by_every_call() -> None:
+    net = Reservoir(5, seed=1)
+    u, x = torch.linspace(-1, 1, 6).view(1, 6, 1), torch.full((1, 5), 0.1)
+    expected = net(u.double(), x.double())
+    assert torch.equal(net(u, x), expected)
+    close(states(net, u, x[None])[0], expected)
+    target = Target(net, net.example())
+    model = Modulated(target, Modulator(Affine(), Table(1), target.outputs("drive")))
+    assert torch.equal(model(u, x, task=0), model(u.double(), x.double(), task=0))

@@ -70,6 +70,15 @@ def test_gain_and_bias_of_the_step_are_those_of_the_equation() -> None:
         close(found[0, t], state)
 
 
+def test_a_sequence_may_be_one_step() -> None:
+    model = modulated(Reservoir(6, seed=1))
+    u = randn(2, 4, 1)
+    whole = unroll(model, u, task=[0, 1, 0, 1])
+    first = unroll(model, u[:, :1], task=0)
+    close(first, whole[:, :1])
+    close(unroll(model, u[:, 1:2], task=[1], start=first[:, -1]), whole[:, 1:2])
+
+
 def test_a_condition_and_an_input_of_each_step() -> None:
     net = Reservoir(6, 2, seed=1)
     target = Target(net, net.example(steps=1))
@@ -166,6 +175,8 @@ def test_the_bound_is_the_norm_of_what_a_step_may_stretch() -> None:
 NET = Reservoir(6, seed=1)
 MODEL = modulated(NET)
 U = randn(2, 5, 1)
+_PLAIN = Target(torch.nn.Sequential(torch.nn.Linear(1, 3)), torch.ones(2, 1))
+STATELESS = Modulated(_PLAIN, Modulator(Affine(), Table(2), _PLAIN.outputs("0")))
 
 
 @pytest.mark.parametrize(
@@ -177,10 +188,17 @@ U = randn(2, 5, 1)
         (lambda: unroll(MODEL, U, task=0.5), "ids of tasks by step"),
         (lambda: unroll(MODEL, U, task=[0, 1, 5, 0, 0]), "a task must be known; got task 5"),
         (lambda: unroll(MODEL, U, task=0, every=0), "every must be"),
+        (lambda: unroll(MODEL, U, task=0, start=torch.full((2, 6), torch.nan)), "to start from must be finite"),
+        (lambda: unroll(MODEL, U, task=0, start=torch.zeros(6)), r"are \(B, N\), here \(2, 6\)"),
+        (
+            lambda: unroll(MODEL, U, task=0, condition=torch.full((5, 2), torch.nan)),
+            "conditions of a schedule must be finite",
+        ),
         (lambda: unroll(MODEL, U, task=0, condition=U), "no modulator reads it"),
         (lambda: unroll(MODEL, torch.full((2, 5, 1), torch.nan), task=0), "finite"),
         (lambda: unroll(NET, U, task=0), "what is unrolled must be a Modulated"),
         (lambda: echo_state(MODEL, U), "one sequence"),
+        (lambda: echo_state(STATELESS, U[0]), "takes no states"),
         (lambda: echo_state(MODEL, U[0], otherwise="x"), "otherwise must be one of"),
         (lambda: echo_state(MODEL, U[0], tasks=[0, 0]), "distinct"),
         (lambda: echo_state(NET, U[0]), "what is checked must be a Modulated"),
@@ -197,3 +215,42 @@ def test_a_target_that_takes_no_state_can_not_be_handed_one() -> None:
     model = Modulated(target, Modulator(Affine(), Table(1), target.outputs("drive")))
     with pytest.raises(RefusedError, match="takes no states"):
         unroll(model, U, task=0)
+
+
+class Plain(torch.nn.Module):
+    """A recurrent network that is no `Reservoir`."""
+
+    units, inputs = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = torch.nn.Linear(4, 4).double()
+        self.into = torch.nn.Linear(1, 4).double()
+        self.drive = torch.nn.Identity()
+        with torch.no_grad():
+            self.back.weight.copy_(0.3 * torch.eye(4))
+
+    def forward(self, u: Tensor, x: Tensor) -> Tensor:
+        """States (B, T, 4)."""
+        found = []
+        for step in u.unbind(1):
+            x = torch.tanh(self.drive(self.back(x) + self.into(step)))
+            found.append(x)
+        return torch.stack(found, 1)
+
+
+def test_another_network_is_judged_by_two_starts_and_has_no_bound() -> None:
+    target = Target(Plain(), (randn(2, 3, 1), randn(2, 4)))
+    model = Modulated(target, Modulator(Affine(), Table(2), target.outputs("drive")))
+    with pytest.raises(RefusedError, match="judge others by two starts"):
+        bound(model, 0)
+    echo = echo_state(model, randn(200, 1))
+    assert echo.holds
+    assert not echo.proven
+
+
+def test_a_warning_names_the_line_that_asked() -> None:
+    model = modulated(Reservoir(6, radius=3.0, input_scale=0.1, seed=1))
+    with pytest.warns(UserWarning, match="forgets its start") as warned:
+        echo_state(model, torch.zeros(50, 1), otherwise="warn")
+    assert warned[0].filename == __file__

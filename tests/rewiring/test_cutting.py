@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neuromod import Generated, Modulated, Modulator, RefusedError, Table, Target
-from neuromod.rewiring import Rewiring, rule_of
+from neuromod.rewiring import Rewiring, Rule, rule_of
 from tests.rewiring.models import loss_of, model_of, network, train, wiring_of
 
 LENET = (235_200, 30_000, 1_000)
@@ -168,3 +168,97 @@ def test_wires_may_be_given() -> None:
     assert wiring.counts() == {"0.weight": 8, "2.weight": 60}
     with pytest.raises(RefusedError, match=r"wires are given for every site; '2\.weight' is \(5, 12\), got none"):
         Rewiring(model, "generated", rule_of("static"), steps=5, wires={"0.weight": torch.eye(12, 8)})
+
+
+@pytest.mark.parametrize(("every", "until"), [(3, 0.5), (30, 0.75), (100, 0.75), (10, 1.0)])
+def test_a_density_that_falls_arrives_at_the_last_update_wherever_that_stands(every: int, until: float) -> None:
+    model, wiring = wiring_of(rule_of("gmp", every=every, until=until), steps=40, density=0.2, scope="uniform")
+    train(model, wiring, torch.optim.SGD(model.parameters(), lr=0.1), range(40))
+    assert wiring.counts() == wiring.target_counts
+
+
+def test_a_density_may_fall_while_many_wires_move() -> None:
+    rule = Rule(cut="gradual", grow="gradient", moved=0.9, anneal="constant", every=10)
+    model, wiring = wiring_of(rule, steps=40, density=0.1, scope="uniform")
+    counts = []
+    for step in range(40):
+        train(model, wiring, torch.optim.SGD(model.parameters(), lr=0.1), range(step, step + 1))
+        counts.append(sum(wiring.counts().values()))
+    assert counts == sorted(counts, reverse=True)
+    assert wiring.counts() == wiring.target_counts
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        (1.5, "the share of '0.weight' that is cut must be a finite number of 0 or more and below 1; got 1.5"),
+        (-0.2, "below 1; got -0.2"),
+        (float("nan"), "below 1; got nan"),
+        ("0.2", "below 1; got '0.2'"),
+        ({"0.weight": 0.2}, "shares name every site, and no other; got .'0.weight'., by '2.weight'"),
+        ({"0.weight": 0.2, "2.weight": 0.2, "4.weight": 0.2}, "by '4.weight'"),
+    ],
+)
+def test_a_share_that_no_round_can_cut_is_refused(shares: object, words: str) -> None:
+    _, wiring = wiring_of(rule_of("static"), density=1.0, scope="uniform")
+    with pytest.raises(RefusedError, match=words):
+        wiring.cut(shares)  # type: ignore[arg-type]
+    assert wiring.counts() == {"0.weight": 96, "2.weight": 60}
+
+
+def test_a_refused_cut_leaves_all_wires() -> None:
+    _, wiring = wiring_of(rule_of("magnitude"), density=0.1, scope="uniform")
+    with torch.no_grad():
+        wiring.values["2.weight"].mul_(1e-6)
+    with pytest.raises(RefusedError, match=r"leaves '2\.weight' none"):
+        wiring.prune()
+    assert wiring.counts() == {"0.weight": 96, "2.weight": 60}
+
+
+def test_all_layers_are_positive_under_synflow_those_beside_the_rewired_ones_too() -> None:
+    model, wiring = wiring_of(rule_of("synflow", rounds=1), density=0.3, scope="uniform", sites=["0.weight"])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ones = torch.ones(1, 8, dtype=torch.float64)
+    wiring.prune(lambda: model(ones).sum())
+    net = network()
+    for layer in (net[0], net[2]):
+        layer.weight.data.abs_()
+    (gradient,) = torch.autograd.grad(net(ones).sum(), [net[0].weight])
+    score = (net[0].weight * gradient).flatten()
+    kept = torch.zeros(96, dtype=torch.bool)
+    kept[score.topk(wiring.counts()["0.weight"]).indices] = True
+    assert torch.equal(wiring.wires["0.weight"].flatten(), kept)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name] * (wiring.wires["0.weight"] if p.shape == (12, 8) else 1))
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (lambda model: model(torch.ones(2, 8).double()), "an objective is a function"),
+        (lambda model: 3.0, "an objective is a function"),
+        (lambda model: model(torch.ones(2, 8).double()).sum().detach(), "an objective is a function"),
+        (lambda model: sum(p.sum() for p in model.parameters()), "reads a curvature; this objective has none"),
+    ],
+)
+def test_an_objective_that_is_no_loss_is_refused_in_a_line(objective: object, words: str) -> None:
+    model, wiring = wiring_of(rule_of("grasp"), scope="uniform")
+    with pytest.raises(RefusedError, match=words) as refused:
+        wiring.prune(lambda: objective(model))  # type: ignore[operator]
+    assert "\n" not in str(refused.value)
+
+
+def test_rows_and_wires_that_do_not_fit_are_refused() -> None:
+    model, wiring = wiring_of(rule_of("static"))
+    for row, words in (
+        ({"4.weight": torch.ones(2)}, "a row to rewind to names sites of the rule; got '4.weight'"),
+        ({"0.weight": torch.ones(2)}, r"'0\.weight' is \(12, 8\), got \(2,\)"),
+        ({"0.weight": torch.full((12, 8), torch.nan)}, "must be finite; '0.weight' has NaN"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            wiring.rewind(row)
+    wires = {"0.weight": torch.eye(12, 8), "2.weight": torch.zeros(5, 12)}
+    with pytest.raises(RefusedError, match=r"a layer has at least one wire; '2\.weight' is given none"):
+        Rewiring(model, "generated", rule_of("static"), steps=5, wires=wires)
+    with pytest.raises(RefusedError, match=r"wires names sites of the rule; got '4\.weight'"):
+        Rewiring(model, "generated", rule_of("static"), steps=5, wires={"4.weight": torch.ones(2)})

@@ -220,6 +220,7 @@ def test_refusals() -> None:
     model = model_of()
     for call, words in (
         (lambda: Rewiring(model, "topk", rule_of("set"), steps=5), "got 'topk'; nearest: 'generated'"),
+        (lambda: Rewiring(model, None, rule_of("set"), steps=5), "got None; nearest: 'generated'"),  # type: ignore[arg-type]
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=0), "steps must be an integer of 1 or more"),
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=5, sites=["0.wieght"]), "got '0.wieght'; nearest"),
         (lambda: Rewiring(model, "generated", rule_of("set"), steps=5, task=0), "got task=0 of one row"),
@@ -260,3 +261,12 @@ def test_dnw_on_the_pointwise_convolutions_of_a_small_mobilenet() -> None:
         for site in target.weights("*"):
             kept = int((edits[site.name] != 0).sum())
             assert kept == (wiring.counts()[site.name] if site.name in pointwise else edits[site.name].numel())
+
+
+def test_an_optimiser_of_other_numbers_is_refused() -> None:
+    model, wiring = wiring_of(rule_of("rigl"))
+    other = model_of()
+    for optimizer in (torch.optim.SGD(other.parameters(), lr=0.1), None):
+        loss_of(model, 0).backward()
+        with pytest.raises(RefusedError, match=r"has none of '0.weight'; make it of model.parameters\(\)"):
+            wiring.step(optimizer)  # type: ignore[arg-type]

@@ -111,6 +111,10 @@ def test_select_ranks_signed_scores_and_breaks_ties_by_place() -> None:
         (lambda: rule_of("rigl", evry=3), "an option of a rule must be one of .*; try 'every'"),
         (lambda: Rule(every=0), "every, the steps from an update to the next, must be an integer of 1 or more"),
         (lambda: Rule(cut="never"), "cut must be one of"),
+        (lambda: Rule(drop="synaptic_flow", grow="random", moved=0.3), "taken for a cut that is made once"),
+        (lambda: Rule(drop="gradient_flow", cut="gradual"), "taken for a cut that is made once"),
+        (lambda: rule_of("grasp", grow="random", moved=0.3), "taken for a cut that is made once"),
+        (lambda: Rule(grow="gradient_flow", moved=0.3), "taken for a cut that is made once"),
     ],
 )
 def test_refused_rules(call: object, words: str) -> None:

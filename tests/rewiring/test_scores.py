@@ -127,11 +127,39 @@ def test_activity_is_read_of_linear_layers() -> None:
         Rewiring(model, "generated", rule_of("activity"), steps=5)
 
 
-def test_layers_are_listened_to_before_updates_alone() -> None:
-    model, wiring = wiring_of(rule_of("activity", every=3, until=0.5), steps=10)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    layer, hooked = model.skeleton.net.get_submodule("0"), []
-    for step in range(7):
-        hooked.append(len(layer._forward_hooks))
-        train(model, wiring, optimizer, range(step, step + 1))
-    assert hooked == [1, 0, 0, 1, 0, 0, 0], hooked
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (lambda e: e.values.sum(), r"a score is a real float for each place, \(12, 8\) on cpu"),
+        (lambda e: e.values.flatten(), "a score is a real float for each place"),
+        (lambda e: torch.ones_like(e.values, dtype=torch.long), "a score is a real float for each place"),
+        (lambda e: e.values.numpy(), "a score is a real float for each place"),
+        (lambda e: torch.full_like(e.values, -torch.inf), "leaves '0.weight' .* give more places a score above -inf"),
+    ],
+)
+def test_a_score_of_the_users_that_ranks_nothing_is_refused(found: object, words: str) -> None:
+    model, wiring = wiring_of(rule_of("set", grow=Score(found), every=1))  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match=words) as refused:
+        train(model, wiring, torch.optim.SGD(model.parameters(), lr=0.1), range(1))
+    assert "\n" not in str(refused.value)
+
+
+def test_what_a_score_needs_is_known_by_name() -> None:
+    assert Score(lambda e: e.values, {"gradient"}).needs == frozenset({"gradient"})  # type: ignore[arg-type]
+    for call, words in (
+        (lambda: Score("magnitude"), "a score must be a function"),
+        (lambda: Score(lambda e: e.values, "gradient"), "needs is a set of names"),
+        (lambda: Score(lambda e: e.values, frozenset({"gradients"})), "try gradient|try 'gradient'"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            call()  # type: ignore[no-untyped-call]
+
+
+def test_wires_that_were_cut_once_may_move_by_the_same_score() -> None:
+    model, wiring = wiring_of(rule_of("snip", grow="random", moved=0.3, every=1))
+    wiring.prune(lambda: loss_of(model, 0))
+    counts = wiring.counts()
+    before = {site: wires.clone() for site, wires in wiring.wires.items()}
+    train(model, wiring, torch.optim.SGD(model.parameters(), lr=0.1), range(2))
+    assert wiring.counts() == counts
+    assert any(not torch.equal(before[site], wires) for site, wires in wiring.wires.items())

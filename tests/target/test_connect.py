@@ -155,3 +155,23 @@ def test_refused_layouts_and_a_second_time() -> None:
         connect(conv(), "0", "4", torch.randn(3, 2, 4, 4))
     with pytest.raises(RefusedError, match="are joined once"):
         connect(connect(mlp(), "0", "4", X), "0", "4", X)
+
+
+def test_the_example_leaves_no_trace_in_train_mode() -> None:
+    net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Dropout(0.5), nn.Linear(7, 7), nn.Linear(7, 3)).double()
+    before = torch.get_rng_state()
+    wired = connect(net, "0", "4", X)
+    assert torch.equal(before, torch.get_rng_state())
+    assert net.training
+    assert all(module.training for module in wired.modules())
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, wired.state_dict()[name]), name
+    assert torch.equal(net.eval()(X), wired.eval()(X))
+
+
+def test_a_part_of_a_connected_network_is_refused_alone() -> None:
+    wired = connect(mlp(), "0", "4", X)
+    with pytest.raises(RefusedError, match="call of it alone, or a second one, at 'weight_from_0'; call the whole"):
+        wired[4](torch.randn(2, 6, dtype=torch.float64))
+    with pytest.raises(RefusedError, match="call the whole network"):
+        wired[2:](torch.randn(2, 7, dtype=torch.float64))

@@ -59,6 +59,7 @@ def test_what_it_says_it_reached_is_what_the_masks_do() -> None:
         ({"bias": True}, 0, "this attention has biases"),
         ({"kdim": 4, "vdim": 4}, 0, "sizes of its own for keys or values"),
         ({}, 4, "head must be an integer from 0 to 3; got 4"),
+        ({"add_zero_attn": True}, 0, "a head attends to its tokens alone"),
     ],
 )
 def test_another_attention_is_refused(options: dict[str, Any], head: int, message: str) -> None:
@@ -101,3 +102,16 @@ def test_products_are_square_and_read_tokens_of_their_size() -> None:
         HeadProducts(torch.zeros(4, 4), torch.zeros(4, 5))
     with pytest.raises(RefusedError, match=re.escape("got (2, 3, 5) for 4; pass (B, T, 4)")):
         HeadProducts(torch.zeros(4, 4), torch.zeros(4, 4))(torch.zeros(2, 3, 5))
+
+
+def test_an_error_is_relative_to_what_there_is() -> None:
+    products = head_products(attention(), 0)
+    random = RandomHead(8, n=8)
+    model = random.model()
+    random.find(products).put(model, 0)
+    for x, message in (
+        (torch.zeros(2, 3, 8), "to one sequence it adds 0"),
+        (torch.full((1, 3, 8), torch.nan), "finite sequences"),
+    ):
+        with pytest.raises(RefusedError, match=message):
+            relative_error(model, 0, products, x)

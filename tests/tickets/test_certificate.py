@@ -74,3 +74,14 @@ def test_points_fill_the_ball() -> None:
 def test_wrong_numbers_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(RefusedError, match=re.escape(message)):
         certificate(**{"norms": (1, 2), "errors": (0.1, 0.2), **wrong})
+
+
+def test_an_error_is_that_of_the_target_at_finite_points() -> None:
+    random = RandomMLP((3, 4, 2), n=8)
+    model, target = random.model(), slow.mlp(3, 4, 2)
+    random.find(target).put(model, 0)
+    with pytest.raises(RefusedError, match="at finite points"):
+        measured_error(model, 0, target, torch.full((2, 3), torch.nan))
+    # One output would be spread over two, and an error come out of it.
+    with pytest.raises(RefusedError, match=r"it gives \(5, 1\), the random network \(5, 2\)"):
+        measured_error(model, 0, slow.mlp(3, 4, 1), unit_ball(5, 3))

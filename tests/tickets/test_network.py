@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from neuromod import Bank, RefusedError, Store, bake
+from neuromod.bank import from_pretrained, save_pretrained
 from neuromod.kinds.bits import unpack
 from neuromod.tickets import RandomMLP, measured_error, unit_ball
+from neuromod.tickets.network import random_blocks
 from neuromod.tickets.slots import signed_slots
 from tests.tickets import slow
 
@@ -190,3 +192,31 @@ def test_a_ticket_goes_into_its_own_network_once() -> None:
     ticket.put(model, 0)
     with pytest.raises(RefusedError, match="a task is put in once; task 0 is there already"):
         ticket.put(model, 0)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options"),
+    [
+        ((6, 1, 2), {}),
+        ((6, 3, 2), {"n": 20}),
+        ((3, 1, 1, 2), {"bias": True, "nonnegative_input": True}),
+        ((1, 4, 1), {"nonnegative_input": True}),
+    ],
+)
+def test_layers_of_few_units_are_found_too(widths: tuple[int, ...], options: dict[str, Any]) -> None:
+    network = RandomMLP(widths, **{"n": 14, **options})
+    target = slow.mlp(*widths, bias=network.bias)
+    ticket, model = network.find(target), network.model()
+    ticket.put(model, 0)
+    x = unit_ball(500, widths[0], nonnegative=network.nonnegative_input)
+    assert measured_error(model, 0, target, x) <= ticket.certificate() < 0.1
+
+
+def test_a_saved_ticket_is_loaded_with_its_network(tmp_path: Path) -> None:
+    random, target = network(), slow.mlp(*WIDTHS)
+    model = random.model()
+    random.find(target).put(model, 0)
+    save_pretrained(model, tmp_path / "store")
+    loaded = from_pretrained(tmp_path / "store", constructor=random_blocks)
+    x = unit_ball(20, WIDTHS[0]).float()
+    assert torch.equal(loaded(x, task=0), model(x, task=0))

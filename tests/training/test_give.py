@@ -36,3 +36,11 @@ def test_what_a_row_does_not_take() -> None:
     ):
         with pytest.raises(RefusedError, match=words):
             call()
+
+
+def test_numbers_are_given_all_or_none() -> None:
+    modulator = gains()
+    before = modulator.source.own(0)["1/gain"].clone()
+    with pytest.raises(RefusedError, match="'bias' has NaN"):
+        give(modulator, 0, {"gain": torch.full((4,), 2.0), "bias": torch.full((4,), torch.nan)}, modulator.sites[0])
+    assert torch.equal(modulator.source.own(0)["1/gain"], before)

@@ -1,20 +1,17 @@
 """What the pages on sparse training and growth conclude is what the ledger says."""
 
-from statistics import stdev
-
 import pytest
 
+from tasks.report.interval import difference as paired
 from tests.tasks.ledger.test_conclusions import MEAN, ROOT, ROWS, cells
-
-# Half of the 95 % interval of a mean of n values, in standard deviations (Student's t over the root of n).
-HALF = {3: 4.303 / 3**0.5, 4: 3.182 / 4**0.5}
 
 
 def difference(one: str, other: str) -> tuple[float, float]:
     """The mean difference of two rows over their common seeds and half of its 95 % interval."""
-    pairs = zip(ROWS[one]["values"], ROWS[other]["values"], strict=True)
-    found = [a - b for a, b in pairs]
-    return sum(found) / len(found), HALF[len(found)] * stdev(found)
+    found = paired(ROWS[one]["values"], ROWS[other]["values"])
+    assert found is not None
+    low, high = found
+    return (low + high) / 2, (high - low) / 2
 
 
 @pytest.mark.parametrize(
@@ -72,6 +69,14 @@ def test_where_wires_may_move_they_find_their_places() -> None:
         assert mean - half > 0
 
 
+def test_a_larger_start_helps_wires_that_stay() -> None:
+    for rule, shown in (("static", True), ("rigl", False)):
+        mean, half = difference(f"sparse-digits-{rule}-rescaled", f"sparse-digits-{rule}")
+        assert (abs(mean) > half) == shown
+    reached = f"they reach {100 * MEAN['sparse-digits-static-rescaled']:.1f};"
+    assert reached in (ROOT / "docs/sparse.md").read_text()
+
+
 @pytest.mark.parametrize(("label", "prefix"), [(".02", ""), (".01", "01-")])
 def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
     rules = ("static", "set", "rigl", "snip", "snfs", "gmp", "dnw")
@@ -79,6 +84,21 @@ def test_the_table_of_mnist_is_the_ledgers(label: str, prefix: str) -> None:
     assert cells("sparse.md", label, 7) == expected
     dense = f"(dense: {100 * (1 - MEAN['sparse-mnist-dense']):.2f})"
     assert dense in (ROOT / "docs/sparse.md").read_text()
+
+
+@pytest.mark.parametrize(("label", "prefix"), [(".1", "10-"), (".05", "05-")])
+def test_the_table_of_denser_mnist_is_the_ledgers(label: str, prefix: str) -> None:
+    found = {
+        rule: f"{100 * (1 - MEAN[f'sparse-mnist-{prefix}{rule}']):.2f}" for rule in ("static", "set", "rigl", "dnw")
+    }
+    assert cells("sparse.md", label, 7) == [*list(found.values())[:3], "-", "-", "-", found["dnw"]]
+
+
+@pytest.mark.parametrize(("label", "prefix"), [("density .02", ""), ("density .01", "01-")])
+def test_the_table_of_long_trainings_is_the_ledgers(label: str, prefix: str) -> None:
+    rows = [ROWS[f"sparse-mnist-long-{prefix}{rule}"] for rule in ("rigl", "dnw")]
+    expected = [f"{100 * (1 - row['mean']):.2f}" for row in rows]
+    assert cells("sparse.md", label, 3) == [*expected, f"{100 * (1 - rows[1]['published']['value']):.2f}"]
 
 
 def test_at_one_in_a_hundred_rigl_makes_half_of_the_errors() -> None:
@@ -96,3 +116,19 @@ def test_grown_wires_are_worth_more_than_twice_as_many_that_stay() -> None:
         assert cells("growth.md", label, 3) == expected
     mean, half = difference("growth-01-rigl", "growth-static")
     assert mean - half > 0
+
+
+@pytest.mark.parametrize(
+    ("label", "stream"),
+    [("four permutations", "permuted"), ("four rotations", "rotated"), ("five pairs of classes", "split")],
+)
+def test_the_table_at_equal_bits_is_the_ledgers(label: str, stream: str) -> None:
+    arms = ("masks", "moving", "wires", "lowrank")
+    assert cells("growth.md", label, 4) == [f"{100 * MEAN[f'equal-{arm}-{stream}']:.1f}" for arm in arms]
+
+
+@pytest.mark.parametrize("stream", ["permuted", "rotated"])
+def test_masks_that_move_lose_to_all(stream: str) -> None:
+    for arm in ("masks", "wires", "lowrank"):
+        mean, half = difference(f"equal-{arm}-{stream}", f"equal-moving-{stream}")
+        assert mean - half > 0

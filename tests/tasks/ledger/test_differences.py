@@ -12,6 +12,8 @@ from tasks.runs.files import read_json
 ROOT = Path(__file__).parents[3]
 ROWS = {row["row"]: row for row in load_ledger(ROOT / "results")}
 
+STREAMS = ("permuted", "rotated", "split")
+
 # (page, words, a row, another): the words claim that the first mean is above the second: its interval excludes zero.
 SHOWN = (
     (
@@ -44,6 +46,9 @@ SHOWN = (
     ("random_networks.md", "lose half of KMNIST", "piggyback-kmnist-masks", "piggyback-kmnist-masks-frozen"),
     ("random_networks.md", "eleven points on KMNIST", "piggyback-kmnist-bn-only", "piggyback-kmnist-film"),
     ("random_networks.md", "two on turned CIFAR-10", "piggyback-turned-bn-only", "piggyback-turned-film"),
+    ("growth.md", "win against low-rank deltas on rotations", "equal-wires-rotated", "equal-lowrank-rotated"),
+    ("growth.md", "masks that move by a rule lose to all three", "equal-masks-permuted", "equal-moving-permuted"),
+    ("growth.md", "masks that move by a rule lose to all three", "equal-masks-rotated", "equal-moving-rotated"),
     ("bank.md", "reading the input wins on SplitMNIST", "matrix-split-film-input", "matrix-split-masks-table-inferred"),
 )
 # The words say that nothing is shown: the interval includes zero.
@@ -68,6 +73,9 @@ OPEN = (
     ("random_networks.md", "three seeds do not tell from none", "piggyback-kmnist-finetune", "piggyback-kmnist-masks"),
     ("random_networks.md", "three seeds do not tell from none", "piggyback-turned-finetune", "piggyback-turned-masks"),
     ("random_networks.md", "Nor do they show", "piggyback-turned-masks", "piggyback-turned-masks-other-rate"),
+    *(("growth.md", "Grown wires tie with masks", f"equal-masks-{s}", f"equal-wires-{s}") for s in STREAMS),
+    ("growth.md", "and tie elsewhere", "equal-wires-permuted", "equal-lowrank-permuted"),
+    ("growth.md", "and tie elsewhere", "equal-wires-split", "equal-lowrank-split"),
     ("bank.md", "do not tell it from masks", "matrix-permuted-film-input", "matrix-permuted-masks-table-inferred"),
 )
 
@@ -115,7 +123,7 @@ def test_every_interval_of_the_docs_is_one_of_these() -> None:
     assert zeroed is not None
     known = {printed(row, other) for _, _, row, other in (*SHOWN, *OPEN)}
     known.add(written(100 * zeroed[0], 100 * zeroed[1]))
-    for page in ("meta.md", "conditioning.md", "random_networks.md", "bank.md"):
+    for page in ("meta.md", "conditioning.md", "random_networks.md", "bank.md", "growth.md"):
         for bracket in re.findall(r"\[(-?[\d.]+ to [^\]]+)\]", text(page)):
             for item in bracket.split("; "):
                 found = re.match(r"-?[\d.]+ to -?[\d.]+", item)

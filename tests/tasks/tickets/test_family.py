@@ -158,6 +158,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same(name: str, tmp_path: Path, mon
         ("tickets/small", "n=27", "n must be"),
         ("tickets/small", "tolerance=0", "tolerance must be"),
         ("tickets/small", "targets=0", "targets must be"),
+        ("tickets/small", "law=[8,99]", "n must be an integer from 2 to 26"),
         ("tickets/small", "law=[8]", "a law is a line through two n or more; got law=[8]"),
         ("tickets/small", "init=none", "init must be one of"),
         ("tickets/small", "widths=[4]", "widths are those of all layers"),
