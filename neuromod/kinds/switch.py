@@ -40,6 +40,10 @@ class Switch(Kind):
     def __post_init__(self) -> None:
         one_of(self.form, "the form of a switch", FORMS)
 
+    @property
+    def switched(self) -> str | None:
+        return self.form
+
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"score": site.shape, "scale": (1,)}
 

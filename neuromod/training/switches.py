@@ -8,7 +8,6 @@ from torch import Tensor
 
 from neuromod.arguments import instance, number, one_of
 from neuromod.errors import RefusedError
-from neuromod.kinds.switch import Switch
 from neuromod.modulator import Modulator
 from neuromod.target.delta import DELTA, Weights, task_vector
 from neuromod.training.give import give
@@ -38,10 +37,10 @@ def read_switch(
     kind = instance(modulator, Modulator, "what is read into").kind
     one_of(rule, "the rule of a switch", RULES)
     number(strength, "strength, how large the rest must be to close a switch,", above=0)
-    if not isinstance(kind, Switch) or kind.form != RULES[rule] or modulator.target is None:
-        form = getattr(kind, "form", modulator.name)
+    if kind.switched != RULES[rule] or modulator.target is None:
+        got = f"form {kind.switched!r}" if kind.switched else modulator.name
         raise RefusedError(
-            f"the rule {rule!r} is of a Switch of form {RULES[rule]!r} in a model; got {form!r}; take another rule, or make the "
+            f"the rule {rule!r} is of a Switch of form {RULES[rule]!r} in a model; got {got}; take another rule, or make the "
             "modulator of that form and pass it to Modulated first"
         )
     now, vector = modulator.target.tensors(), task_vector(modulator.target.pristine, tuned)

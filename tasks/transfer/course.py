@@ -39,7 +39,15 @@ class Stage:
 
 
 class Course:
-    """Trains the stages in their order; a run that was ended goes on in the middle of one."""
+    """Trains stages in their order; a run that was ended goes on in the middle of one.
+
+    Args:
+        stages: one behind the other; those without steps are left out.
+        tasks: whose images they see, by number.
+        bench: the run.
+        batch: images of a step.
+
+    """
 
     def __init__(self, stages: Sequence[Stage], tasks: Sequence[FarTask], bench: Bench, batch: int) -> None:
         self.stages = [stage for stage in stages if stage.steps]

@@ -80,7 +80,7 @@ def test_a_rule_is_of_the_form_of_its_switch() -> None:
     Modulated(target, mask)
     for call, words in (
         (lambda: read_switch(switch, 0, TUNED[0], rule="sign"), "the rule 'sign' is of a Switch of form 'sign'"),
-        (lambda: read_switch(mask, 0, TUNED[0], rule="tall"), "got 'Threshold'"),
+        (lambda: read_switch(mask, 0, TUNED[0], rule="tall"), "got Threshold"),
         (lambda: read_switch(switch, 0, TUNED[0], rule="tal"), "try 'tall'"),  # type: ignore[arg-type]
         (lambda: read_switch(switch, 0, TUNED[0], rule="tall", strength=0), "strength"),
         (lambda: read_switch(switch, 7, TUNED[0], rule="tall"), "a task must be live"),
