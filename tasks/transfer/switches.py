@@ -56,6 +56,7 @@ class Switches:
         delta: of switches: ``"sum"``, ``"elect"`` or ``"ones"`` of the task vectors (`neuromod.shared_delta`), or ``"random"``,
             of the size of their sum.
         read: where switches start: ``"tall"``, ``"agree"``, ``"sign"`` (`neuromod.read_switch`), or null: drawn.
+        strength: of reading by ``"tall"`` (`neuromod.read_switch`).
         scale_alone: train the scales of the switches alone (BitDelta's scale distillation learns them too).
         steps: of training the arm, for each task; 0: it is read off.
         optimizer: of the arm.
@@ -73,6 +74,7 @@ class Switches:
     arm: Literal["tuned", "mask", "switch"] = "switch"
     delta: Literal["sum", "elect", "ones", "random"] = "sum"
     read: Literal["tall", "agree", "sign"] | None = "tall"
+    strength: Rate = 0.4
     scale_alone: bool = False
     steps: Steps = 600
     own_lr: Rate = 1e-3
@@ -82,10 +84,17 @@ class Switches:
         fit_fields(self, "run")
         target_of(self.optimizer, "optimizer")
         target_of(self.tuning, "tuning")
-        if self.arm != "switch" and (self.delta, self.read, self.scale_alone) != ("sum", "tall", False):
+        if self.arm != "switch" and (self.delta, self.read, self.strength, self.scale_alone) != (
+            "sum",
+            "tall",
+            type(self).strength,
+            False,
+        ):
             raise UserError(
-                f"delta, read and scale_alone are of arm=switch; got arm={self.arm}; drop them, or pass arm=switch"
+                f"delta, read, strength and scale_alone are of arm=switch; got arm={self.arm}; drop them, or pass arm=switch"
             )
+        if self.read != "tall" and self.strength != type(self).strength:
+            raise UserError(f"strength is of read=tall; got read={self.read}; drop it")
         if self.arm == "switch" and self.read is None and not self.steps:
             raise UserError(
                 "a switch that is drawn is trained; got read=null and steps=0; pass steps, or a rule to read by"
@@ -239,7 +248,7 @@ class _Carried:
         for row, net in enumerate(tuned):
             _own(own, row, net)
             if switched and options.read is not None:
-                read_switch(bits, row, net, rule=options.read)
+                read_switch(bits, row, net, rule=options.read, strength=options.strength)
         return model
 
 

@@ -68,6 +68,7 @@ def test_what_is_tuned_before_is_the_same_in_every_arm(usual: dict[str, Any], tm
         ["delta=ones", "read=sign"],
         ["read=null"],
         ["scale_alone=true"],
+        ["strength=0.1"],
         ["arm=mask"],
         ["arm=tuned"],
         ["steps=0"],
@@ -113,8 +114,9 @@ def test_a_run_that_was_ended_goes_on_to_the_same(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["arm=mask", "delta=ones"], "delta, read and scale_alone are of arm=switch; got arm=mask"),
+        (["arm=mask", "delta=ones"], "delta, read, strength and scale_alone are of arm=switch; got arm=mask"),
         (["read=null", "steps=0"], "a switch that is drawn is trained; got read=null and steps=0"),
+        (["read=null", "strength=0.2"], "strength is of read=tall; got read=None"),
         (["read=tal"], "read must be one of"),
         (["delta=sums"], "delta must be one of"),
         (["tuned_steps=0"], "tuned_steps must be"),
