@@ -20,6 +20,7 @@ from neuromod.kinds import (
     Rank1,
     Statistics,
     Subset,
+    Switch,
     Threshold,
     TopK,
     Wires,
@@ -28,11 +29,14 @@ from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
 from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
 from neuromod.target.connect import connect
+from neuromod.target.delta import random_delta, shared_delta
 from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
 from neuromod.training.calibrate import calibrate
+from neuromod.training.give import give
 from neuromod.training.regularise import OutputRegulariser
+from neuromod.training.switches import read_switch
 from neuromod.training.together import Together
 
 try:
@@ -66,6 +70,7 @@ __all__ = [
     "Statistics",
     "Store",
     "Subset",
+    "Switch",
     "Table",
     "Target",
     "Threshold",
@@ -76,5 +81,9 @@ __all__ = [
     "calibrate",
     "connect",
     "from_pretrained",
+    "give",
+    "random_delta",
+    "read_switch",
     "save_pretrained",
+    "shared_delta",
 ]

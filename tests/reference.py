@@ -147,6 +147,12 @@ def wires(W: Tensor, delta: Tensor, density: float) -> Tensor:
     return W + torch.stack(parts).reshape(W.shape)
 
 
+def switch(W: Tensor, D: Tensor, score: Tensor, scale: Tensor, form: str) -> Tensor:
+    """W + a M D, or W + a S D with S of -1 and 1; dL/ds is dL/dM."""
+    mask = threshold(torch.ones_like(W), score, 0.0, False)
+    return W + scale[0] * (mask if form == "mask" else mask + mask - 1) * D
+
+
 def subset(W: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """W with the numbers at some places of the flat weight exchanged, one after the other."""
     flat = list(W.flatten())

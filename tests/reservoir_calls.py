@@ -25,9 +25,6 @@ def reservoir_calls() -> dict[str, Call]:
         "Reservoir": Call(r.Reservoir, {"units": 6, "inputs": 1, "seed": 0, "dtype": torch.float64, **drawn}),
         "states": Call(r.states, {"reservoirs": net, "inputs": u, "start": x[None, :, 0]}),
         "unroll": Call(r.unroll, {"model": model, "inputs": u, "task": [0] * 40, "start": x[:, 0], "every": 3}),
-        "give": Call(
-            r.give, {"modulator": gains, "task": 0, "values": {"gain": torch.ones(6)}, "site": gains.sites[0]}
-        ),
         "echo_state": Call(r.echo_state, {"model": model, **checked}),
         "bound": Call(r.bound, {"model": model, "task": 0}),
         "fit": Call(r.fit, fitted),

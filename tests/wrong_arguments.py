@@ -15,6 +15,7 @@ from tests.model_calls import model_calls
 from tests.reservoir_calls import reservoir_calls
 from tests.rewiring_calls import rewiring_calls
 from tests.right_calls import Call, loops, questions
+from tests.switch_calls import switch_calls
 from tests.ticket_calls import ticket_calls
 
 WRONG: dict[str, Callable[[], Any]] = {
@@ -67,6 +68,7 @@ def kinds() -> dict[str, Call]:
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),
         "Rank1": Call(n.Rank1, {"form": "real"}),
         "Subset": Call(n.Subset, {"per_output": 1.0, "seed": 0}),
+        "Switch": Call(n.Switch, {"form": "sign"}),
         "Wires": Call(n.Wires, {"density": 0.5}),
         "Threshold": Call(n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1}),
         "TopK": Call(n.TopK, {"density": 0.5}),
@@ -134,4 +136,4 @@ def models(folder: Path) -> dict[str, Call]:
 def calls(folder: Path) -> dict[str, Call]:
     """A right call of everything public, by its name."""
     base = kinds() | sources() | models(folder) | loops() | questions() | model_calls() | analyses()
-    return base | ticket_calls() | reservoir_calls() | rewiring_calls()
+    return base | ticket_calls() | reservoir_calls() | rewiring_calls() | switch_calls()

@@ -9,6 +9,7 @@ from neuromod.kinds.generated import Generated, Head
 from neuromod.kinds.masks import Bernoulli, Threshold, TopK
 from neuromod.kinds.statistics import Statistics
 from neuromod.kinds.subset import Subset
+from neuromod.kinds.switch import Switch
 from neuromod.kinds.wires import Wires
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Rank1",
     "Statistics",
     "Subset",
+    "Switch",
     "Threshold",
     "TopK",
     "Wires",

@@ -59,6 +59,11 @@ class Kind:
         return False
 
     @property
+    def switched(self) -> str | None:
+        """How it takes a difference that stands beside the weight, as a "mask" or by "sign"; None of kinds that take none."""
+        return None
+
+    @property
     def hard(self) -> bool:
         """Whether its factors are exactly 0 or 1."""
         return False

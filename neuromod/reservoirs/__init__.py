@@ -18,7 +18,7 @@ from neuromod.reservoirs.echo import Echo, bound, echo_state
 from neuromod.reservoirs.loading import driven, load
 from neuromod.reservoirs.network import Reservoir
 from neuromod.reservoirs.readout import Moments, Readout, fit
-from neuromod.reservoirs.schedule import give, unroll
+from neuromod.reservoirs.schedule import unroll
 from neuromod.reservoirs.scores import memory_curve, nmse, nrmse
 from neuromod.reservoirs.states import states
 
@@ -36,7 +36,6 @@ __all__ = [
     "driven",
     "echo_state",
     "fit",
-    "give",
     "load",
     "memory_curve",
     "morph",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod import Affine, Conceptor, Modulated, Modulator, Table, Target
+from neuromod import Affine, Conceptor, Modulated, Modulator, Table, Target, give
 from neuromod.reservoirs import (
     Readout,
     Reservoir,
@@ -15,7 +15,6 @@ from neuromod.reservoirs import (
     diagonal,
     driven,
     fit,
-    give,
     load,
     morph,
     nrmse,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromod import Affine, Modulated, Modulator, Table, Target
-from neuromod.reservoirs import echo_state, fit, give, nrmse, unroll
+from neuromod import Affine, Modulated, Modulator, Table, Target, give
+from neuromod.reservoirs import echo_state, fit, nrmse, unroll
 from tasks.config.fields import Count, Number, Weight, fit_fields
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result

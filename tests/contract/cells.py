@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from neuromod import Modulated, RefusedError, Target
+from neuromod import Modulated, RefusedError, Target, random_delta
 from neuromod.seeds import derive, generator
 from tasks.continual.learners.modulated import modulated
 from tasks.networks import Lstm, ResNet, conv, mlp
@@ -93,6 +93,8 @@ def cell(config: dict[str, Any], network: str) -> Cell:
                 if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
                     module.weight.uniform_(0.5, 1.5)
                     module.bias.uniform_(-0.5, 0.5)
+        if "Switch" in str(config):
+            net = random_delta(net, seed=3)
         labelled = any("labels" in part["source"] for part in config.values())
         condition = torch.randint(TASKS, (SIZE,)) if labelled else torch.randn(SIZE, 4, dtype=torch.float64)
         return Cell(config, net.eval(), x, condition)

@@ -16,6 +16,7 @@ from neuromod.kinds import (
     Rank1,
     Statistics,
     Subset,
+    Switch,
     Threshold,
     TopK,
     Wires,
@@ -25,7 +26,7 @@ from neuromod.target.taps import BIAS, GAIN
 from tests import reference
 
 
-def weight(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
+def weight(kind: Any, site: Any, base: dict[str, Tensor], w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
     """The effective weight by the equation of the kind; None for a kind that the reference does not know."""
     match kind:
         case TopK():
@@ -40,6 +41,8 @@ def weight(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor | 
             return reference.low_rank(w, raw["a"], raw["b"], (kind.alpha or kind.rank) / kind.rank)
         case Wires():
             return reference.wires(w, raw["delta"], kind.density)
+        case Switch():
+            return reference.switch(w, base[f"{site.name}_delta"], raw["score"], raw["scale"], kind.form)
         case Subset():
             # Its places are a hash of site and seed; which they are is checked in tests/analysis/test_weights.py.
             return reference.subset(w, raw["values"], kind.places(site))
@@ -84,7 +87,7 @@ def _add(
                 weights |= {f"{site.module}.{part}": value for part, value in raw.items()}
             case _:
                 now = base | weights
-                made = weight(kind, site, now[site.name], raw)
+                made = weight(kind, site, base, now[site.name], raw)
                 edits = kind.edits(site, raw, now) if made is None else {site.name: made}
                 for name, value in edits.items():
                     prefix, _, leaf = name.rpartition(".")

@@ -9,13 +9,14 @@ import neuromod
 from neuromod import Bernoulli, Gate, Head, Kind, Rank1, Threshold
 from neuromod.bank.classes import KINDS
 
-PROPERTIES = ("is_mask", "binary", "is_gate", "hard", "own_width")
+PROPERTIES = ("is_mask", "binary", "is_gate", "hard", "own_width", "switched")
 TRUE = {
     "TopK": {"is_mask", "binary"},
     "Threshold": {"is_mask", "binary"},
     "Bernoulli": {"is_mask", "binary"},
     "Gate": {"is_gate"},
     "Head": {"own_width"},
+    "Switch": {"switched"},
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuromod import Affine, Conceptor, Modulated, Modulator, RefusedError, Table, Target
+from neuromod import Affine, Conceptor, Modulated, Modulator, RefusedError, Table, Target, give
 from neuromod.reservoirs import (
     Reservoir,
     conceptor,
@@ -16,7 +16,6 @@ from neuromod.reservoirs import (
     disjunction,
     driven,
     fit,
-    give,
     load,
     morph,
     negation,

@@ -16,8 +16,9 @@ from neuromod import (
     Table,
     Target,
     TopK,
+    give,
 )
-from neuromod.reservoirs import Reservoir, give, spectral_radius, states, upper, whole
+from neuromod.reservoirs import Reservoir, spectral_radius, states, upper, whole
 from neuromod.reservoirs.draws import FORMS, pi_digits, recurrent
 from tests.reservoirs import slow
 

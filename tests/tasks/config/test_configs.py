@@ -41,6 +41,7 @@ FIRST = (
     "reservoir/contexts",
     "reservoir/conceptors",
     "sparse/imp",
+    "transfer/switch",
 )
 
 
@@ -59,7 +60,8 @@ def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "experiment", [n for n in experiments() if not n.startswith(("meta/", "reservoir/", "tickets/", "sparse/imp"))]
+    "experiment",
+    [n for n in experiments() if not n.startswith(("meta/", "reservoir/", "tickets/", "transfer/", "sparse/imp"))],
 )
 def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: Path) -> None:
     asked = small(tmp_path, experiment)

@@ -1,0 +1,109 @@
+"""Tasks that are far from the one a network was trained on: another set of images, turned, inverted, or with its pixels exchanged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tasks.data.image_set import ImageSet, divided
+from tasks.data.load import load
+from tasks.data.prepare import images
+from tasks.errors import UserError
+from tasks.experiment import Bench
+from tasks.runs.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class FarTask:
+    """Images as a task sees them.
+
+    Args:
+        name: in words.
+        train_images: uint8 (N, C, H, W).
+        train_labels: int64 (N,).
+        test_images: uint8 (M, C, H, W).
+        test_labels: int64 (M,).
+
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
+    """The set of the config as it is, and five tasks far from it: another set, the first turned, inverted, permuted, the other turned.
+
+    Where hyper-parameters are chosen, training images stand in for the test images.
+
+    Args:
+        bench: whose config names the first set; its seed draws the permutation and what is held out.
+        other: name of the other set.
+
+    """
+    first = images(bench)
+    if first is None:
+        raise UserError("a network is trained on images before it is carried on; got data.name=null; pass data=mnist")
+    options = bench.data
+    second = divided(load(other, root=options["root"], download=options["download"]))
+    if second.shape != first.shape or len(second.classes) > len(first.classes):
+        shapes = f"{first.name} {first.shape} of {len(first.classes)} classes, {other} {second.shape} of {len(second.classes)}"
+        raise UserError(
+            f"the other set has images of the first one's shape, and no more classes; got {shapes}; take another"
+        )
+    order = torch.randperm(first.train_images[0].numel(), generator=generator(bench.seeds["data"], "permutation"))
+    made = (
+        _task(first.name, first),
+        _task(second.name, second),
+        _task(f"{first.name}, turned", first, _turned),
+        _task(f"{first.name}, inverted", first, lambda x: 255 - x),
+        _task(f"{first.name}, permuted", first, partial(_permuted, order)),
+        _task(f"{second.name}, turned", second, _turned),
+    )
+    return made if bench.held_out is None else tuple(_held_out(task, bench) for task in made)
+
+
+def described(tasks: tuple[FarTask, ...], bench: Bench, other: str) -> Mapping[str, str | None]:
+    """What a run records of its data.
+
+    Args:
+        tasks: those of `far_tasks`.
+        bench: of the run.
+        other: name of the other set.
+
+    """
+    first = images(bench)
+    assert first is not None
+    return {
+        "name": f"{first.name}+{other}",
+        "sha256": first.sha256,
+        "substitute": first.substitute,
+        "stream": "; ".join(task.name for task in tasks),
+    }
+
+
+def _task(name: str, found: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:
+    return FarTask(name, view(found.train_images), found.train_labels, view(found.test_images), found.test_labels)
+
+
+def _turned(x: Tensor) -> Tensor:
+    return torch.rot90(x, 1, (2, 3)).contiguous()
+
+
+def _permuted(order: Tensor, x: Tensor) -> Tensor:
+    return x.flatten(1)[:, order].view(x.shape)
+
+
+def _held_out(task: FarTask, bench: Bench) -> FarTask:
+    assert bench.held_out is not None
+    size = len(task.train_labels)
+    if bench.held_out >= size:
+        raise UserError(f"images are held out of {size}; got held_out={bench.held_out}; pass fewer")
+    order = torch.randperm(size, generator=generator(bench.seeds["data"], "held out"))
+    held, kept = order[: bench.held_out], order[bench.held_out :]
+    x, y = task.train_images, task.train_labels
+    return FarTask(task.name, x[kept], y[kept], x[held], y[held])

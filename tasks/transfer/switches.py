@@ -1,0 +1,263 @@
+"""Far tasks at a bit per weight: what is kept of tuned networks when they share one difference, read off or learned."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from neuromod import (
+    Generated,
+    Modulated,
+    Modulator,
+    Recipe,
+    Switch,
+    Table,
+    Target,
+    Threshold,
+    give,
+    random_delta,
+    read_switch,
+    shared_delta,
+)
+from neuromod.target.sites import Site
+from tasks.config.build import target_of
+from tasks.config.fields import Count, Rate, Steps, fit_fields
+from tasks.errors import UserError
+from tasks.experiment import Bench, Costs, Result
+from tasks.networks import mlp
+from tasks.report.panels import Section
+from tasks.report.read import Run
+from tasks.runs.seeds import derive
+from tasks.transfer import drawing
+from tasks.transfer.course import Course, Logits, Stage, accuracy, pixels
+from tasks.transfer.far import described, far_tasks
+
+Spec = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """A network trained on one task and tuned to five far ones; then each of the five as bits, by one of several arms.
+
+    The headline is the mean test accuracy of the five. Their last layer and their biases are the task's own in every arm: those of
+    the tuned network, trained on where the arm is trained.
+
+    Args:
+        other: the set of images beside that of the config.
+        hidden: units of the hidden layers.
+        base_steps: of training on the first set.
+        tuned_steps: of tuning to each task.
+        tuning: optimizer of both.
+        arm: ``"tuned"``: the tuned networks, trained on; ``"mask"``: Piggyback's over the base; ``"switch"``.
+        delta: of switches: ``"sum"``, ``"elect"`` or ``"ones"`` of the task vectors (`neuromod.shared_delta`), or ``"random"``,
+            of the size of their sum.
+        read: where switches start: ``"tall"``, ``"agree"``, ``"sign"`` (`neuromod.read_switch`), or null: drawn.
+        strength: of reading by ``"tall"`` (`neuromod.read_switch`).
+        scale_alone: train the scales of the switches alone (BitDelta's scale distillation learns them too).
+        steps: of training the arm, for each task; 0: it is read off.
+        optimizer: of the arm.
+        own_lr: rate of the last layer and the biases.
+        batch: images of a step.
+
+    """
+
+    optimizer: Spec
+    tuning: Spec = field(default_factory=lambda: {"_target_": "torch.optim.Adam", "lr": 1e-3})
+    other: str = "kmnist"
+    hidden: Sequence[int] = (256, 256)
+    base_steps: Steps = 900
+    tuned_steps: Count = 900
+    arm: Literal["tuned", "mask", "switch"] = "switch"
+    delta: Literal["sum", "elect", "ones", "random"] = "sum"
+    read: Literal["tall", "agree", "sign"] | None = "tall"
+    strength: Rate = 0.4
+    scale_alone: bool = False
+    steps: Steps = 600
+    own_lr: Rate = 1e-3
+    batch: Count = 128
+
+    def __post_init__(self) -> None:
+        fit_fields(self, "run")
+        target_of(self.optimizer, "optimizer")
+        target_of(self.tuning, "tuning")
+        if self.arm != "switch" and (self.delta, self.read, self.strength, self.scale_alone) != (
+            "sum",
+            "tall",
+            type(self).strength,
+            False,
+        ):
+            raise UserError(
+                f"delta, read, strength and scale_alone are of arm=switch; got arm={self.arm}; drop them, or pass arm=switch"
+            )
+        if self.read != "tall" and self.strength != type(self).strength:
+            raise UserError(f"strength is of read=tall; got read={self.read}; drop it")
+        if self.arm == "switch" and self.read is None and not self.steps:
+            raise UserError(
+                "a switch that is drawn is trained; got read=null and steps=0; pass steps, or a rule to read by"
+            )
+
+    def fingerprint(self, bench: Bench) -> str:
+        """That of the network before its training."""
+        example = pixels(bench.once(self._tasks, "tasks")[0].train_images[:2])
+        return Target(self._drawn(bench), example).fingerprint()
+
+    def execute(self, bench: Bench) -> Result:
+        """Train, tune, learn or read off, test; goes on from the run's checkpoint."""
+        tasks = bench.once(self._tasks, "tasks")
+        carried = _Carried(self, bench, len(tasks))
+        stages = [
+            Stage("base", 0, self.base_steps, self.tuning, partial(carried.whole, 0)),
+            *(Stage("tuned", t, self.tuned_steps, self.tuning, partial(carried.whole, t)) for t in carried.far),
+            *(Stage("arm", t, self.steps, self.optimizer, partial(carried.part, t)) for t in carried.far),
+        ]
+        Course(stages, tasks, bench, self.batch).run({"carried": carried})
+        accuracies = {tasks[t].name: accuracy(carried.logits(t), tasks[t]) for t in carried.far}
+        tuned = {tasks[t].name: accuracy(carried.nets[t], tasks[t]) for t in carried.far}
+        found = {
+            "base": accuracy(carried.nets[0], tasks[0]),
+            "accuracies": accuracies,
+            "tuned": tuned,
+            "tuned_mean": sum(tuned.values()) / len(tuned),
+            **carried.bits(),
+        }
+        return Result(
+            "accuracy",
+            sum(accuracies.values()) / len(accuracies),
+            "higher",
+            carried.costs(),
+            {"switches": found},
+            role="bracket" if self.arm == "tuned" else "modulator",
+            trained=f"{self.steps} steps a task" if self.steps else "read off",
+            data=described(tasks, bench, self.other),
+        )
+
+    @staticmethod
+    def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
+        """Accuracy, task by task."""
+        return drawing.sections(runs, names)
+
+    def _tasks(self, bench: Bench) -> Any:
+        return far_tasks(bench, self.other)
+
+    def _drawn(self, bench: Bench) -> nn.Module:
+        first = bench.once(self._tasks, "tasks")[0]
+        outputs = int(first.train_labels.max()) + 1
+        options = {
+            "shape": list(first.train_images.shape[1:]),
+            "outputs": outputs,
+            "hidden": list(self.hidden),
+            "bias": True,
+        }
+        return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build()
+
+
+class _Carried:
+    """The base, the tuned networks, and what the arm makes of them, as one state."""
+
+    def __init__(self, options: Switches, bench: Bench, tasks: int) -> None:
+        self.options, self.bench = options, bench
+        self.far = range(1, tasks)
+        self.nets = [options._drawn(bench) for _ in range(tasks)]
+        self.model: Modulated | None = None
+
+    def whole(self, task: int, first: bool) -> tuple[Sequence[Any], Logits]:
+        """Train a whole network: the base, or a copy of it."""
+        if task and first:
+            self.nets[task].load_state_dict(self.nets[0].state_dict())
+        return list(self.nets[task].parameters()), self.nets[task]
+
+    def part(self, task: int, first: bool) -> tuple[Sequence[Any], Logits]:
+        """Train the arm's part of a task."""
+        if self.options.arm == "tuned":
+            return list(self.nets[task].parameters()), self.nets[task]
+        model = self._arm()
+        own = [
+            p for n, m in model.named_modulators().items() if n == "generated" for p in m.source.own(task - 1).values()
+        ]
+        rest = [
+            p for n, m in model.named_modulators().items() if n != "generated" for p in m.source.own(task - 1).items()
+        ]
+        bits = [value for key, value in rest if not self.options.scale_alone or key.endswith("/scale")]
+        return [{"params": bits}, {"params": own, "lr": self.options.own_lr}], partial(model, task=task - 1)
+
+    def logits(self, task: int) -> Logits:
+        """A task as the arm leaves it."""
+        if self.options.arm == "tuned":
+            return self.nets[task]
+        return partial(self._arm().eval(), task=task - 1)
+
+    def bits(self) -> dict[str, Any]:
+        """Bits per weight and task, as sealed, of the weights that have them."""
+        if self.options.arm == "tuned":
+            return {"bits_per_weight": 32.0}
+        model = self._arm()
+        name = next(iter(model.named_modulators()))
+        modulator = model.named_modulators()[name]
+        weights = sum(math.prod(site.shape) for site in modulator.sites)
+        row = modulator.stored(0)
+        return {"bits_per_weight": 8 * sum(v.numel() * v.element_size() for v in row.values()) / weights}
+
+    def costs(self) -> Costs:
+        """What a task keeps: its bits, its last layer and its biases."""
+        shared = sum(p.numel() for p in self.nets[0].parameters())
+        if self.options.arm == "tuned":
+            return Costs(shared, 4 * shared, 0, float(4 * shared))
+        model = self._arm()
+        frozen = sum(v.numel() for v in model.target.tensors().values())
+        own = sum(v.numel() for m in model.named_modulators().values() for v in m.source.own(0).values())
+        return Costs(own, model.bytes_per_task(0), frozen, model.bytes_per_task(0) + 4 * frozen / len(self.far))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights of all networks, and the arm's, where it has begun."""
+        nets = [net.state_dict() for net in self.nets]
+        return {"nets": nets, "model": None if self.model is None else self.model.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them up again."""
+        for net, held in zip(self.nets, state["nets"], strict=True):
+            net.load_state_dict(held)
+        if state["model"] is not None:
+            self._arm().load_state_dict(state["model"])
+
+    def _arm(self) -> Modulated:
+        if self.model is None:
+            self.model = self._made()
+        return self.model
+
+    def _made(self) -> Modulated:
+        options, tuned = self.options, [self.nets[t] for t in self.far]
+        base = copy.deepcopy(self.nets[0])
+        switched = options.arm == "switch"
+        if switched:
+            drawn = options.delta == "random"
+            net = shared_delta(base, tuned, merge="sum" if options.delta == "random" else options.delta)
+            base = random_delta(base, like=net, seed=self.bench.seeds["target"]) if drawn else net
+        target = Target(base, pixels(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
+        *wide, last = target.weights("*")
+        piggyback = Threshold(5e-3, strict=True, constant=1e-2)
+        kind = Switch("sign" if options.read == "sign" else "mask") if switched else piggyback
+        seed = derive(self.bench.seeds["target"], "switches")
+        bits = Modulator(kind, Table(len(self.far)), wide, seed=seed)
+        biases = [n for n, p in target.pristine.named_parameters() if p.ndim == 1]
+        own = Modulator(Generated(), Table(len(self.far)), (last, *target.weights(*biases)), identity=True)
+        model = Modulated(target, bits, own)
+        for row, net in enumerate(tuned):
+            _own(own, row, net)
+            if switched and options.read is not None:
+                read_switch(bits, row, net, rule=options.read, strength=options.strength)
+        return model
+
+
+def _own(modulator: Modulator, row: int, tuned: nn.Module) -> None:
+    """The last layer and the biases of a tuned network, as a row."""
+    values = dict(tuned.named_parameters())
+
+    def of(site: Site) -> Tensor:
+        return values[site.name].detach()
+
+    for site in modulator.sites:
+        give(modulator, row, {"weight": of(site)}, site)
