@@ -18,7 +18,7 @@ class Conceptor(Kind):
 
     Raw part: ``half`` (C (C + 1) / 2,), the entries of C on and above its diagonal, row by row: `upper` gives them, `whole` the
     matrix again. Starts at the identity, C = I, the conceptor of an infinite aperture. One that is computed from states
-    (`neuromod.reservoirs.conceptor`) is put into a task's row by `neuromod.reservoirs.give`; it can also be learned.
+    (`neuromod.reservoirs.conceptor`) is put into a task's row by `neuromod.give`; it can also be learned.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("output",)
