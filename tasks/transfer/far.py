@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tasks.data.image_set import ImageSet, divided
 from tasks.data.load import load
-from tasks.data.prepare import images
+from tasks.data.prepare import images, prepared
 from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.runs.seeds import generator
@@ -34,6 +34,11 @@ class FarTask:
     test_images: Tensor
     test_labels: Tensor
 
+    def to(self, device: torch.device) -> "FarTask":
+        """The same task on a device."""
+        tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return FarTask(self.name, *(tensor.to(device) for tensor in tensors))
+
 
 def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
     """The set of the config as it is, and five tasks far from it: another set, the first turned, inverted, permuted, the other turned.
@@ -49,7 +54,11 @@ def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
     if first is None:
         raise UserError("a network is trained on images before it is carried on; got data.name=null; pass data=mnist")
     options = bench.data
-    second = divided(load(other, root=options["root"], download=options["download"]))
+    if first.scaling != "unit":
+        raise UserError(
+            f"networks are carried on at pixels from 0 to 1; got data.scaling={first.scaling}; pass data.scaling=unit"
+        )
+    second = divided(prepared(load(other, root=options["root"], download=options["download"]), options))
     if second.shape != first.shape or len(second.classes) > len(first.classes):
         shapes = f"{first.name} {first.shape} of {len(first.classes)} classes, {other} {second.shape} of {len(second.classes)}"
         raise UserError(
@@ -64,7 +73,8 @@ def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
         _task(f"{first.name}, permuted", first, partial(_permuted, order)),
         _task(f"{second.name}, turned", second, _turned),
     )
-    return made if bench.held_out is None else tuple(_held_out(task, bench) for task in made)
+    own = made if bench.held_out is None else tuple(_held_out(task, bench) for task in made)
+    return tuple(task.to(bench.device) for task in own)
 
 
 def described(tasks: tuple[FarTask, ...], bench: Bench, other: str) -> Mapping[str, str | None]:

@@ -152,7 +152,7 @@ class Switches:
             "hidden": list(self.hidden),
             "bias": True,
         }
-        return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build()
+        return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
 
 
 class _Carried:

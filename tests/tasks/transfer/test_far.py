@@ -38,6 +38,12 @@ def test_each_view_is_that_of_its_name(tmp_path: Path) -> None:
         assert torch.equal(task.test_labels, base.test_labels)
 
 
+def test_both_sets_are_prepared_as_the_config_asks(tmp_path: Path) -> None:
+    plain, turned = made(tmp_path), made(tmp_path, turn=1)
+    for number in (0, 1):
+        assert torch.equal(turned[number].test_images, torch.rot90(plain[number].test_images, 1, (2, 3)))
+
+
 def test_held_out_images_are_training_images_in_the_place_of_the_test(tmp_path: Path) -> None:
     whole, held = made(tmp_path), made(tmp_path, held_out=20)
     for before, after in zip(whole, held, strict=True):

@@ -121,6 +121,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same(
         (["delta=sums"], "delta must be one of"),
         (["tuned_steps=0"], "tuned_steps must be"),
         (["optimizer._target_=torch.optim.Nothing"], "torch.optim has no 'Nothing'"),
+        (["data.scaling=standard"], "got data.scaling=standard; pass data.scaling=unit"),
         (["data.name=null"], "got data.name=null"),
         (["tuning.lr=1e30"], "the loss must stay finite"),
         (["depth=2"], "depth"),
