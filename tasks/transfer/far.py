@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from neuromod import Target
 from tasks.data.image_set import ImageSet, divided
 from tasks.data.load import load
+from tasks.data.pixels import unit
 from tasks.data.prepare import images, prepared
 from tasks.errors import UserError
 from tasks.experiment import Bench
@@ -89,6 +91,12 @@ def described(tasks: tuple[FarTask, ...]) -> Mapping[str, str | None]:
         "substitute": "; ".join(one.substitute for one in sets if one.substitute) or None,
         "stream": "; ".join(task.name for task in tasks),
     }
+
+
+def fingerprint(net: nn.Module, tasks: tuple[FarTask, ...]) -> str:
+    """SHA-256 of a network before its training and of the sets of images."""
+    target = Target(net, unit(tasks[0].train_images[:2])).fingerprint()
+    return hashlib.sha256(f"{target} {described(tasks)['sha256']}".encode()).hexdigest()
 
 
 def _task(name: str, found: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:

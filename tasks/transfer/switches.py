@@ -1,7 +1,6 @@
 """Far tasks at a bit per weight: what is kept of tuned networks when they share one difference, read off or learned."""
 
 import copy
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ from tasks.report.read import Run
 from tasks.runs.seeds import derive
 from tasks.transfer import drawing
 from tasks.transfer.course import Course, Logits, Stage, accuracy
-from tasks.transfer.far import described, far_tasks
+from tasks.transfer.far import described, far_tasks, fingerprint
 
 Spec = Mapping[str, Any]
 
@@ -104,9 +103,7 @@ class Switches:
 
     def fingerprint(self, bench: Bench) -> str:
         """That of the network before its training, and of both sets of images."""
-        tasks = bench.once(self._tasks, "tasks")
-        target = Target(self._drawn(bench), unit(tasks[0].train_images[:2])).fingerprint()
-        return hashlib.sha256(f"{target} {described(tasks)['sha256']}".encode()).hexdigest()
+        return fingerprint(self._drawn(bench), bench.once(self._tasks, "tasks"))
 
     def execute(self, bench: Bench) -> Result:
         """Train, tune, learn or read off, test; goes on from the run's checkpoint."""

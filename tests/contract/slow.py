@@ -64,13 +64,13 @@ def weight(kind: Any, site: Any, base: dict[str, Tensor], w: Tensor, raw: dict[s
 
 
 def _searched_in_part(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor:
-    """Place by place: a score where it is searched, else what is frozen; which they are, tests/kinds/test_masks.py checks."""
+    """The mask of a score where it is searched, else what is frozen; which they are, tests/kinds/test_masks.py checks."""
     constants, flat = kind.constants(site), w.flatten()
     plain = replace(kind, searched=1.0, seed=0, **({"rescale": False} if isinstance(kind, Bernoulli) else {}))
     found = weight(plain, site, {}, torch.ones_like(raw["score"]), raw)
     assert found is not None
-    searched = dict(zip(constants["places"].tolist(), found, strict=True))
-    mask = torch.stack([searched.get(i, constants["held"][i].to(w)) for i in range(len(flat))])
+    mask = constants["held"].to(w)
+    mask[constants["places"]] = found
     if isinstance(kind, Bernoulli) and kind.rescale:
         mask = mask * (mask.numel() / mask.sum())
     return (flat * mask).reshape(w.shape)

@@ -154,7 +154,7 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     """One modulator as a config describes it.
 
     ``{kind: {_target_, options}, source: {_target_, options}, sites: {weights: "*"}, identity: false}``: `sites` says
-    where; with ``identity`` it starts as a change of nothing. UserError, or the kind's own RefusedError, for options
+    where; with ``identity`` it starts as a change of nothing; ``dtype`` is that of its numbers. UserError, or the kind's own RefusedError, for options
     that do not fit.
 
     Args:
@@ -166,7 +166,8 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     source = dict(config["source"])
     source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     chosen, identity = sites(target, config["sites"]), config.get("identity", False)
-    return Modulator(_instance(config["kind"]), _instance(source), chosen, seed=seed, identity=identity)
+    dtype = config.get("dtype")
+    return Modulator(_instance(config["kind"]), _instance(source), chosen, seed=seed, identity=identity, dtype=dtype)
 
 
 def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
