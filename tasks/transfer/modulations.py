@@ -95,7 +95,7 @@ class Modulations:
     @staticmethod
     def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         """Accuracy, task by task."""
-        return drawing.sections(runs, names)
+        return drawing.modulations(runs, names)
 
     def tasks(self, bench: Bench) -> tuple[FarTask, ...]:
         """The first task, and the far ones."""

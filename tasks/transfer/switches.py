@@ -138,7 +138,7 @@ class Switches:
     @staticmethod
     def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         """Accuracy, task by task."""
-        return drawing.sections(runs, names)
+        return drawing.switches(runs, names)
 
     def _tasks(self, bench: Bench) -> Any:
         return far_tasks(bench, self.other)

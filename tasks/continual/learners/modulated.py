@@ -154,8 +154,8 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     """One modulator as a config describes it.
 
     ``{kind: {_target_, options}, source: {_target_, options}, sites: {weights: "*"}, identity: false}``: `sites` says
-    where; with ``identity`` it starts as a change of nothing; ``dtype`` is that of its numbers. UserError, or the kind's own RefusedError, for options
-    that do not fit.
+    where; with ``identity`` it starts as a change of nothing; ``dtype`` is that of its numbers. UserError, or the kind's own
+    RefusedError, for options that do not fit.
 
     Args:
         config: these four parts; it is not changed.
