@@ -26,6 +26,10 @@ class RefusedError(ValueError):
     """A request that neuromod does not honour; the message names the rule, the value and the remedy."""
 
 
+class AbsentError(RefusedError):
+    """A refusal because a network has nothing of what is asked for: no norms, no biases, no linear layer."""
+
+
 class ExampleError(RefusedError):
     """A network does not run on the example it was given; ``__cause__`` is what the network itself raised."""
 
