@@ -1,6 +1,7 @@
 """Readable refusals: the rule, the value, the remedy, on one line."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -36,7 +37,8 @@ class ExampleError(RefusedError):
 
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for one line of a refusal, with its type."""
-    lines = str(error).strip().splitlines()
+    # Some say in bold what a line can't.
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuromod import Recipe, Target, random_delta
+from neuromod.errors import refusing
 from tasks.data.load import root_of
 from tasks.errors import UserError, told
 
@@ -75,4 +76,8 @@ def _file(name: str, root: str | os.PathLike[str] | None) -> Path:
 
 def _tensors(file: Path) -> Mapping[str, Any]:
     """The state dict of a file; of one of torch's, tensors alone, so that nothing in it is executed."""
-    return load_file(file) if file.suffix == FILES[0] else torch.load(file, map_location="cpu", weights_only=True)
+    if file.suffix == FILES[0]:
+        return load_file(file)
+    with refusing(f"a file of weights holds a state dict, tensors alone; {file} does not", "save net.state_dict()"):
+        found: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return found

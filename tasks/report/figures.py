@@ -270,6 +270,8 @@ def scatter(
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
         ax.set(xlabel=axes[0], ylabel=axes[1], xscale="log" if log else "linear")
+        if log:
+            ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         ax.grid(color="#e6e8eb", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.margins(0.08, 0.12)

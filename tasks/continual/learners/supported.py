@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuromod import Target
 from tasks.continual.learners.base import apart
@@ -15,6 +15,7 @@ from tasks.experiment import Bench
 from tasks.runs.seeds import generator
 
 Spec = Mapping[str, Any]
+USUAL = 50
 
 
 class Supported(Modulated):
@@ -27,7 +28,7 @@ class Supported(Modulated):
         target: the frozen network.
         stream: the tasks; each gives ``support`` of its training images.
         bench: its seed ``data`` draws which.
-        support: images of a set, at least 1.
+        support: images of a set, at least 1; None: 50, or all where there are fewer.
         modulators: as of `Modulated`; a source that reads a condition gets the width of the features.
 
     """
@@ -39,9 +40,9 @@ class Supported(Modulated):
         bench: Bench,
         *,
         modulators: Mapping[str, Spec | None],
-        support: int = 50,
+        support: int | None = None,
     ) -> None:
-        if support < 1:
+        if support is not None and support < 1:
             raise UserError(f"a support set has an image at least; got support={support}; pass 1 or more")
         sets = [_features(target, task, support, bench) for task in stream]
         if not sets:
@@ -50,20 +51,21 @@ class Supported(Modulated):
             )
         named = {name: _reading(spec, sets[0].shape[1]) for name, spec in modulators.items()}
         super().__init__(target, stream, bench, modulators=named)
-        self.register_buffer("sets", torch.stack(sets), persistent=False)
-        self.sets: Tensor
+        self.sets = nn.Module()
+        for number, features in enumerate(sets):
+            self.sets.register_buffer(str(number), features, persistent=False)
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
         """Logits (B, outputs) of inputs (B, ...)."""
         return apart(self._one, x, task)
 
     def _one(self, x: Tensor, task: int) -> Tensor:
-        logits: Tensor = self.model(x, **call_kwargs(self.model, task) | {"condition": self.sets[task]})
+        logits: Tensor = self.model(x, **call_kwargs(self.model, task) | {"condition": self.condition(task)})
         return logits
 
     def condition(self, task: int) -> int | Tensor | None:
         """The support set of a task (images, features)."""
-        return self.sets[task]
+        return self.sets.get_buffer(str(task))
 
 
 def _reading(spec: Spec | None, width: int) -> Spec | None:
@@ -73,9 +75,10 @@ def _reading(spec: Spec | None, width: int) -> Spec | None:
 
 
 @torch.no_grad()
-def _features(target: Target, task: Task, support: int, bench: Bench) -> Tensor:
+def _features(target: Target, task: Task, support: int | None, bench: Bench) -> Tensor:
     """What goes into the head, for some training images (support, features), of the root mean square 1."""
     order = torch.randperm(len(task.train), generator=generator(bench.seeds["data"], "support", task.name))
+    support = min(USUAL, len(order)) if support is None else support
     if len(order) < support:
         raise UserError(
             f"a support set is drawn from a task's training images; got support={support} of {len(order)}; pass fewer"
