@@ -50,6 +50,9 @@ def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
     """An experiment on a tiny image set that bears the name of its own."""
     given = [f"experiment={experiment}", *SMALL, *overrides]
     asked = load(given)
+    if asked["run"]["stream"].get("others") == []:  # one set as it comes, two here
+        given.append("stream.others=[other]")
+        asked = load(given)
     for position, name in enumerate((asked["data"]["name"], *asked["run"]["stream"].get("others", ()))):
         write(root / "data", name, classes=10 - position)
     if (weights := asked["run"]["target"].get("weights")) is not None:
