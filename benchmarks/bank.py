@@ -19,8 +19,8 @@ from benchmarks.machine import PEAK, conditions
 from benchmarks.timing import Bar, Report
 from neuromod import Modulated, Modulator, Store, Table, Target, Threshold
 from neuromod.kinds.bits import pack, unpack
-from neuromod.modulator import by_site
 from neuromod.seeds import generator
+from neuromod.sources.base import by_site
 
 TASKS, FEW = 2500, 10
 FLIPPED = {"0.weight": 0.168, "2.weight": 0.261, "4.weight": 0.172}

@@ -1,6 +1,5 @@
 """`Modulator`: a kind times a source at chosen sites."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now
 from neuromod.modes import evaluating
 from neuromod.seeds import generator
-from neuromod.sources.base import Row, Rows, Source, Starts, task_rows
+from neuromod.sources.base import Row, Rows, Source, Starts, by_site, task_rows
 from neuromod.sources.context import Context
 from neuromod.sources.loading import Loading, settle
 from neuromod.sources.sealed import Sealed
@@ -299,12 +298,3 @@ class Modulator(Loading):
         """The row of a live task, whatever the mode (a body may drop out in training)."""
         with evaluating(self.source):
             return self.source(Context((), 0, tasks=(task,))).one()  # type: ignore[no-any-return]
-
-
-def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """A row's raw numbers as {site label: {part: tensor}}."""
-    raws: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for key, value in row.items():
-        label, _, part = key.rpartition("/")
-        raws[label][part] = value
-    return raws

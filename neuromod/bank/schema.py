@@ -16,8 +16,8 @@ from neuromod.errors import RefusedError
 from neuromod.kinds import Kind
 from neuromod.kinds.bits import packed_size
 from neuromod.modulated import Modulated
-from neuromod.modulator import Modulator, by_site
-from neuromod.sources.base import Row, Source
+from neuromod.modulator import Modulator
+from neuromod.sources.base import Row, Source, by_site
 from neuromod.sources.mixture import SEALED
 from neuromod.target.sites import Site
 from neuromod.target.target import Target

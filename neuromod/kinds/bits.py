@@ -74,7 +74,14 @@ def unpack_digits(bits: Tensor, shape: tuple[int, ...], dtype: torch.dtype, base
 
 
 def refuse_digits(site: Site, raw: Mapping[str, Tensor], base: int) -> None:
-    """Refuse a row at rest whose ``bits`` hold no digits of a base."""
+    """Refuse a row at rest whose ``bits`` hold no digits of a base.
+
+    Args:
+        site: that the row is of.
+        raw: its parts.
+        base: of the digits.
+
+    """
     if "bits" in raw and bool((raw["bits"].int() >= base ** per_byte(base)).any()):
         raise RefusedError(
             f"numbers at rest are digits of base {base}; those of {site.name!r} are not; the file is damaged"

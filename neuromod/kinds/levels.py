@@ -35,6 +35,7 @@ class Signed(Mask):
 
     @property
     def values(self) -> tuple[int, ...]:
+        """A weight turned, out, or kept."""
         return (-1, 0, 1)
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
@@ -78,6 +79,7 @@ class Coats(Mask):
 
     @property
     def values(self) -> tuple[int, ...]:
+        """None of the coats, to all of them."""
         return tuple(range(len(self.densities) + 1))
 
     def mask(self, site: Site, raw: Raw) -> Tensor:

@@ -99,7 +99,14 @@ class Mask(Kind):
         return self.mask(site, {"score": scores})
 
     def whole(self, site: Site, raw: Raw, dtype: torch.dtype) -> Tensor:
-        """The mask of the whole weight, from scores or from bits."""
+        """The mask of the whole weight, from scores or from bits.
+
+        Args:
+            site: of the weight.
+            raw: ``score`` or ``bits``; of a mask that is searched in part the `constants` too.
+            dtype: of a mask that is unpacked.
+
+        """
         if "bits" in raw:
             digits = unpack_digits(raw["bits"], self.size(site), dtype, len(self.values))
             searched = digits + self.values[0] if self.values[0] else digits
@@ -213,6 +220,7 @@ class Threshold(Mask):
             number(self.constant, "constant, where all scores start,")
 
     def scores(self, site: Site, shape: tuple[int, ...], like: Tensor, rng: torch.Generator) -> Tensor:
+        """Scores as they are drawn, or all at ``constant``; arguments as of all masks."""
         if self.constant is None:
             return super().scores(site, shape, like, rng)
         return like.new_full(shape, self.constant)

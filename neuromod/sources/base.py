@@ -1,5 +1,6 @@
 """The contract of a source: a context in, rows of raw numbers out. A source never sees the target."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -229,3 +230,12 @@ def lookup(tasks: Iterable[int], device: torch.device) -> Tensor:
     """An int64 table from task id to its position among ``tasks``, -1 where there is none."""
     place = {task: position for position, task in enumerate(tasks)}
     return torch.tensor([place.get(task, -1) for task in range(max(place, default=0) + 1)], device=device)
+
+
+def by_site(row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A row's raw numbers as {site label: {part: tensor}}."""
+    raws: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in row.items():
+        label, _, part = key.rpartition("/")
+        raws[label][part] = value
+    return raws

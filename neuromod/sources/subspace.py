@@ -41,7 +41,15 @@ class Subspace(LowRank):
         return {"size": said.pop("rank")} | said
 
     def bind_basis(self, key: str, start: Tensor, spread: float, starts: Starts) -> None:
-        """Draw which number each raw number is of, and with which sign."""
+        """Draw which number each raw number is of, and with which sign.
+
+        Args:
+            key: of the raw numbers, ``"site/part"``.
+            start: where they start.
+            spread: that a number of the subspace is multiplied by.
+            starts: gives generators.
+
+        """
         rng = starts.generator("subspace", key)
         places = torch.randint(self.rank, start.shape, generator=rng)
         signs = (torch.randint(2, start.shape, generator=rng) * 2 - 1).to(start)

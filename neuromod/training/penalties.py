@@ -11,8 +11,8 @@ from torch import Tensor
 from neuromod.arguments import instance, number, shown, tensor, tensors
 from neuromod.errors import RefusedError
 from neuromod.modulated import Modulated
-from neuromod.modulator import by_site
 from neuromod.sources import Rows
+from neuromod.sources.base import by_site
 
 
 def gates(model: Modulated, rows: Mapping[str, Rows]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuromod import Modulated
-from neuromod.modulator import by_site
+from neuromod.sources.base import by_site
 from tasks.errors import UserError, nearest
 
 FORMS = ("none", "scores", "masks")

@@ -5,17 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_method
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuromod import Recipe, Target, random_delta
-from neuromod.errors import refusing
 from tasks.data.load import root_of
 from tasks.errors import UserError, told
 
-FILES = (".safetensors", ".pt", ".pth")
+SAFE, FORMER = ".safetensors", (".pt", ".pth", ".bin")
 
 
 def frozen(options: Mapping[str, Any], example: Tensor, *, root: str | os.PathLike[str] | None, seed: int) -> Target:
@@ -48,7 +46,7 @@ def with_weights(
     Args:
         constructor: ``package.module:function``.
         kwargs: what it is called with.
-        name: of the file under the data root, or the path of a file .safetensors, .pt or .pth (a state dict; nothing else is read).
+        name: of the file under the data root, or the path of a file .safetensors (a pickle, .pt or .pth, is refused: it runs code).
         root: the data root; None: that of the environment.
 
     """
@@ -57,12 +55,17 @@ def with_weights(
     with told(
         f"{file} must hold the weights of {constructor}", "correct target.kwargs, or take the file of this network"
     ):
-        net.load_state_dict(_tensors(file))
+        net.load_state_dict(load_file(file))
     return net
 
 
 def _file(name: str, root: str | os.PathLike[str] | None) -> Path:
-    if Path(name).suffix in FILES:
+    if Path(name).suffix in FORMER:
+        raise UserError(
+            f"weights are read from safetensors, for a pickle runs code; got {name}; write it again with "
+            "safetensors.torch.save_file(net.state_dict(), 'net.safetensors')"
+        )
+    if Path(name).suffix == SAFE:
         if not Path(name).is_file():
             raise UserError(f"target.weights={name} must be a file; it does not exist; correct the path")
         return Path(name)
@@ -72,12 +75,3 @@ def _file(name: str, root: str | os.PathLike[str] | None) -> Path:
         place = "no data root is set" if file is None else f"{file} does not exist"
         raise UserError(f"target.weights={name} needs NAME.safetensors under the data root; {place}; put it there")
     return file
-
-
-def _tensors(file: Path) -> Mapping[str, Any]:
-    """The state dict of a file; of one of torch's, tensors alone, so that nothing in it is executed."""
-    if file.suffix == FILES[0]:
-        return load_file(file)
-    with refusing(f"a file of weights holds a state dict, tensors alone; {file} does not", "save net.state_dict()"):
-        found: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        return found

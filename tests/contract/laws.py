@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuromod import Modulated, RefusedError, Table, bake, calibrate
 from neuromod.kinds.masks import Mask
-from neuromod.modulator import by_site
+from neuromod.sources.base import by_site
 from tests.contract import slow
 from tests.contract.cells import EVEN, SIZE, TASKS, UNEVEN, Cell
 

@@ -25,7 +25,7 @@ from neuromod.kinds import (
     TopK,
     Wires,
 )
-from neuromod.modulator import by_site
+from neuromod.sources.base import by_site
 from neuromod.target.taps import BIAS, GAIN
 from tests import reference
 

@@ -27,7 +27,7 @@ from neuromod import (
     bake,
 )
 from neuromod.kinds.masks import Mask
-from neuromod.modulator import by_site
+from neuromod.sources.base import by_site
 from tasks.networks import mlp
 from tests.contract.laws import close
 from tests.target.test_taps import moved

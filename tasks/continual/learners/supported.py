@@ -56,7 +56,18 @@ class Supported(Modulated):
             self.sets.register_buffer(str(number), features, persistent=False)
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
-        """Logits (B, outputs) of inputs (B, ...)."""
+        """Logits (B, outputs) of inputs (B, ...).
+
+        Args:
+            x: inputs.
+            task: one id, or int64 (B,).
+            condition: nothing else than the support set, so None.
+
+        """
+        if condition is not None:
+            raise UserError(
+                f"modulators with support sets are conditioned on these; got condition={condition}; pass none"
+            )
         return apart(self._one, x, task)
 
     def _one(self, x: Tensor, task: int) -> Tensor:
