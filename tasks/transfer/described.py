@@ -199,7 +199,8 @@ class Learned:
             near = [self.descriptions[self.distances[i].argmin()] for i in range(len(self.held_out))]
             own = [self.accuracy(partial(model, condition=d), t) for d, t in zip(near, self.held_out, strict=True)]
             return {"own_nearest": sum(own) / len(own), "spread": row_spread(self.modulator(), self.descriptions)}
-        mean = [self.accuracy(self._mean(), task) for task in self.held_out]
+        logits = self._mean()
+        mean = [self.accuracy(logits, task) for task in self.held_out]
         return {"mean_row": sum(mean) / len(mean), "mean_row_each": mean}
 
     def costs(self) -> Costs:
