@@ -59,7 +59,7 @@ def fit_rows(
             raise RefusedError(
                 f"the error of rows must stay finite; got {float(error.detach())} at step {step}; lower the rate (lr)"
             )
-        error.backward()  # type: ignore[no-untyped-call]
+        error.backward()
         optimizer.step()
     with torch.no_grad(), evaluating(modulator):
         return float(_distance(modulations(modulator, rows_of(modulator, context)), given)) / whole

@@ -86,8 +86,12 @@ class Described:
         """Train the network, freeze it, train rows, test; goes on from the run's checkpoint."""
         learned = self.learn(bench)
         accuracies = [learned.accuracy(learned.logits(task), task) for task in learned.held_out]
-        found = {"accuracies": accuracies, "degrees": [task.degrees for task in learned.held_out], "arm": self.arm}
-        found |= {"changes": list(self.changes), "distances": learned.distances.amin(1).tolist(), **learned.beside()}
+        found: dict[str, Any] = {
+            "accuracies": accuracies,
+            "degrees": [task.degrees for task in learned.held_out],
+            "arm": self.arm,
+        }
+        found |= {"changes": [*self.changes], "distances": learned.distances.amin(1).tolist(), **learned.beside()}
         return Result(
             "accuracy",
             sum(accuracies) / len(accuracies),
@@ -128,9 +132,8 @@ class Learned:
         self.held_out, self.training = drawn[: options.unseen], drawn[options.unseen :]
         self.tasks = self.held_out if options.arm == "trained" else self.training
         self.descriptions = torch.stack([task.description for task in self.tasks]).to(bench.device)
-        self.distances = torch.cdist(
-            *(torch.stack([t.description for t in ts]) for ts in (self.held_out, self.training))
-        )
+        held, trained = (torch.stack([task.description for task in tasks]) for tasks in (self.held_out, self.training))
+        self.distances = torch.cdist(held, trained)
         shape, classes = list(self.world.set.shape), len(self.world.set.classes)
         recipe = {"shape": shape, "outputs": classes, "hidden": list(options.hidden), "bias": True}
         self.net = Recipe(mlp, recipe, init="pytorch", seed=bench.seeds["target"]).build().to(bench.device)
@@ -198,10 +201,10 @@ class Learned:
         if self.options.arm == "described":
             near = [self.descriptions[self.distances[i].argmin()] for i in range(len(self.held_out))]
             own = [self.accuracy(partial(model, condition=d), t) for d, t in zip(near, self.held_out, strict=True)]
-            return {"own_nearest": sum(own) / len(own), "spread": row_spread(self.modulator(), self.descriptions)}
+            return {"own_nearest": _told(own), "spread": row_spread(self.modulator(), self.descriptions)}
         logits = self._mean()
         mean = [self.accuracy(logits, task) for task in self.held_out]
-        return {"mean_row": sum(mean) / len(mean), "mean_row_each": mean}
+        return {"mean_row": _told(mean)}
 
     def costs(self) -> Costs:
         """What a task keeps: its description, or its row at rest."""
@@ -269,3 +272,8 @@ class Learned:
         if bench.held_out is not None:
             found = held_out(found, bench.held_out, generator(bench.seeds["data"], "held out"))
         return Describing(found.to(bench.device), self.options.changes, self.options.grid)
+
+
+def _told(accuracies: Sequence[float]) -> dict[str, Any]:
+    """Of the held-out tasks, and on average."""
+    return {"accuracy": sum(accuracies) / len(accuracies), "each": list(accuracies)}

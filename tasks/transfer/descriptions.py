@@ -102,7 +102,7 @@ class Describing:
             "blocks": float(math.factorial(min(blocks, 20))),
             "pairs": float(classes * (classes - 1)),
         }
-        return math.prod(counts[change] for change in self.changes)
+        return float(math.prod(counts[change] for change in self.changes))
 
     def _drawn(self, rng: torch.Generator) -> DescribedTask:
         degrees, order, pair, said = 0.0, None, None, []
@@ -123,7 +123,8 @@ class Describing:
         rows, columns = self.grid
         blocks = pixels.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)).permute(0, 1, 2, 4, 3, 5)
         moved = blocks.flatten(2, 3)[:, :, order.to(pixels.device)].view_as(blocks)
-        return moved.permute(0, 1, 2, 4, 3, 5).reshape(pixels.shape)
+        whole: Tensor = moved.permute(0, 1, 2, 4, 3, 5).reshape(pixels.shape)
+        return whole
 
     def _places(self, task: DescribedTask, part: int) -> Tensor:
         of_class = self._of_class[part]

@@ -63,8 +63,10 @@ def test_every_config_is_found_and_drawn(name: str, tmp_path: Path) -> None:
     found = result["measures"]["described"]
     assert len(found["accuracies"]) == len(found["degrees"]) == len(found["distances"]) == 5
     assert result["value"] == pytest.approx(sum(found["accuracies"]) / 5)
-    beside = {"described": {"own_nearest", "spread"}, "table": {"mean_row", "mean_row_each"}, "trained": set()}
+    beside = {"described": {"own_nearest", "spread"}, "table": {"mean_row"}, "trained": set()}
     assert beside[found["arm"]] <= set(found)
+    for one in beside[found["arm"]] - {"spread"}:
+        assert found[one]["accuracy"] == pytest.approx(sum(found[one]["each"]) / 5)
     page = write_report([result["folder"]], tmp_path / "report.html", "transfer", [], draws()).read_text()
     assert "Rows from a description" in page
     assert ("angle in degrees" in page) == ("turn" in found["changes"])
