@@ -23,6 +23,7 @@ class Compressed(Described):
     The headline is the mean test accuracy of the training tasks under the largest hypernetwork.
 
     Args:
+        tasks: whose rows are given, and tested on their own tasks.
         fitting: optimizer of the fit.
         sizes: width of the hidden layer and of the embeddings of each hypernetwork.
         fit_steps: of each fit.
@@ -31,8 +32,8 @@ class Compressed(Described):
 
     tasks: Count = 100
     fitting: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "torch.optim.Adam", "lr": 1e-2})
-    sizes: Sequence[Count] = (2, 4, 8, 16, 32)
-    fit_steps: Count = 1000
+    sizes: Sequence[Count] = (4, 16, 32, 64)
+    fit_steps: Count = 500
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -85,7 +85,14 @@ class Describing:
         return pixels if task.order is None else self._exchanged(pixels, task.order)
 
     def batch(self, task: DescribedTask, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``size`` training images that the task shows, drawn with repetition, and their labels."""
+        """Training images that the task shows, drawn with repetition, and their labels.
+
+        Args:
+            task: one of this world.
+            size: images.
+            rng: a CPU generator.
+
+        """
         places = self._places(task, 0)
         chosen = places[torch.randint(len(places), (size,), generator=rng).to(places.device)]
         return self.view(task, self.set.train_images[chosen]), self._labels(task, self.set.train_labels[chosen])
