@@ -26,8 +26,8 @@ def row_spread(modulator: Modulator, conditions: Any, *, least: float = 1e-3) ->
     Args:
         modulator: one of a model's.
         conditions: ids of tasks; or vectors (n, ...), support sets (n, items, ...) or labels (n,).
-        least: below it, at every site, rows are said not to differ; 1e-3 is a thirtieth of their norm. Hypernetworks that serve their
-            tasks lie at .1 and above.
+        least: below it, at every site, rows are said not to differ; 1e-3 is a thirtieth of their norm. In hypernetworks that serve
+            their tasks (docs/descriptions.md) the site that differs most lies above .1; in collapsed ones there is only rounding.
 
     """
     instance(modulator, Modulator, "whose rows are compared")
