@@ -63,6 +63,6 @@ def _sizes(key: str, name: str, found: Found, look: Look) -> str:
             if what == "accuracy":
                 ax.axhline(found["rows_accuracy"], color=QUIET, linewidth=1, linestyle=":")
             ax.axvline(found["rows_bytes"] / 1000, color=QUIET, linewidth=1, linestyle=":")
-            ax.set(xlabel="kilobytes", ylabel=title, xscale="log")
+            ax.set(xlabel="kilobytes", ylabel=title, xlim=(0, None))
 
     return render(key, f"{name}: {words}", (6.6, 2.6), draw)
