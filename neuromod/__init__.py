@@ -11,6 +11,7 @@ from neuromod.errors import RefusedError
 from neuromod.kinds import (
     Affine,
     Bernoulli,
+    Coats,
     Conceptor,
     Gate,
     Generated,
@@ -18,6 +19,7 @@ from neuromod.kinds import (
     Kind,
     LowRankDelta,
     Rank1,
+    Signed,
     Statistics,
     Subset,
     Switch,
@@ -27,7 +29,7 @@ from neuromod.kinds import (
 )
 from neuromod.modulated import Modulated
 from neuromod.modulator import Modulator
-from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Table
+from neuromod.sources import Hypernet, LowRank, Mixture, Rows, SetEncoder, Source, Subspace, Table
 from neuromod.target.connect import connect
 from neuromod.target.delta import random_delta, shared_delta
 from neuromod.target.recipe import Recipe
@@ -50,6 +52,7 @@ __all__ = [
     "Affine",
     "Bank",
     "Bernoulli",
+    "Coats",
     "Conceptor",
     "Gate",
     "Generated",
@@ -67,11 +70,13 @@ __all__ = [
     "RefusedError",
     "Rows",
     "SetEncoder",
+    "Signed",
     "Site",
     "Source",
     "Statistics",
     "Store",
     "Subset",
+    "Subspace",
     "Switch",
     "Table",
     "Target",

@@ -1,6 +1,7 @@
 """Readable refusals: the rule, the value, the remedy, on one line."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,13 +27,18 @@ class RefusedError(ValueError):
     """A request that neuromod does not honour; the message names the rule, the value and the remedy."""
 
 
+class AbsentError(RefusedError):
+    """A refusal because a network has nothing of what is asked for: no norms, no biases, no linear layer."""
+
+
 class ExampleError(RefusedError):
     """A network does not run on the example it was given; ``__cause__`` is what the network itself raised."""
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for one line of a refusal, with its type."""
-    lines = str(error).strip().splitlines()
+    # Some say in bold what a line can't.
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
 
 

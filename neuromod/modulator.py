@@ -57,6 +57,7 @@ class Modulator(Loading):
         self.seed, self.identity = count(seed, "seed"), flag(identity, "identity")
         self.dtype = None if dtype is None else floating(dtype)
         self.sealed = Sealed()
+        self.constants = nn.Module()
         self.__dict__["target"] = None
         self._measured: set[int] = set()
         if not self.sites:
@@ -100,6 +101,10 @@ class Modulator(Loading):
         self.__dict__["target"] = target
         like = target.like()
         self.register_buffer("like", like if self.dtype is None else like.to(self.dtype), persistent=False)
+        for site in self.sites:
+            for part, value in self.kind.constants(site).items():
+                like_it = self.like if value.is_floating_point() else self.like.device
+                self.constants.register_buffer(f"{site.label}/{part}", value.to(like_it), persistent=False)
         with torch.no_grad():
             self.source.bind(self._starts(example))
 
@@ -184,11 +189,19 @@ class Modulator(Loading):
 
     def edits(self, row: Mapping[str, Tensor], now: Now) -> Edits:
         """The tensors that a row puts in the place of the target's; ``now`` holds what stands there."""
-        raws = by_site(row)
+        raws = self.raws(row)
         edits: Edits = {}
         for site in self.sites:
             edits |= self.kind.edits(site, raws[site.label], now)
         return edits
+
+    def raws(self, row: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """A row as {site label: {part: numbers}}, the constants of the kind among them: what its `edits` and `blend` take."""
+        raws = by_site(row)
+        for key, value in self.constants.named_buffers():
+            label, _, part = key.rpartition("/")
+            raws[label][part] = value.to(next(iter(raws[label].values())).device)
+        return raws
 
     def noise(self, rows: Rows, context: Context, draw: int) -> Rows:
         """The same rows with uniform noise beside them, keyed by (seed, draw, what the row is of, site).
@@ -270,7 +283,7 @@ class Modulator(Loading):
             raise RefusedError(f"a mixture takes sealed tasks; {asked}; call seal(task) first")
         assert self.target is not None
         now = self.target.tensors()
-        rows = [by_site(self.sealed.row(task)) for task in chosen]
+        rows = [self.raws(self.sealed.row(task)) for task in chosen]
         blends = [{s: self.kind.blend(s, row[s.label], now) for s in self.sites} for row in rows]
         return {
             f"{site.label}/{part}": torch.stack([blend[site][part] for blend in blends])

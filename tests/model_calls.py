@@ -34,6 +34,9 @@ def model_calls() -> dict[str, Call]:
         "Target.weights": Call(
             lambda pattern, **g: t.weights(pattern, **g), {"pattern": "*", "exclude": (), "unused": "skip"}
         ),
+        "Target.biases": Call(
+            lambda pattern, **g: t.biases(pattern, **g), {"pattern": "*", "exclude": (), "unused": "skip"}
+        ),
         "Target.outputs": Call(
             lambda pattern, **g: t.outputs(pattern, **g),
             {"pattern": nn.ReLU, "exclude": (), "channel": -1, "unused": "skip"},

@@ -6,6 +6,7 @@ equation itself has no useful derivative.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -63,6 +64,17 @@ def bernoulli(W: Tensor, score: Tensor, noise: Tensor | None = None, rescale: bo
 
 
 # Outputs --------------------------------------------------------------------------------------------------------------
+
+
+def signed(W: Tensor, score: Tensor, least: float) -> Tensor:
+    """W times the sign of the score, or 0 where |score| < least; dL/ds = dL/dM (Koster et al. 2022)."""
+    hard = torch.where(score >= least, 1.0, torch.where(score <= -least, -1.0, 0.0)).to(score)
+    return W * straight_through(hard, score)
+
+
+def coats(W: Tensor, score: Tensor, densities: Sequence[float]) -> Tensor:
+    """W times the number of nested masks that a weight is in; the gradient is that of one (Okoshi et al. 2022)."""
+    return W * straight_through(sum(topk_mask(score, d) for d in densities), score.abs())
 
 
 def along(values: Tensor, axis: int, dims: int) -> Tensor:
@@ -148,7 +160,9 @@ def wires(W: Tensor, delta: Tensor, density: float) -> Tensor:
 
 
 def switch(W: Tensor, D: Tensor, score: Tensor, scale: Tensor, form: str) -> Tensor:
-    """W + a M D, or W + a S D with S of -1 and 1; dL/ds is dL/dM."""
+    """W + a M D, or W + a S D with S of -1 and 1, or of -1, 0 and 1 (|s| of half a start's largest and more); dL/ds is dL/dM."""
+    if form == "ternary":
+        return W + scale[0] * signed(torch.ones_like(W), score, 0.5 / math.sqrt(W[0].numel())) * D
     mask = threshold(torch.ones_like(W), score, 0.0, False)
     return W + scale[0] * (mask if form == "mask" else mask + mask - 1) * D
 

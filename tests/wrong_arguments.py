@@ -61,17 +61,19 @@ WRONG: dict[str, Callable[[], Any]] = {
 def kinds() -> dict[str, Call]:
     return {
         "Affine": Call(n.Affine, {"init": "one"}),
-        "Bernoulli": Call(n.Bernoulli, {"rescale": True}),
+        "Bernoulli": Call(n.Bernoulli, {"rescale": True, "searched": 0.5, "seed": 3}),
+        "Coats": Call(n.Coats, {"densities": [0.5, 0.2], "searched": 0.5, "seed": 3}),
         "Conceptor": Call(n.Conceptor, {}),
         "Gate": Call(n.Gate, {"form": "hard", "spread": 0.5}),
         "Head": Call(n.Head, {"width": 3}),
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),
         "Rank1": Call(n.Rank1, {"form": "real"}),
+        "Signed": Call(n.Signed, {"at": 0.5, "searched": 0.5, "seed": 3}),
         "Subset": Call(n.Subset, {"per_output": 1.0, "seed": 0}),
         "Switch": Call(n.Switch, {"form": "sign"}),
         "Wires": Call(n.Wires, {"density": 0.5}),
-        "Threshold": Call(n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1}),
-        "TopK": Call(n.TopK, {"density": 0.5}),
+        "Threshold": Call(n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1, "searched": 0.5, "seed": 3}),
+        "TopK": Call(n.TopK, {"density": 0.5, "searched": 0.5, "seed": 3}),
     }
 
 
@@ -81,6 +83,7 @@ def sources() -> dict[str, Call]:
         "Table": Call(n.Table, {"tasks": 2}),
         "Hypernet": Call(n.Hypernet, {"reads": "task", "tasks": 2, "chunk": 5, "chunk_code": 2, **shared}),
         "Hypernet of labels": Call(n.Hypernet, {"reads": "condition", "labels": 3}),
+        "Subspace": Call(n.Subspace, {"size": 2, "reads": "task", "tasks": [0, 1], **shared}),
         "LowRank": Call(n.LowRank, {"rank": 2, "reads": "task", "tasks": [0, 1], **shared}),
         "Mixture": Call(n.Mixture, {"experts": 2, "reads": "input", "form": "hard", "tasks": 1, **shared}),
         "SetEncoder": Call(n.SetEncoder, {"body": nn.Linear(3, 4)}),

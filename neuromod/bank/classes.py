@@ -20,10 +20,11 @@ from neuromod.sources.hypernet import Hypernet
 from neuromod.sources.lowrank import LowRank
 from neuromod.sources.mixture import Mixture
 from neuromod.sources.shared import Shared
+from neuromod.sources.subspace import Subspace
 from neuromod.sources.table import Table
 
 KINDS: Mapping[str, type[Kind]] = {name: getattr(kinds, name) for name in kinds.__all__ if name != "Kind"}
-SOURCES: Mapping[str, type[Source]] = {cls.__name__: cls for cls in (Hypernet, LowRank, Mixture, Table)}
+SOURCES: Mapping[str, type[Source]] = {cls.__name__: cls for cls in (Hypernet, LowRank, Mixture, Subspace, Table)}
 OWN = {*KINDS, *SOURCES, Body.__name__, SetEncoder.__name__}
 """Names that mean neuromod's own and can't be given to anything else."""
 

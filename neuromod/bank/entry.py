@@ -49,7 +49,7 @@ def pack(config: Config, model: Modulated, task: int) -> Packed:
             blob = value
             if part == MASK:
                 code, data = coding.encode(
-                    _bytes(value), *_measures(site, starts.get(key)), config.coding, _width(site)
+                    _bytes(value), _bits(record, site), starts.get(key), config.coding, _width(record, site)
                 )
                 if code != "raw":
                     codes[f"{record.name}/{key}"], blob = code, _tensor(data)
@@ -99,8 +99,8 @@ def unpack(
 def _refuse_bomb(config: Config, task: int, tensors: Row, codes: Mapping[str, Any]) -> None:
     """Refuse a file whose masks, at the sizes that the config says, would be far larger than it; a model vouches for its own."""
     size = sum(value.numel() * value.element_size() for value in tensors.values())
-    sites = {f"{r.name}/{s.label}/{MASK}": s for r in _stored(config) for s in r.sites}
-    promised = sum(packed_size(math.prod(sites[key].shape)) for key in codes if key in sites)
+    sizes = {f"{r.name}/{s.label}/{MASK}": packed_size(*r.made.digits(s)) for r in _stored(config) for s in r.sites}
+    promised = sum(sizes[key] for key in codes if key in sizes)
     strange = [r for r in _stored(config) if r.strange]
     promised += sum(4 * math.prod(shape) for r in strange for s in r.sites for shape in r.made.shapes(s).values())
     if promised > most(size):
@@ -154,7 +154,7 @@ def _decoded(record: Record, key: str, value: Tensor, code: str, start: bytes | 
     site, part = _place(record, key)
     if part != MASK:
         raise coding.BlobError(f"{key!r} is no mask")
-    return _tensor(coding.decode(code, _bytes(value), *_measures(site, start), _width(site)))
+    return _tensor(coding.decode(code, _bytes(value), _bits(record, site), start, _width(record, site)))
 
 
 def _needed_starts(
@@ -189,12 +189,16 @@ def _place(record: Record, key: str) -> tuple[Site, str]:
     return site, part
 
 
-def _measures(site: Site, start: bytes | None) -> tuple[int, bytes | None]:
-    return math.prod(site.shape), start
+def _bits(record: Record, site: Site) -> int:
+    """Bits of a mask: one for each place, or those of the bytes that hold its digits."""
+    count, base = record.made.digits(site)
+    return count if base == 2 else 8 * packed_size(count, base)
 
 
-def _width(site: Site) -> int:
-    return site.fan_in if len(site.shape) > 1 else 1
+def _width(record: Record, site: Site) -> int:
+    """Columns of a mask that is a matrix of bits; one column where it is none."""
+    whole = record.made.digits(site) == (math.prod(site.shape), 2)
+    return site.fan_in if len(site.shape) > 1 and whole else 1
 
 
 def _array(value: Tensor) -> "np.ndarray[Any, Any]":

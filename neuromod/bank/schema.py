@@ -63,7 +63,10 @@ class Record:
 
         """
         kind, source = modulator.kind, modulator.source
-        options = {f.name: getattr(kind, f.name) for f in fields(kind)}
+        said = {f.name: getattr(kind, f.name) for f in fields(kind)}
+        # Options by keyword alone came after the first stores, which say nothing of them.
+        unsaid = {f.name for f in fields(kind) if f.kw_only and said[f.name] == f.default}
+        options = {n: list(v) if isinstance(v, tuple) else v for n, v in said.items() if n not in unsaid}
         kept = (type(kind).__name__, options, type(source).__name__, source.arguments())
         dtype = None if modulator.dtype is None else str(modulator.dtype).removeprefix("torch.")
         return cls(name, *kept, modulator.sites, modulator.seed, modulator.identity, dtype, classes)
@@ -103,7 +106,8 @@ class Record:
     def made(self) -> Kind:
         """The kind itself."""
         kind = self.classes.kinds[self.kind]
-        if set(self.fields) != {f.name for f in fields(kind)}:
+        known = {f.name: f.kw_only for f in fields(kind)}
+        if not set(self.fields) <= set(known) or not all(known[name] for name in set(known) - set(self.fields)):
             raise ValueError(f"{self.kind} has other fields than {sorted(self.fields)}")
         return kind(**self.fields)
 
@@ -168,8 +172,7 @@ class Record:
                 raise RefusedError(
                     f"a row has the parts {sorted(wanted)}; {what} has {sorted(raws[site.label])} at {site.name!r}; drop it"
                 )
-            if "bits" not in raws[site.label]:
-                self.made.check_rest(site, raws[site.label])
+            self.made.check_rest(site, raws[site.label])
 
     @property
     def _rests_as_it_is(self) -> bool:
@@ -183,7 +186,7 @@ class Record:
         return {part: tuple(value.shape) for part, value in self.made.at_rest(site).items()}
 
     def _check_part(self, site: Site, part: str, value: Tensor, what: str) -> None:
-        wanted = (packed_size(math.prod(site.shape)),) if part == "bits" else self._at_rest(site).get(part)
+        wanted = (packed_size(*self.made.digits(site)),) if part == "bits" else self._at_rest(site).get(part)
         shape = tuple(value.shape)
         fits = wanted == shape
         if wanted is not None and self.made.per_task:  # such a field is the length of the first axis, a head's width

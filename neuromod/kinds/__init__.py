@@ -6,6 +6,7 @@ from neuromod.kinds.conceptors import Conceptor
 from neuromod.kinds.deltas import LowRankDelta, Rank1
 from neuromod.kinds.gates import Gate
 from neuromod.kinds.generated import Generated, Head
+from neuromod.kinds.levels import Coats, Signed
 from neuromod.kinds.masks import Bernoulli, Threshold, TopK
 from neuromod.kinds.statistics import Statistics
 from neuromod.kinds.subset import Subset
@@ -15,6 +16,7 @@ from neuromod.kinds.wires import Wires
 __all__ = [
     "Affine",
     "Bernoulli",
+    "Coats",
     "Conceptor",
     "Gate",
     "Generated",
@@ -22,6 +24,7 @@ __all__ = [
     "Kind",
     "LowRankDelta",
     "Rank1",
+    "Signed",
     "Statistics",
     "Subset",
     "Switch",

@@ -40,12 +40,15 @@ class Kind:
     """True for kinds that act on the one place of a site, and leave what is tied to it as it is."""
     per_task: ClassVar[tuple[str, ...]] = ()
     """Fields that may differ from task to task, as options of `Modulator.add`."""
-    wired: ClassVar[str | None] = None
-    """The part that has a number for each wire, a place of the weight, which a rule may cut and grow (`neuromod.rewiring`)."""
+
+    @property
+    def wired(self) -> str | None:
+        """The part that has a number for each wire, a place of the weight, which a rule may cut and grow (`neuromod.rewiring`)."""
+        return None
 
     @property
     def is_mask(self) -> bool:
-        """Whether the kind is a binary mask on weights, packed to one bit per weight at rest."""
+        """Whether the kind is a mask on weights, packed at rest to the bits that its values need."""
         return False
 
     @property
@@ -81,6 +84,13 @@ class Kind:
         """The parts of the raw numbers at a site and their shapes, {"score": (64, 32)}."""
         raise NotImplementedError
 
+    def constants(self, site: Site) -> dict[str, Tensor]:
+        """Numbers that no task learns and nobody stores, drawn from a seed of the kind's own; `edits` and `blend` get them among ``raw``.
+
+        A modulator draws them once, when it is bound, for all rows alike: which places of a weight a mask searches, say.
+        """
+        return {}
+
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         """Raw numbers by part, where the paper of this kind starts.
 
@@ -101,7 +111,8 @@ class Kind:
 
         Args:
             site: where they act.
-            raw: numbers by part: those of `shapes`, of `freeze` at rest, or of `blend`; `noise` beside them in training.
+            raw: numbers by part: those of `shapes`, of `freeze` at rest, or of `blend`; `constants` beside them, and `noise` in
+                training.
             now: the tensors that stand there, those of modulators before this one included.
 
         """
@@ -155,6 +166,10 @@ class Kind:
     def at_rest(self, site: Site) -> dict[str, Tensor]:
         """A row of this kind at rest, {"bits": (n,) of uint8}, whose shapes and dtypes count and whose numbers do not."""
         return self.freeze(site, {part: torch.zeros(shape) for part, shape in self.shapes(site).items()})
+
+    def digits(self, site: Site) -> tuple[int, int]:
+        """How many digits, of which base, the part ``bits`` of a row at rest holds: a bit for each weight, unless a kind says otherwise."""
+        return math.prod(site.shape), 2
 
     def check_rest(self, site: Site, raw: Raw) -> None:
         """Refuse numbers at rest that `edits` could not take, though their shapes and dtypes are right."""

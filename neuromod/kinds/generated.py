@@ -21,7 +21,10 @@ class Generated(Kind):
     """
 
     replaces: ClassVar[bool] = True
-    wired: ClassVar[str | None] = "weight"
+
+    @property
+    def wired(self) -> str:
+        return "weight"
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"weight": site.shape}

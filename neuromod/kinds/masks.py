@@ -1,25 +1,44 @@
-"""Binary masks on weights: ``W' = W * M`` with ``M`` exactly 0 or 1. Density is the share that is kept, always."""
+"""Masks on weights: ``W' = W * M`` with ``M`` exactly 0 or 1. Density is the share that is kept, always."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from neuromod.arguments import flag, number, shown
+from neuromod.arguments import count, flag, number, shown
 from neuromod.errors import RefusedError
 from neuromod.kinds.base import Edits, Kind, Now, Raw, uniform
-from neuromod.kinds.bits import masked, pack, packed_size, unpack
+from neuromod.kinds.bits import masked, pack_digits, packed_size, refuse_digits, unpack_digits
 from neuromod.kinds.surrogates import bernoulli, threshold, top_k
+from neuromod.seeds import generator
 from neuromod.target.sites import Site
 
 
 @dataclass(frozen=True)
 class Mask(Kind):
-    """``W' = W * M(s)``: what all masks share. Raw part: ``score``, of the weight's shape; at rest: ``bits``."""
+    """``W' = W * M(s)``: what all masks share. Raw part: ``score``, a number for each place that is searched; at rest: ``bits``.
 
-    wired: ClassVar[str | None] = "score"
+    With ``searched`` < 1 the mask is searched at that share of the places alone, drawn from ``seed``. The others are frozen, for all tasks
+    alike, at values that the kind draws as those of a start; they have no score, and nothing of them is stored (partially frozen
+    random networks, Otsuka et al. 2024: of the frozen places some are pruned and some locked).
+
+    Args:
+        searched: the share of places of each weight that are searched, in (0, 1]; of a weight that has any, one at least.
+        seed: of which they are, and of the values of the others.
+
+    """
+
+    searched: float = field(default=1.0, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        number(self.searched, "searched, the share of places that are searched,", above=0, most=1)
+        object.__setattr__(self, "seed", count(self.seed, "seed"))
+        if self.seed and self.searched == 1:
+            raise RefusedError(
+                f"the seed of a mask draws which places are frozen; searched=1 freezes none; got seed={self.seed}; drop it"
+            )
 
     @property
     def is_mask(self) -> bool:
@@ -27,18 +46,68 @@ class Mask(Kind):
 
     @property
     def binary(self) -> bool:
-        return True
+        return self.searched == 1 and self.values == (0, 1)
+
+    @property
+    def wired(self) -> str | None:
+        return "score" if self.binary else None
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The values of a mask, each one more than the last."""
+        return (0, 1)
+
+    def size(self, site: Site) -> tuple[int, ...]:
+        """The shape of its scores: that of the weight, or (n,) where n places are searched."""
+        total = math.prod(site.shape)
+        return site.shape if self.searched == 1 else (max(1, round(self.searched * total)),)
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
-        return {"score": site.shape}
+        return {"score": self.size(site)}
+
+    def constants(self, site: Site) -> dict[str, Tensor]:
+        """Of a mask that is searched in part: ``places`` (n,) in the flat weight, and ``held`` int8, the mask where it is frozen."""
+        if self.searched == 1:
+            return {}
+        rng, total = generator(self.seed, "searched", site.label), math.prod(site.shape)
+        places, frozen = torch.randperm(total, generator=rng).split([*self.size(site), total - self.size(site)[0]])
+        held = torch.zeros(total, dtype=torch.int8)
+        held[frozen] = self.freeze_scores(site, self.scores(site, frozen.shape, torch.empty(0), rng)).to(held.dtype)
+        return {"places": places.sort().values, "held": held}
+
+    def scores(self, site: Site, shape: tuple[int, ...], like: Tensor, rng: torch.Generator) -> Tensor:
+        """Scores as they are drawn: ``s ~ U(-1, 1) / sqrt(fan_in)``, Kaiming uniform with a = sqrt(5), as in edge-popup and SupSup.
+
+        Args:
+            site: of the weight.
+            shape: of the scores.
+            like: a tensor of their dtype and on their device.
+            rng: a CPU generator.
+
+        """
+        return uniform(shape, 1 / math.sqrt(site.fan_in), like, rng)
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
-        """``s ~ U(-1, 1) / sqrt(fan_in)``: Kaiming uniform with a = sqrt(5), as in edge-popup and SupSup."""
-        return {"score": uniform(site.shape, 1 / math.sqrt(site.fan_in), now[site.name], rng)}
+        return {"score": self.scores(site, self.size(site), now[site.name], rng)}
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
-        """The mask of these scores, of the weight's shape, in their dtype."""
+        """The mask of these scores, of their shape and dtype."""
         raise NotImplementedError
+
+    def freeze_scores(self, site: Site, scores: Tensor) -> Tensor:
+        """The mask of the places that are not searched, from scores that were drawn for them."""
+        return self.mask(site, {"score": scores})
+
+    def whole(self, site: Site, raw: Raw, dtype: torch.dtype) -> Tensor:
+        """The mask of the whole weight, from scores or from bits."""
+        if "bits" in raw:
+            digits = unpack_digits(raw["bits"], self.size(site), dtype, len(self.values))
+            searched = digits + self.values[0] if self.values[0] else digits
+        else:
+            searched = self.mask(site, raw)
+        if self.searched == 1:
+            return searched
+        return raw["held"].to(searched.dtype).scatter(0, raw["places"], searched).view(site.shape)
 
     def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
         raise RefusedError(
@@ -53,21 +122,30 @@ class Mask(Kind):
         weight = now[site.name]
         if "factor" in raw:
             return {site.name: weight * raw["factor"]}
-        return {site.name: masked(weight, raw["bits"]) if "bits" in raw else weight * self.mask(site, raw)}
+        if self.binary and "bits" in raw:
+            return {site.name: masked(weight, raw["bits"])}
+        return {site.name: weight * self.whole(site, raw, weight.dtype)}
 
     def blend(self, site: Site, raw: Raw, now: Now) -> dict[str, Tensor]:
-        """The mask itself, as ``factor``: where weights sum to 1, a mixture of masks lies in [0, 1]."""
+        """The mask itself, as ``factor``: where weights sum to 1, a mixture of masks lies between its values."""
         return {"factor": self.edits(site, raw, {site.name: torch.ones_like(now[site.name])})[site.name]}
 
+    def digits(self, site: Site) -> tuple[int, int]:
+        return math.prod(self.size(site)), len(self.values)
+
     def at_rest(self, site: Site) -> dict[str, Tensor]:
-        return {"bits": torch.empty(packed_size(math.prod(site.shape)), dtype=torch.uint8)}
+        return {"bits": torch.empty(packed_size(*self.digits(site)), dtype=torch.uint8)}
+
+    def check_rest(self, site: Site, raw: Raw) -> None:
+        """Refuse bytes that hold no digits of the base of its values."""
+        refuse_digits(site, raw, len(self.values))
 
     def freeze(self, site: Site, raw: Raw) -> dict[str, Tensor]:
-        """One bit per weight."""
+        """One bit for each place that is searched, or as many as its values need."""
         if "bits" in raw:
             return {"bits": raw["bits"].clone()}
         with torch.no_grad():
-            return {"bits": pack(self.mask(site, raw))}
+            return {"bits": pack_digits(self.mask(site, raw) - self.values[0], len(self.values))}
 
 
 @dataclass(frozen=True)
@@ -80,6 +158,7 @@ class TopK(Mask):
     density: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             number(self.density, "density", above=0, most=1)
         except RefusedError:
@@ -88,8 +167,12 @@ class TopK(Mask):
             ) from None
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
-        """The mask (of the weight's shape) of the largest scores."""
-        return top_k(raw["score"], self.room(site)[0])
+        """The mask of the largest scores."""
+        return top_k(raw["score"], round(self.density * raw["score"].numel()))
+
+    def freeze_scores(self, site: Site, scores: Tensor) -> Tensor:
+        """As many as are left of what the whole weight keeps."""
+        return top_k(scores, self.room(site)[0] - round(self.density * self.size(site)[0]))
 
     def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
         """Scores of wires keep their sign and are above those of the others, which are positive, for ``dL/ds`` asks for a sign."""
@@ -102,7 +185,7 @@ class TopK(Mask):
         return kept, kept
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        return {"score": torch.ones_like(now[site.name])} if self.density == 1 else None
+        return {"score": now[site.name].new_ones(self.size(site))} if self.density == 1 else None
 
 
 @dataclass(frozen=True)
@@ -123,15 +206,16 @@ class Threshold(Mask):
     constant: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         number(self.at, "at, the score from which on a weight is kept,")
         flag(self.strict, "strict")
         if self.constant is not None:
             number(self.constant, "constant, where all scores start,")
 
-    def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
+    def scores(self, site: Site, shape: tuple[int, ...], like: Tensor, rng: torch.Generator) -> Tensor:
         if self.constant is None:
-            return super().start(site, now, rng)
-        return {"score": torch.full_like(now[site.name], self.constant)}
+            return super().scores(site, shape, like, rng)
+        return like.new_full(shape, self.constant)
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
         """The mask of the scores at or above ``at``."""
@@ -146,8 +230,11 @@ class Threshold(Mask):
         return values - self.at
 
     def identity(self, site: Site, now: Now) -> dict[str, Tensor] | None:
-        """Piggyback's distance above the threshold: 5e-3."""
-        return {"score": torch.full_like(now[site.name], self.at + 5e-3)}
+        """Piggyback's distance above the threshold: 5e-3. None where places are frozen out."""
+        kept = self.searched == 1 or bool(
+            self.constants(site)["held"].sum() == math.prod(site.shape) - self.size(site)[0]
+        )
+        return {"score": now[site.name].new_full(self.size(site), self.at + 5e-3)} if kept else None
 
 
 @dataclass(frozen=True)
@@ -162,14 +249,19 @@ class Bernoulli(Mask):
     rescale: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         flag(self.rescale, "rescale")
 
     @property
     def binary(self) -> bool:
-        return not self.rescale
+        return super().binary and not self.rescale
+
+    @property
+    def wired(self) -> str | None:
+        return "score" if super().binary else None
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
-        return {"score": torch.zeros_like(now[site.name])}
+        return {"score": now[site.name].new_zeros(self.size(site))}
 
     def hold(self, site: Site, values: Tensor, wires: Tensor) -> Tensor:
         """Wires are drawn with a probability of a half or more, the others with one of 1e-13."""
@@ -179,7 +271,7 @@ class Bernoulli(Mask):
         return values
 
     def noise(self, site: Site) -> dict[str, tuple[int, ...]]:
-        return {"noise": site.shape}
+        return {"noise": self.size(site)}
 
     def mask(self, site: Site, raw: Raw) -> Tensor:
         """The mask drawn by ``raw["noise"]``; without noise, of the scores of 0 and above."""
@@ -189,5 +281,5 @@ class Bernoulli(Mask):
         if not self.rescale or "factor" in raw:
             return super().edits(site, raw, now)
         weight = now[site.name]
-        mask = unpack(raw["bits"], site.shape, weight.dtype) if "bits" in raw else self.mask(site, raw)
+        mask = self.whole(site, raw, weight.dtype)
         return {site.name: weight * mask * (mask.numel() / mask.sum().clamp(min=1))}

@@ -29,15 +29,19 @@ class Subset(Kind):
         object.__setattr__(self, "seed", count(self.seed, "seed", least=-(2**63), most=2**63 - 1))
 
     def places(self, site: Site) -> Tensor:
-        """The places (n,) in the flat weight, each once, in their order."""
-        places: Tensor = draw_places(self.seed, site.label, self._count(site), math.prod(site.shape))
-        return places
+        """The places (n,) in the flat weight, int64, each once, in their order."""
+        order = torch.randperm(math.prod(site.shape), generator=generator(self.seed, "subset", site.label))
+        return order[: self._count(site)].sort().values
 
     def _count(self, site: Site) -> int:
         return min(max(1, round(self.per_output * site.shape[0])), math.prod(site.shape))
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         return {"values": (self._count(site),)}
+
+    def constants(self, site: Site) -> dict[str, Tensor]:
+        """``places``."""
+        return {"places": self.places(site)}
 
     def start(self, site: Site, now: Now, rng: torch.Generator) -> dict[str, Tensor]:
         weight = now[site.name].detach()
@@ -48,26 +52,4 @@ class Subset(Kind):
 
     def edits(self, site: Site, raw: Raw, now: Now) -> Edits:
         weight = now[site.name]
-        moved = weight.flatten().scatter(0, self.places(site).to(weight.device), raw["values"].to(weight.dtype))
-        return {site.name: moved.view(site.shape)}
-
-
-# An operator of its own, for a generator can't be made inside a compiled graph; `torch.compiler.assume_constant_result`
-# would do too, but imports torch._dynamo, 980 modules.
-@torch.library.custom_op("neuromod::draw_places", mutates_args=())
-def draw_places(seed: int, label: str, count: int, total: int) -> Tensor:
-    """``count`` of ``total`` places, int64 (count,), each once, in their order.
-
-    Args:
-        seed: of the draw, an integer.
-        label: of the site, so that each has a draw of its own.
-        count: how many, at most ``total``.
-        total: numbers of the flat weight.
-
-    """
-    return torch.randperm(total, generator=generator(seed, "subset", label))[:count].sort().values
-
-
-@draw_places.register_fake
-def _(seed: int, label: str, count: int, total: int) -> Tensor:
-    return torch.empty(count, dtype=torch.long)
+        return {site.name: weight.flatten().scatter(0, raw["places"], raw["values"].to(weight.dtype)).view(site.shape)}

@@ -1,6 +1,6 @@
-"""Gradients of the discrete: threshold, top-k and Bernoulli masks with straight-through gradients.
+"""Gradients of the discrete: threshold, top-k, Bernoulli and ternary masks with straight-through gradients.
 
-Masks are exactly {0, 1} in the dtype of their scores. Each function works under ``torch.func`` (``grad``, ``vmap``)
+Masks are exactly {0, 1}, or {-1, 0, 1}, in the dtype of their scores. Each function works under ``torch.func`` (``grad``, ``vmap``)
 and inside a compiled graph.
 """
 
@@ -45,6 +45,32 @@ def threshold(score: Tensor, at: float = 0.0, *, strict: bool = False) -> Tensor
 
     """
     mask: Tensor = _Threshold.apply(score, at, strict)
+    return mask
+
+
+class _Ternary(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(score: Tensor, at: float) -> Tensor:
+        return score.sign() * (score.abs() >= at)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def ternary(score: Tensor, at: float) -> Tensor:
+    """``M = sign(s) 1[|s| >= at]``, -1, 0 or 1, with ``dL/ds = dL/dM`` (Koster et al. 2022).
+
+    >>> ternary(torch.tensor([-1.0, 0.2, 2.0]), 0.5).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    mask: Tensor = _Ternary.apply(score, at)
     return mask
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,10 +28,13 @@ class Wires(Kind):
     """
 
     density: float = 0.01
-    wired: ClassVar[str | None] = "delta"
 
     def __post_init__(self) -> None:
         number(self.density, "density, the share of places that have a wire,", above=0, most=1)
+
+    @property
+    def wired(self) -> str:
+        return "delta"
 
     def count(self, site: Site) -> int:
         """Wires of a site."""

@@ -7,6 +7,19 @@ from neuromod.sources.hypernet import Hypernet
 from neuromod.sources.lowrank import LowRank
 from neuromod.sources.mixture import Mixture
 from neuromod.sources.sealed import Sealed
+from neuromod.sources.subspace import Subspace
 from neuromod.sources.table import Table
 
-__all__ = ["Context", "Hypernet", "LowRank", "Mixture", "Row", "Rows", "Sealed", "SetEncoder", "Source", "Table"]
+__all__ = [
+    "Context",
+    "Hypernet",
+    "LowRank",
+    "Mixture",
+    "Row",
+    "Rows",
+    "Sealed",
+    "SetEncoder",
+    "Source",
+    "Subspace",
+    "Table",
+]

@@ -53,13 +53,30 @@ class LowRank(Shared):
             self.mix = nn.Parameter(torch.zeros(self.rank, features, device=starts.device, dtype=starts.dtype))
         bind_offset(self.offset, starts, starts.shapes)
         for key, start in self.offset.named_buffers():
-            drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
-            self.basis[key] = nn.Parameter((drawn * (spread_of(start) or 1 / math.sqrt(start.shape[-1]))).to(start))
+            self.bind_basis(key, start, spread_of(start) or 1 / math.sqrt(start.shape[-1]), starts)
 
-    def forward(self, context: Context) -> Rows:
+    def bind_basis(self, key: str, start: Tensor, spread: float, starts: Starts) -> None:
+        """Draw the basis of some numbers.
+
+        Args:
+            key: of the numbers, ``"site/part"``.
+            start: where they start.
+            spread: of the vectors of a basis.
+            starts: gives generators.
+
+        """
+        drawn = torch.randn(self.rank, *start.shape, generator=starts.generator("basis", key))
+        self.basis[key] = nn.Parameter((drawn * spread).to(start))
+
+    def mixes(self, context: Context) -> tuple[Tensor, Tensor | None]:
+        """The mixes of distinct rows (rows, rank), and the row that each sample uses."""
         mix, index = self.codes(context)
         if self.mix is not None and self.body is not None:
             mix = nn.functional.linear(self.body(mix), self.mix)
+        return mix, index
+
+    def forward(self, context: Context) -> Rows:
+        mix, index = self.mixes(context)
         offset: dict[str, Tensor] = dict(self.offset.named_buffers())
         return Rows({key: _mixed(mix, basis, offset[key]) for key, basis in self.basis.items()}, index)
 

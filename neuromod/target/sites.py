@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from neuromod.arguments import shown as _shown
-from neuromod.errors import RefusedError, nearest
+from neuromod.errors import AbsentError, RefusedError, nearest
 
 Pattern = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool]
 """A glob over names, a compiled regular expression (searched), a module type, or ``f(name, module) -> bool``."""
@@ -102,7 +102,8 @@ def choose(
                 what == "norm"
             )
             hint = f"the nearest are {nearest(str(shown), known)}" if known else none
-            raise RefusedError(f"a pattern must match at least one {what}; got {shown!r}; {hint}")
+            refusal = RefusedError if known else AbsentError
+            raise refusal(f"a pattern must match at least one {what}; got {shown!r}; {hint}")
     return [
         name
         for name, (names, module) in candidates.items()

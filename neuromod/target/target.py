@@ -7,26 +7,21 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrize import ParametrizationList
 
 from neuromod.arguments import flag, instance, one_of
-from neuromod.errors import RefusedError
+from neuromod.errors import AbsentError, RefusedError
 from neuromod.target.axes import PLACEMENTS, acting, batch_axis, channel_axis, neighbour
 from neuromod.target.copying import digest_of, refuse_foreign, tensors_of
 from neuromod.target.example import parse_example
 from neuromod.target.mapped import unmapped
 from neuromod.target.modes import drawing
+from neuromod.target.named import NORMS, Unused, parameters
 from neuromod.target.probe import probe
 from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Pattern, Site, choose
 from neuromod.target.skeleton import Skeleton, build
-
-Unused = Literal["refuse", "skip"]
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-WEIGHT = "weight"
 
 
 class Target:
@@ -148,24 +143,25 @@ class Target:
             unused: "refuse" or "skip" weights that the forward does not read, or that no gradient reaches.
 
         """
-        own = dict(self.pristine.named_parameters())
-        first = {id(p): name for name, p in own.items()}
-        alias = {n: first[id(p)] for n, p in self.pristine.named_parameters(remove_duplicate=False)}
-        named = tuple(alias[p] if isinstance(p, str) and p in alias else p for p in patterns)
-        exact = {p for p in named if isinstance(p, str)}
-        candidates = {}
-        for name, weight in own.items():
-            prefix, _, leaf = name.rpartition(".")
-            module = self.pristine.get_submodule(prefix)
-            called = WEIGHT in leaf or (isinstance(module, ParametrizationList) and WEIGHT in prefix.rpartition(".")[2])
-            usual = called and weight.ndim >= 2 and not isinstance(module, NORMS)
-            if usual or name in exact:
-                others = tuple(n for n, canonical in alias.items() if canonical == name)
-                modules = tuple(n.rpartition(".")[0] for n in others)
-                candidates[name] = ((name, *others, *modules), module)
-        self._refuse_parametrized(exact)
-        names = choose(candidates, named or ("*",), exclude, "weight")
-        names = acting(self.pristine, self.probe, names, "weight", unused)
+        names, own = parameters(self.pristine, self.probe, patterns, exclude, unused, "weight"), self.tensors()
+        return tuple(self._weight(n, own[n]) for n in names)
+
+    def biases(
+        self, *patterns: Pattern, exclude: Pattern | Sequence[Pattern] = (), unused: Unused = "refuse"
+    ) -> tuple[Site, ...]:
+        """Parameters called bias, norms' among them, for `Generated` (BitFit, Ben Zaken et al. 2022); all if no pattern.
+
+        >>> target = Target(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(2, 3))
+        >>> [site.name for site in target.biases()]
+        ['0.bias', '2.bias']
+
+        Args:
+            patterns: as of `weights`.
+            exclude: one such pattern or several, left out.
+            unused: as of `weights`.
+
+        """
+        names, own = parameters(self.pristine, self.probe, patterns, exclude, unused, "bias"), self.tensors()
         return tuple(self._weight(n, own[n]) for n in names)
 
     def outputs(
@@ -245,7 +241,7 @@ class Target:
         """The weight of the last linear layer that the forward calls (for the kind `Head`), where it is tied in this layer alone."""
         linear = [n for n in self.probe.order if type(self.pristine.get_submodule(n)) is nn.Linear]
         if not linear:
-            raise RefusedError("head() needs a linear layer that the forward calls; got none; use weights(...) instead")
+            raise AbsentError("head() needs a linear layer that the forward calls; got none; use weights(...) instead")
         name = f"{linear[-1]}.weight"
         if name not in self.tensors():
             return self.weights(name)  # which says what is wrong with it
@@ -278,18 +274,3 @@ class Target:
             )
         size, axis, batch = next(iter(found))
         return Site(name, "output", (size,), name, channel=axis, batch=batch)
-
-    def _refuse_parametrized(self, patterns: set[str]) -> None:
-        for name, module in self.pristine.named_modules():
-            if not parametrize.is_parametrized(module):
-                continue
-            for leaf in module.parametrizations:
-                full = f"{name}.{leaf}".lstrip(".")
-                if full in patterns:
-                    own = module.parametrizations.get_submodule(leaf).named_parameters(
-                        f"{name}.parametrizations.{leaf}"
-                    )
-                    stored = " or ".join(repr(n.lstrip(".")) for n, _ in own)
-                    raise RefusedError(
-                        f"{full!r} is computed by a parametrization; modulate {stored}, or outputs({name!r})"
-                    )

@@ -1,4 +1,4 @@
-"""The command line: train, select, list, report, ledger, reproduce, demo."""
+"""The command line: train, select, list, report, ledger, reproduce, compare, demo."""
 
 import argparse
 import os
@@ -120,6 +120,12 @@ def _of_results(command: Callable[..., argparse.ArgumentParser], in_results: dic
     made.add_argument("row")
     made.add_argument("--root", type=Path, default=Path("runs/reproduced"))
     made.add_argument("--results", **in_results)
+    made = command("compare", _compare, "methods of transfer on your own network and images, at a budget of bytes")
+    words = "target=torchvision:NAME data=folder:PATH,folder:PATH [weights=FILE budget_bytes=N seeds=0,1,2 methods=A,B], any option"
+    made.add_argument("overrides", nargs="+", metavar="key=value", help=words)
+    made.add_argument(
+        "--root", type=Path, default=Path("runs/compare"), help="folder of what is written (runs/compare)"
+    )
     made = command("demo", _demo, "one frozen random network, five modulators, a report")
     made.add_argument("--root", type=Path, default=Path("runs/demo"))
 
@@ -171,6 +177,12 @@ def _reproduce(options: argparse.Namespace) -> int:
     from tasks.commands import rows
 
     return rows.reproduce(options.row, root=options.root, results=options.results)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from tasks.commands.compare import compare
+
+    return compare(options.overrides, options.root)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -123,7 +123,7 @@ def is_choice(item: str) -> bool:
 
 def is_call(item: str) -> bool:
     """Whether an override says what is called."""
-    return item.partition("=")[0].endswith(f".{TARGET}")
+    return item.partition("=")[0].rpartition(".")[2] in (TARGET, "constructor")
 
 
 def full(item: str, config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from neuromod import Recipe, Target
+from neuromod import Target
 from neuromod.errors import ExampleError
 from tasks.config.build import call, check, having, options_of, own, resolve, target_of
 from tasks.config.fields import Count, Steps, fit_fields, one_of
@@ -22,7 +22,7 @@ from tasks.continual.streams.augment import Augment
 from tasks.data.prepare import images
 from tasks.errors import UserError, told
 from tasks.experiment import Bench, Costs, Result
-from tasks.networks.weights import with_weights
+from tasks.networks.weights import frozen
 from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.loop import Optimiser
@@ -59,7 +59,8 @@ class Continual:
 
     Args:
         stream: the tasks (`tasks.continual.streams`).
-        target: the frozen network: ``constructor``, ``kwargs``, ``init``, ``density``, ``norm``, or trained ``weights``.
+        target: the frozen network: ``constructor``, ``kwargs``, ``init``, ``density``, ``norm``, or trained ``weights``; ``delta``
+            times the size of its weights stands beside them at random, for a `Switch`.
         learner: what is trained (`tasks.continual.learners`).
         optimizer: of `torch.optim` or the user's own, called with the learner's groups.
         steps: of training, per task.
@@ -194,8 +195,7 @@ class Continual:
 
     def _target(self, bench: Bench) -> Target:
         stream, options = self.tasks(bench), dict(self.target)
-        check("target", options, ("constructor", "kwargs", "init", "density", "norm", "weights"))
-        norm, weights = options.pop("norm"), options.pop("weights", None)
+        check("target", options, ("constructor", "kwargs", "init", "density", "norm", "weights", "delta"))
         constructor = resolve(options["constructor"], "target.constructor")
         given = {"shape": list(stream.shape), "outputs": self.outputs or stream.classes}
         if known := options_of(constructor):
@@ -207,10 +207,7 @@ class Continual:
             f"{rule}; {options['constructor']} is not", "correct target or target.kwargs, or wrap it in a function"
         ):
             try:
-                if weights is not None:
-                    net = with_weights(options["constructor"], options["kwargs"], weights, bench.data["root"])
-                    return Target(net, example, norm=norm)
-                return Target.from_recipe(Recipe(**options, seed=bench.seeds["target"]), example, norm=norm)
+                return frozen(options, example, root=bench.data["root"], seed=bench.seeds["target"])
             except ExampleError as error:
                 # What the network itself says of these images is told with the name that it has on the command line.
                 raise (error.__cause__ or error) from None

@@ -1,4 +1,4 @@
-"""Images of one set as tensors: halved, resized, made RGB, turned."""
+"""Images of one set as tensors: halved, resized, made RGB, turned, as floats."""
 
 import math
 
@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from tasks.errors import UserError
+
+
+def unit(images: Tensor) -> Tensor:
+    """Images uint8 (N, C, H, W) to float32 from 0 to 1."""
+    return images.float() / 255
 
 
 def halved(images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from tasks.data.load import load
 from tasks.data.pixels import halved, resized, rgb
 from tasks.runs.bench import Bench
 
-__all__ = ["halved", "images", "prepared", "resized", "rgb"]
+__all__ = ["found", "halved", "images", "prepared", "resized", "rgb"]
 
 
 def images(bench: Bench) -> ImageSet | None:
@@ -23,10 +23,14 @@ def _images(bench: Bench) -> ImageSet | None:
     options = bench.data
     if options["name"] is None:
         return None
+    return found(options)
+
+
+def found(options: Mapping[str, Any]) -> ImageSet:
+    """The set that the ``data`` of a config names, prepared as it asks."""
     # Pictures of several sizes are one set at one side; what is halved first must have one size as it comes.
     side = None if options["halve"] else options["side"]
-    found = load(options["name"], root=options["root"], download=options["download"], side=side)
-    return prepared(found, options)
+    return prepared(load(options["name"], root=options["root"], download=options["download"], side=side), options)
 
 
 def prepared(image_set: ImageSet, options: Mapping[str, Any]) -> ImageSet:

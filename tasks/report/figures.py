@@ -256,17 +256,22 @@ def scatter(
     points: Sequence[tuple[str, float, float]],
     looks: Sequence[Look],
     axes: tuple[str, str],
+    *,
+    log: bool = False,
 ) -> str:
     """Points (name, x, y) in their methods' colours, each named beside it.
 
     Args:
         points: (name, x, y) of each.
+        log: x in powers of ten; all x are above 0.
 
     """
 
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
-        ax.set(xlabel=axes[0], ylabel=axes[1])
+        ax.set(xlabel=axes[0], ylabel=axes[1], xscale="log" if log else "linear")
+        if log:
+            ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         ax.grid(color="#e6e8eb", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.margins(0.08, 0.12)

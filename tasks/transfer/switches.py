@@ -26,6 +26,7 @@ from neuromod import (
 from neuromod.target.sites import Site
 from tasks.config.build import target_of
 from tasks.config.fields import Count, Rate, Steps, fit_fields
+from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.networks import mlp
@@ -33,8 +34,8 @@ from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.seeds import derive
 from tasks.transfer import drawing
-from tasks.transfer.course import Course, Logits, Stage, accuracy, pixels
-from tasks.transfer.far import described, far_tasks
+from tasks.transfer.course import Course, Logits, Stage, accuracy
+from tasks.transfer.far import described, far_tasks, fingerprint
 
 Spec = Mapping[str, Any]
 
@@ -101,9 +102,8 @@ class Switches:
             )
 
     def fingerprint(self, bench: Bench) -> str:
-        """That of the network before its training."""
-        example = pixels(bench.once(self._tasks, "tasks")[0].train_images[:2])
-        return Target(self._drawn(bench), example).fingerprint()
+        """That of the network before its training, and of both sets of images."""
+        return fingerprint(self._drawn(bench), bench.once(self._tasks, "tasks"))
 
     def execute(self, bench: Bench) -> Result:
         """Train, tune, learn or read off, test; goes on from the run's checkpoint."""
@@ -132,13 +132,13 @@ class Switches:
             {"switches": found},
             role="bracket" if self.arm == "tuned" else "modulator",
             trained=f"{self.steps} steps a task" if self.steps else "read off",
-            data=described(tasks, bench, self.other),
+            data=described(tasks),
         )
 
     @staticmethod
     def draw(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         """Accuracy, task by task."""
-        return drawing.sections(runs, names)
+        return drawing.switches(runs, names)
 
     def _tasks(self, bench: Bench) -> Any:
         return far_tasks(bench, self.other)
@@ -236,7 +236,7 @@ class _Carried:
             drawn = options.delta == "random"
             net = shared_delta(base, tuned, merge="sum" if options.delta == "random" else options.delta)
             base = random_delta(base, like=net, seed=self.bench.seeds["target"]) if drawn else net
-        target = Target(base, pixels(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
+        target = Target(base, unit(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
         *wide, last = target.weights("*")
         piggyback = Threshold(5e-3, strict=True, constant=1e-2)
         kind = Switch("sign" if options.read == "sign" else "mask") if switched else piggyback

@@ -1,19 +1,23 @@
 """The library's rows through the slow reference: equations for known kinds, plain hooks, one sample at a time."""
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuromod import Modulated, Modulator
 from neuromod.kinds import (
     Affine,
     Bernoulli,
+    Coats,
     Conceptor,
     Gate,
     Generated,
     Head,
     LowRankDelta,
     Rank1,
+    Signed,
     Statistics,
     Subset,
     Switch,
@@ -28,7 +32,13 @@ from tests import reference
 
 def weight(kind: Any, site: Any, base: dict[str, Tensor], w: Tensor, raw: dict[str, Tensor]) -> Tensor | None:
     """The effective weight by the equation of the kind; None for a kind that the reference does not know."""
+    if getattr(kind, "searched", 1) < 1:
+        return _searched_in_part(kind, site, w, raw)
     match kind:
+        case Signed():
+            return reference.signed(w, raw["score"], kind.at / site.fan_in**0.5)
+        case Coats():
+            return reference.coats(w, raw["score"], kind.densities)
         case TopK():
             return reference.topk(w, raw["score"], kind.density)
         case Threshold():
@@ -51,6 +61,19 @@ def weight(kind: Any, site: Any, base: dict[str, Tensor], w: Tensor, raw: dict[s
                 w, *(reference.gate_value(raw[p], "hard") if kind.form == "hard" else raw[p] for p in "rs")
             )
     return None
+
+
+def _searched_in_part(kind: Any, site: Any, w: Tensor, raw: dict[str, Tensor]) -> Tensor:
+    """The mask of a score where it is searched, else what is frozen; which they are, tests/kinds/test_masks.py checks."""
+    constants, flat = kind.constants(site), w.flatten()
+    plain = replace(kind, searched=1.0, seed=0, **({"rescale": False} if isinstance(kind, Bernoulli) else {}))
+    found = weight(plain, site, {}, torch.ones_like(raw["score"]), raw)
+    assert found is not None
+    mask = constants["held"].to(w)
+    mask[constants["places"]] = found
+    if isinstance(kind, Bernoulli) and kind.rescale:
+        mask = mask * (mask.numel() / mask.sum())
+    return (flat * mask).reshape(w.shape)
 
 
 def row_of(model: Modulated, context: Any, draw: int | None) -> reference.Row:

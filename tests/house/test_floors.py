@@ -29,8 +29,8 @@ HOUSE = (
     ("data", "report"),
     ("ledger", "networks", "folders"),
     ("experiment",),
-    ("continual", "meta", "reservoir", "tickets", "transfer"),
-    ("sparse",),
+    ("continual", "meta", "reservoir", "tickets"),
+    ("sparse", "transfer"),
     ("commands",),
     ("__main__",),
 )

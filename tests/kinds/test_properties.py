@@ -14,6 +14,8 @@ TRUE = {
     "TopK": {"is_mask", "binary"},
     "Threshold": {"is_mask", "binary"},
     "Bernoulli": {"is_mask", "binary"},
+    "Coats": {"is_mask"},
+    "Signed": {"is_mask"},
     "Gate": {"is_gate"},
     "Head": {"own_width"},
     "Switch": {"switched"},
@@ -30,6 +32,8 @@ def test_fields_change_the_answers() -> None:
     assert Gate("hard").hard
     assert Rank1("hard").hard
     assert not Bernoulli(rescale=True).binary
+    assert not Threshold(searched=0.5).binary
+    assert Threshold(searched=0.5).is_mask
     assert Bernoulli(rescale=True).is_mask
     assert not Head(width=3).own_width
 

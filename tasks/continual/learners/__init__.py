@@ -21,6 +21,7 @@ from tasks.continual.learners.nothing import Nothing
 from tasks.continual.learners.psp import Psp
 from tasks.continual.learners.ridge import Ridge
 from tasks.continual.learners.separate import Separate
+from tasks.continual.learners.supported import Supported
 
 __all__ = [
     "Base",
@@ -34,4 +35,5 @@ __all__ = [
     "Ridge",
     "Routed",
     "Separate",
+    "Supported",
 ]

@@ -1,7 +1,8 @@
 """A modulated network as the training loop sees it, and the modulators that a config describes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -10,6 +11,7 @@ from torch import Tensor
 
 import neuromod
 from neuromod import Modulator, OutputRegulariser, RefusedError, Site, Table, Target, calibrate
+from neuromod.errors import AbsentError
 from neuromod.seeds import derive
 from tasks.config.build import call
 from tasks.continual.learners.base import Base, sample
@@ -17,7 +19,8 @@ from tasks.continual.streams import Stream, Task
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Role
 
-SELECTORS = ("weights", "outputs", "norms", "statistics", "head")
+GROUPS: Mapping[str, Callable[[Target], tuple[Site, ...]]] = {"@head": Target.head, "@norms": Target.norms}
+SELECTORS = ("weights", "biases", "outputs", "norms", "statistics", "head")
 
 
 def call_kwargs(model: neuromod.Modulated, task: int | Tensor, condition: int | Tensor | None = None) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class Modulated(Base):
         stream: Stream,
         bench: Bench,
         *,
-        modulators: Mapping[str, Mapping[str, Any]],
+        modulators: Mapping[str, Mapping[str, Any] | None],
         regulariser: Mapping[str, Any] | None = None,
         compile: bool = False,
         vmap: bool = False,
@@ -106,9 +109,14 @@ class Modulated(Base):
     def after_task(self, number: int, task: Task) -> None:
         """Measure the statistics of a task that was trained, and hold it."""
         if self.measures:
-            calibrate(self.model, number, sample(task), condition=call_kwargs(self.model, number).get("condition"))
+            calibrate(self.model, number, sample(task), condition=self.condition(number))
         if self.regulariser is not None:
             self.regulariser.hold(number)
+
+    def condition(self, task: int) -> int | Tensor | None:
+        """What a call of a task is conditioned on: its number as a label, where a source reads a condition."""
+        found: int | Tensor | None = call_kwargs(self.model, task).get("condition")
+        return found
 
     def costs(self) -> Costs:
         """Parameters and bytes of the first task; what is left is shared."""
@@ -122,7 +130,7 @@ class Modulated(Base):
 
 def modulated(
     target: Target,
-    config: Mapping[str, Mapping[str, Any]],
+    config: Mapping[str, Mapping[str, Any] | None],
     widths: Sequence[int] = (),
     *,
     tasks: int | None = None,
@@ -132,7 +140,8 @@ def modulated(
     """A modulated network from named modulators, in their order.
 
     Args:
-        config: by name ``{kind, source, sites, identity}`` (`modulator`).
+        config: by name ``{kind, source, sites, identity, optional}`` (`modulator`); None leaves one out, and so does ``optional``
+            where the network has no such site.
         widths: outputs of each task, which a head of its own gets; their number is that of the tasks unless ``tasks``
             says it.
         tasks: how many tasks sources are made for; None: as many as ``widths``.
@@ -141,7 +150,8 @@ def modulated(
 
     """
     count = len(widths) if tasks is None else tasks
-    parts = [modulator(target, c, count, derive(seed, "modulator", name)) for name, c in config.items()]
+    chosen = {name: c for name, c in config.items() if c is not None and _is_there(target, c)}
+    parts = [modulator(target, c, count, derive(seed, "modulator", name)) for name, c in chosen.items()]
     model = neuromod.Modulated(target, *parts, vmap=vmap)
     for part in (p for p in model.readers("task").values() if p.kind.own_width and isinstance(p.source, Table)):
         for task, width in enumerate(widths):
@@ -154,8 +164,8 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     """One modulator as a config describes it.
 
     ``{kind: {_target_, options}, source: {_target_, options}, sites: {weights: "*"}, identity: false}``: `sites` says
-    where; with ``identity`` it starts as a change of nothing. UserError, or the kind's own RefusedError, for options
-    that do not fit.
+    where; with ``identity`` it starts as a change of nothing; ``dtype`` is that of its numbers. UserError, or the kind's own
+    RefusedError, for options that do not fit.
 
     Args:
         config: these four parts; it is not changed.
@@ -166,27 +176,45 @@ def modulator(target: Target, config: Mapping[str, Any], tasks: int, seed: int) 
     source = dict(config["source"])
     source |= {key: tasks for key in ("tasks", "labels") if source.get(key) is not None}
     chosen, identity = sites(target, config["sites"]), config.get("identity", False)
-    return Modulator(_instance(config["kind"]), _instance(source), chosen, seed=seed, identity=identity)
+    dtype = config.get("dtype")
+    return Modulator(_instance(config["kind"]), _instance(source), chosen, seed=seed, identity=identity, dtype=dtype)
 
 
 def sites(target: Target, chosen: Mapping[str, Any]) -> tuple[Site, ...]:
     """Sites from ``{weights: "*", exclude: ...}``: a selector of `Target`, its patterns, and its options.
 
-    A pattern ``type:torch.nn.ReLU`` is a module type.
+    A pattern ``type:torch.nn.ReLU`` is a module type, ``@head`` the last linear layer, ``@norms`` all norms, if there are any.
     """
     options = dict(chosen)
     names = [key for key in options if key in SELECTORS]
     if len(names) != 1:
         raise UserError(f"sites need exactly one of {', '.join(SELECTORS)}; got {sorted(options)}; keep one")
-    listed = _patterns(options.pop(names[0]) or ())
+    listed = _patterns(target, options.pop(names[0]) or ())
     if "exclude" in options:
-        options["exclude"] = _patterns(options["exclude"])
+        options["exclude"] = _patterns(target, options["exclude"])
     return tuple(getattr(target, names[0])(*listed, **options))
 
 
-def _patterns(listed: Any) -> list[Any]:
-    found = [listed] if isinstance(listed, str) else list(listed)
-    return [get_class(p.removeprefix("type:")) if p.startswith("type:") else p for p in found]
+def _patterns(target: Target, listed: Any) -> list[Any]:
+    found: list[Any] = []
+    for pattern in [listed] if isinstance(listed, str) else listed:
+        if pattern in GROUPS:
+            found += [site.module for site in _or_none(GROUPS[pattern], target)]
+        else:
+            found.append(get_class(pattern.removeprefix("type:")) if pattern.startswith("type:") else pattern)
+    return found
+
+
+def _is_there(target: Target, config: Mapping[str, Any]) -> bool:
+    return not config.get("optional") or bool(_or_none(partial(sites, chosen=config["sites"]), target))
+
+
+def _or_none(choose: Callable[[Target], tuple[Site, ...]], target: Target) -> tuple[Site, ...]:
+    """Sites; none where the network has nothing of the kind."""
+    try:
+        return choose(target)
+    except AbsentError:
+        return ()
 
 
 def _instance(config: Mapping[str, Any]) -> Any:

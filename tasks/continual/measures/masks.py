@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuromod import Modulator, Table
 from neuromod.analysis import chance_overlap, overlap
-from neuromod.modulator import by_site
+from neuromod.sources import Row
 from neuromod.sources.context import Context
 from tasks.continual import learners
 from tasks.continual.streams import Stream
@@ -45,7 +45,11 @@ def measure(learner: Any, stream: Stream, bench: Bench) -> dict[str, Any] | None
 @torch.no_grad()
 def masks_of(modulator: Modulator, task: int) -> dict[str, Tensor]:
     """The masks of a task by their sites' names, bool, of live and of sealed tasks alike."""
-    raws = by_site(modulator(Context((), 0, tasks=(task,))).one())
+    return _masks(modulator, modulator(Context((), 0, tasks=(task,))).one())
+
+
+def _masks(modulator: Modulator, row: Row) -> dict[str, Tensor]:
+    raws = modulator.raws(row)
     # The factor of a blend is the mask, however it is kept, and at whatever scale.
     now = {site.name: modulator.like.new_empty(site.shape) for site in modulator.sites}
     return {site.name: modulator.kind.blend(site, raws[site.label], now)["factor"] != 0 for site in modulator.sites}
@@ -70,12 +74,15 @@ def _flipped(modulator: Any, masks: list[dict[str, Tensor]]) -> float:
     """The share of all bits that training changed."""
     changed, count = 0, 0
     for number, mask in enumerate(masks):
-        row = by_site(modulator.start(number if isinstance(modulator.source, Table) else "offset"))
-        for site in modulator.sites:
-            kept = mask[site.name]
-            changed += int((kept != (modulator.kind.mask(site, row[site.label]) != 0)).sum())
-            count += kept.numel()
+        start = _started(modulator, number)
+        changed += sum(int((kept != start[name]).sum()) for name, kept in mask.items())
+        count += sum(kept.numel() for kept in mask.values())
     return changed / count
+
+
+def _started(modulator: Modulator, number: int) -> dict[str, Tensor]:
+    """The masks that a task began with."""
+    return _masks(modulator, modulator.start(number if isinstance(modulator.source, Table) else "offset"))
 
 
 def _changed(modulator: Any, masks: list[dict[str, Tensor]], stream: Stream) -> dict[str, Any]:
@@ -89,9 +96,13 @@ def _changed(modulator: Any, masks: list[dict[str, Tensor]], stream: Stream) -> 
         return {}
     pictures = []
     for number, (task, mask) in enumerate(zip(stream.tasks, masks, strict=False)):
-        row = modulator.start(number if isinstance(modulator.source, Table) else "offset")
-        start = modulator.kind.mask(site, by_site(row)[site.label]) != 0
-        share = (mask[site.name] != start).float().mean(0).reshape(channels, height, width).mean(0)
+        share = (
+            (mask[site.name] != _started(modulator, number)[site.name])
+            .float()
+            .mean(0)
+            .reshape(channels, height, width)
+            .mean(0)
+        )
         pictures.append(rounded(task.view.picture(share)))
     return {"masks": pictures}
 

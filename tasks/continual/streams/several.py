@@ -4,11 +4,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import normalisation
 from tasks.data.image_set import ImageSet, divided
-from tasks.data.load import load
+from tasks.data.prepare import found
 from tasks.errors import UserError
 
 
@@ -20,7 +21,11 @@ def several(
     others: Sequence[str],
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
-) -> Stream:
+    halve: bool = False,
+    side: int | None = None,
+    turn: int = 0,
+    rgb: int | None = None,
+) -> Stream:  # reason: how an image set is found and prepared
     """Image sets in a row, one per task: the first one, then the others; the seed draws nothing.
 
     Each set is normalised by its own training images, and its labels count from 0: a task has as many outputs as its
@@ -31,12 +36,18 @@ def several(
         others: names of the sets behind the first, as `tasks.data.load.load` knows them.
         root: the data root; None: that of the environment.
         download: fetch a set that is not there.
+        halve: as of ``data``, by which the others are prepared as the first set is.
+        side: the same.
+        turn: the same.
+        rgb: the same.
 
     """
     if count_of_tasks(tasks) > 1 + len(others):
         rule = "every task needs an image set"
         raise UserError(f"{rule}; got {tasks} tasks for {1 + len(others)} sets; ask for fewer tasks, or add to others")
-    named = [image_set, *(load(name, root=root, download=download) for name in others[: tasks - 1])]
+    options: dict[str, Any] = {"root": root, "download": download, "divide": True, "scaling": image_set.scaling}
+    options |= {"halve": halve, "side": side, "turn": turn, "rgb": rgb}
+    named = [image_set, *(found({**options, "name": name}) for name in others[: tasks - 1])]
     sets = [divided(one) for one in named]
     for other in sets[1:]:
         _check_shape(sets[0], other)

@@ -44,6 +44,7 @@ FIRST = (
     "transfer/switch",
     "transfer/described_film",
     "transfer/compressed_film",
+    "bytes/film",
 )
 
 
@@ -63,7 +64,11 @@ def small(root: Path, experiment: str, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "experiment",
-    [n for n in experiments() if not n.startswith(("meta/", "reservoir/", "tickets/", "transfer/", "sparse/imp"))],
+    [
+        n
+        for n in experiments()
+        if not n.startswith(("bytes/", "meta/", "reservoir/", "tickets/", "transfer/", "sparse/imp"))
+    ],
 )
 def test_every_experiment_takes_a_step_and_measures(experiment: str, tmp_path: Path) -> None:
     asked = small(tmp_path, experiment)

@@ -9,6 +9,7 @@ import torch
 
 from neuromod import RefusedError
 from tasks.config.load import load
+from tasks.continual.learners.modulated import modulated
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.runs.files import read_json
@@ -112,3 +113,19 @@ def test_what_cannot_be_held_is_refused(
         run(tmp_path, data, *overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_of_sites_and_modulators_that_a_network_may_lack(stage: tuple[Any, Any]) -> None:
+    _, target = stage
+    table = {"_target_": "neuromod.Table", "tasks": 1}
+    weights = {"kind": {"_target_": "neuromod.Threshold"}, "source": table}
+    config = {
+        "weights": {**weights, "sites": {"weights": "*", "exclude": ["@head", "@norms"]}},
+        "norms": {"kind": {"_target_": "neuromod.Affine"}, "source": table, "sites": {"norms": "*"}, "optional": True},
+        "left": None,
+    }
+    model = modulated(target, config, tasks=2, seed=0)
+    assert list(model.named_modulators()) == ["threshold"]
+    assert [site.name for site in model.named_modulators()["threshold"].sites] == ["1.weight"]
+    with pytest.raises(RefusedError, match="the network has none"):
+        modulated(target, {"norms": {**config["norms"], "optional": False}}, tasks=2, seed=0)  # type: ignore[dict-item]

@@ -142,3 +142,10 @@ def test_joint_training_equals_separate_training(kind: str, optimizer: str, root
         torch.testing.assert_close(value, states["sequence"][name], rtol=0, atol=1e-5, msg=name)
         assert "source" not in name or float((value - start[name]).abs().max()) > 1e-3
     assert rows["joint"] == rows["sequence"]
+
+
+def test_the_other_sets_are_prepared_as_the_first_is(root: Path) -> None:
+    given = [*(item for item in ASKED if "others" not in item), f"data.root='{root}'", "stream.others=[large,coloured]"]
+    stream = stream_of(load([*given, "data.side=8", "data.rgb=10"]))
+    assert stream.shape == (3, 10, 10)
+    assert all(task.train.images.shape[1:] == (3, 10, 10) for task in stream)
