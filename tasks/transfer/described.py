@@ -13,6 +13,7 @@ from neuromod import Hypernet, Modulated, Modulator, Recipe, Rows, Source, Table
 from tasks.config.build import call, target_of
 from tasks.config.fields import Count, Steps, fit_fields
 from tasks.data.image_set import held_out
+from tasks.data.pixels import unit
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
@@ -243,7 +244,7 @@ class Learned:
     def _base_step(self, number: int, done: float) -> dict[str, Number]:
         found, rng = self.world.set, generator(self.bench.seeds["data"], "base", number)
         chosen = torch.randint(len(found.train_labels), (self.options.batch,), generator=rng)
-        x, y = found.train_images[chosen].float() / 255, found.train_labels[chosen]
+        x, y = unit(found.train_images[chosen]), found.train_labels[chosen]
         return self._moved(self.base_optimiser, self.net, (x, y), done, own=False)
 
     def _moved(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.data.image_set import ImageSet
-from tasks.data.pixels import rotation
+from tasks.data.pixels import rotation, unit
 from tasks.errors import UserError
 
 CHANGES = ("turn", "blocks", "pairs")
@@ -78,7 +78,7 @@ class Describing:
 
     def view(self, task: DescribedTask, images: Tensor) -> Tensor:
         """Images uint8 (B, C, H, W) as the task shows them, floats from 0 to 1."""
-        pixels = images.float() / 255
+        pixels = unit(images)
         if "turn" in self.changes:
             grid = rotation(self.set.shape, task.degrees).to(pixels.device).expand(len(pixels), -1, -1, -1)
             pixels = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
