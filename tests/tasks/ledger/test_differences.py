@@ -56,6 +56,10 @@ SHOWN = (
     ("descriptions.md", "of the nearest training task (8.8", "described-turn", "described-turn-nearest"),
     ("descriptions.md", "for which angles stand close", "described-turn", "described-turn-own-nearest"),
     ("descriptions.md", "The mean row stays at chance", "described-turn", "described-turn-mean-row"),
+    ("descriptions.md", "Trained on each, FiLM reaches", "described-turn-trained", "described-turn"),
+    ("descriptions.md", "those of the nearest training task 59.5", "described-lowrank", "described-lowrank-nearest"),
+    ("descriptions.md", "their mean 51.2", "described-lowrank", "described-lowrank-mean-row"),
+    ("descriptions.md", "gives for the nearest description 62.8", "described-lowrank", "described-lowrank-own-nearest"),
     ("bank.md", "reading the input wins on SplitMNIST", "matrix-split-film-input", "matrix-split-masks-table-inferred"),
 )
 # The words say that nothing is shown: the interval includes zero.
@@ -168,7 +172,12 @@ DESCRIBED = ("", "-nearest", "-mean-row", "-own-nearest")
 
 
 @pytest.mark.parametrize(
-    "row", ["described-film-trained", *(f"described-{k}{end}" for k in ("film", "turn") for end in DESCRIBED)]
+    "row",
+    [
+        "described-film-trained",
+        "described-turn-trained",
+        *(f"described-{k}{end}" for k in ("film", "turn", "lowrank") for end in DESCRIBED),
+    ],
 )
 def test_accuracies_of_described_tasks_are_those_of_the_ledger(row: str) -> None:
     assert f"{100 * ROWS[row]['mean']:.1f} %" in text("descriptions.md")
