@@ -36,8 +36,10 @@ from neuromod.target.recipe import Recipe
 from neuromod.target.sites import Site
 from neuromod.target.target import Target
 from neuromod.training.calibrate import calibrate
+from neuromod.training.fit import fit_rows
 from neuromod.training.give import give
 from neuromod.training.regularise import OutputRegulariser
+from neuromod.training.spread import row_spread
 from neuromod.training.switches import read_switch
 from neuromod.training.together import Together
 
@@ -85,10 +87,12 @@ __all__ = [
     "bake",
     "calibrate",
     "connect",
+    "fit_rows",
     "from_pretrained",
     "give",
     "random_delta",
     "read_switch",
+    "row_spread",
     "save_pretrained",
     "shared_delta",
 ]

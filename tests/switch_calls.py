@@ -1,4 +1,4 @@
-"""Right calls of shared differences, and of numbers that are written into a row, for the draws of wrong arguments."""
+"""Right calls of shared differences, and of rows that are given, compared and fitted, for the draws of wrong arguments."""
 
 import copy
 
@@ -27,11 +27,25 @@ def switch_calls() -> dict[str, Call]:
     switch = n.Modulator(n.Switch(), n.Table(1), target.weights("*"))
     n.Modulated(target, switch)
     values = {"score": torch.ones(4, 6), "scale": torch.ones(1)}
+    film = n.Modulator(n.Affine(), n.Hypernet("condition", embedding=3), target.outputs(nn.Linear))
+    n.Modulated(target, film)
+    conditions, adam = torch.eye(3), torch.optim.Adam(film.parameters(), lr=1e-3)
     return {
         "shared_delta": Call(n.shared_delta, {"base": base, "tuned": [tuned], "merge": "elect"}),
         "random_delta": Call(n.random_delta, {"base": base, "like": net, "size": 0.5, "seed": 3}),
         "read_switch": Call(
             n.read_switch, {"modulator": switch, "task": 0, "tuned": tuned, "rule": "tall", "strength": 0.5}
+        ),
+        "row_spread": Call(n.row_spread, {"modulator": film, "conditions": conditions, "least": 0.01}),
+        "fit_rows": Call(
+            n.fit_rows,
+            {
+                "modulator": film,
+                "rows": [film.start("offset")] * 3,
+                "conditions": conditions,
+                "optimizer": adam,
+                "steps": 1,
+            },
         ),
         "give": Call(n.give, {"modulator": switch, "task": 0, "values": values, "site": switch.sites[0]}),
     }

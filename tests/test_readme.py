@@ -70,6 +70,7 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
         ("random_networks", 12),
         ("meta", 14),
         ("transfer", 10),
+        ("descriptions", 15),
         ("sparse", 12),
         ("growth", 11),
         ("tickets", 16),

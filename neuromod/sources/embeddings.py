@@ -171,7 +171,7 @@ class Embeddings(nn.Module):
         finite(condition, "a condition")
         if fits[0] == condition.shape:
             return condition.unsqueeze(0), None
-        return condition, torch.arange(size, device=condition.device)
+        return distinct(condition)
 
     def _fits(self, shape: Sequence[int]) -> bool:
         if len(shape) != len(self.shape) or any(
@@ -223,10 +223,26 @@ class Embeddings(nn.Module):
 
 def finite(codes: Tensor, what: str) -> Tensor:
     """The same embeddings; refuses NaN and infinity, which would spread to every output, and says ``what`` holds them."""
-    # Inside a graph or a torch.func transform values can't be read.
-    readable = not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(codes)
-    if readable and not bool(torch.isfinite(codes).all()):
+    if _readable(codes) and not bool(torch.isfinite(codes).all()):
         raise RefusedError(
             f"{what} holds finite numbers; got NaN or infinity; check the input, or lower the learning rate"
         )
     return codes
+
+
+def distinct(codes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Conditions of samples (B, ...) each once, and which one each sample has; None where all have the same.
+
+    A row costs what its generation costs, and a call of its own where it writes weights: samples that share a condition share it.
+    Only vectors are compared: support sets are large and seldom twice in a batch. Conditions that a gradient flows to stay apart.
+    """
+    if codes.ndim == 2 and not codes.requires_grad and _readable(codes):
+        found, index = codes.unique(dim=0, return_inverse=True)
+        if len(found) < len(codes):
+            return found, (index if len(found) > 1 else None)
+    return codes, torch.arange(len(codes), device=codes.device)
+
+
+def _readable(codes: Tensor) -> bool:
+    """Whether its values can be read: not inside a graph or a torch.func transform."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(codes)

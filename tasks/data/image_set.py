@@ -64,6 +64,11 @@ class ImageSet:
         """The two parts as (name, images, labels)."""
         return ("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)
 
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same set with its tensors on a device."""
+        tensors = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+
 
 def divided(image_set: ImageSet) -> ImageSet:
     """The set itself, or, where a part is empty, its one part divided: every fifth image of a class is a test image.
@@ -86,6 +91,31 @@ def divided(image_set: ImageSet) -> ImageSet:
         test_images=images[held],
         test_labels=labels[held],
         substitute="; ".join(filter(None, (image_set.substitute, sentence))),
+    )
+
+
+def held_out(image_set: ImageSet, count: int, rng: torch.Generator) -> ImageSet:
+    """The set with ``count`` of its training images, drawn by ``rng``, in the place of its test images.
+
+    UserError where none is left to train on.
+
+    Args:
+        image_set: with training images.
+        count: images that are held out.
+        rng: a CPU generator.
+
+    """
+    images, labels = image_set.train_images, image_set.train_labels
+    if count >= len(labels):
+        raise UserError(f"held_out must leave images to train on; got {count} of {len(labels)}; take fewer")
+    order = torch.randperm(len(labels), generator=rng)
+    held, kept = order[:count], order[count:]
+    return replace(
+        image_set,
+        train_images=images[kept],
+        train_labels=labels[kept],
+        test_images=images[held],
+        test_labels=labels[held],
     )
 
 

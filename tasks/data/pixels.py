@@ -1,4 +1,6 @@
-"""Images of one set as tensors: halved, resized, made RGB, as floats."""
+"""Images of one set as tensors: halved, resized, made RGB, turned, as floats."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +52,13 @@ def rgb(images: Tensor, side: int) -> Tensor:
     down, right = side - height, side - width
     pads = (right // 2, right - right // 2, down // 2, down - down // 2)
     return nn.functional.pad(images.expand(-1, 3, -1, -1), pads)
+
+
+def rotation(shape: tuple[int, int, int], degrees: float) -> Tensor:
+    """The sampling grid (1, H, W, 2) that turns images (C, H, W) counter-clockwise."""
+    channels, height, width = shape
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    # A grid counts in halves of the image, so an oblong image would be sheared without the ratio of its sides.
+    theta = torch.tensor([[[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]])
+    return nn.functional.affine_grid(theta, [1, channels, height, width], align_corners=False)

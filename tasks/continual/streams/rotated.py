@@ -1,6 +1,5 @@
 """Rotated images: every task turns them by an angle of its own."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -12,6 +11,7 @@ from tasks.config.fields import Range
 from tasks.continual.streams.base import Split, Stream, Task, Tasks, count_of_tasks
 from tasks.continual.streams.views import Normalise, normalisation
 from tasks.data.image_set import ImageSet
+from tasks.data.pixels import rotation
 from tasks.errors import UserError
 from tasks.runs.seeds import generator
 
@@ -41,16 +41,6 @@ class Rotate:
     def to(self, device: torch.device | str) -> Self:
         """The same view with its tensors on a device."""
         return type(self)(self.normalise.to(device), self.grid.to(device))
-
-
-def rotation(shape: tuple[int, int, int], degrees: float) -> Tensor:
-    """The sampling grid (1, H, W, 2) that turns images (C, H, W) counter-clockwise."""
-    channels, height, width = shape
-    angle = math.radians(degrees)
-    cos, sin = math.cos(angle), math.sin(angle)
-    # A grid counts in halves of the image, so an oblong image would be sheared without the ratio of its sides.
-    theta = torch.tensor([[[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]])
-    return functional.affine_grid(theta, [1, channels, height, width], align_corners=False)
 
 
 def rotated(

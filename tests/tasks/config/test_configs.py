@@ -42,6 +42,8 @@ FIRST = (
     "reservoir/conceptors",
     "sparse/imp",
     "transfer/switch",
+    "transfer/described_film",
+    "transfer/compressed_film",
     "bytes/film",
 )
 

@@ -18,7 +18,7 @@ from tasks.runs.files import read_json
 from tasks.runs.run import Run
 from tests.images import write
 
-ALL = [name for name in experiments() if name.startswith("transfer/")]
+ALL = [name for name in experiments() if name.startswith("transfer/switch")]
 SMALL = ["hidden=[8]", "base_steps=5", "tuned_steps=4", "steps=3", "batch=8", "other=other", "data.name=tiny"]
 READS = ["steps=0", "delta=elect", "read=agree"]
 
