@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neuromod.arguments import shown, task_ids, tensor
 from neuromod.errors import RefusedError
-from neuromod.modulator import Modulator, by_site
-from neuromod.sources.base import Row
+from neuromod.modulator import Modulator
+from neuromod.sources.base import Row, by_site
 from neuromod.sources.context import Context
 
 Modulations = dict[str, Tensor]
