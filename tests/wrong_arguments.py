@@ -60,6 +60,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 def kinds() -> dict[str, Call]:
     return {
+        "AdaFM": Call(n.AdaFM, {}),
         "Affine": Call(n.Affine, {"init": "one"}),
         "Bernoulli": Call(n.Bernoulli, {"rescale": True}),
         "Conceptor": Call(n.Conceptor, {}),
