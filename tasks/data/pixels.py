@@ -1,9 +1,14 @@
-"""Images of one set as tensors: halved, resized, made RGB."""
+"""Images of one set as tensors: halved, resized, made RGB, as floats."""
 
 import torch
 from torch import Tensor, nn
 
 from tasks.errors import UserError
+
+
+def unit(images: Tensor) -> Tensor:
+    """Images uint8 (N, C, H, W) to float32 from 0 to 1."""
+    return images.float() / 255
 
 
 def halved(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def learning(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
         for task in tasks:
             own = [r for r in part if r.get("task") == task and known(r.get(measure))]
             # Tasks are counted from 1 on the page, from 0 in the files.
-            label = f"task {task + 1}" if isinstance(task, int) else "all tasks"
+            label = f"task {task + 1}" if isinstance(task, int) else task or "all tasks"
             lines.append((label, [r["step"] for r in own], [r[measure] for r in own]))
         if lines:
             drawn.append((i, lines))

@@ -15,8 +15,8 @@ from tasks.runs.bench import Bench
 from tasks.runs.progress import Progress
 
 Number = Tensor | float | int | None
-Step = Callable[[int], Mapping[str, Number]]
-"""The number of a step, from 0, to what it logs: ``loss``, and any numbers beside it (tensors are read when they are logged)."""
+Step = Callable[[int], Mapping[str, Number | str]]
+"""The number of a step, from 0, to what it logs: ``loss``, and numbers or words beside it (tensors are read when they are logged)."""
 
 
 class Stateful(Protocol):
@@ -106,7 +106,7 @@ def loop(
         whole.progress.close()
 
 
-def numbers(line: Mapping[str, Number], step: int) -> dict[str, Any]:
+def numbers(line: Mapping[str, Number | str], step: int) -> dict[str, Any]:
     """What a step logs as plain numbers. FloatingPointError for a loss that is not finite."""
     values: dict[str, Any] = {key: value.item() if isinstance(value, Tensor) else value for key, value in line.items()}
     loss = values["loss"]
@@ -158,6 +158,15 @@ class Optimiser:
         """One step of it; what it raises (a rate that no number can be multiplied by) is told in a line."""
         with told(f"{type(self.begin()).__name__} must take a step over what is trained", "lower the rate (lr)"):
             self.begin().step()
+
+    def descend(self, loss: Callable[[], Tensor], done: float) -> Tensor:
+        """One step down a loss, at the rate for the share ``done`` in [0, 1) of a round's steps; returns the loss."""
+        self.set_rate(done)
+        self.begin().zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()
+        self.step()
+        return value.detach()
 
     def end(self) -> None:
         """Forget it: the next round begins with another."""

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from neuromod import Modulated
 from neuromod.tickets import HeadProducts, RandomHead, head_products, relative_error
 from tasks.config.fields import Count, Number, Steps
+from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Result
 from tasks.tickets.finding import Records, refuse_selection, timed
-from tasks.tickets.training import TrainedFirst, pixels, predictions, share_right, unit_images
+from tasks.tickets.training import TrainedFirst, predictions, share_right, unit_images
 
 
 class RowReader(nn.Module):
@@ -100,7 +101,7 @@ class AttentionHead(TrainedFirst):
         model = random.model()
         ticket.put(model, 0)
         with torch.no_grad():
-            tokens = net.tokens(pixels(found.test_images[: self.sequences], torch.device("cpu")))
+            tokens = net.tokens(unit(found.test_images[: self.sequences]))
         error = relative_error(model, 0, products[self.head], tokens)
         records = Records()
         records.add(ticket)

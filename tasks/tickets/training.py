@@ -12,6 +12,7 @@ from neuromod import Recipe
 from tasks.config.build import call, target_of
 from tasks.config.fields import Count, Steps
 from tasks.data.image_set import ImageSet
+from tasks.data.pixels import unit
 from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench
@@ -30,11 +31,6 @@ def unit_images(bench: Bench) -> ImageSet:
             f"a ticket's inputs are pixels from 0 to 1, never negative; got data.scaling={found.scaling}; pass data.scaling=unit"
         )
     return found
-
-
-def pixels(bytes_: Tensor, device: torch.device) -> Tensor:
-    """Images uint8 to floats from 0 to 1."""
-    return bytes_.to(device).float() / 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +74,8 @@ class TrainedFirst(Finding):
         def step(number: int) -> dict[str, Number]:
             rng = generator(bench.seeds["data"], "batch", number)
             chosen = torch.randint(len(found.train_labels), (self.batch,), generator=rng)
-            optimiser.set_rate(number / self.steps)
-            optimiser.begin().zero_grad(set_to_none=True)
-            logits = net(pixels(found.train_images[chosen], bench.device))
-            loss = cross_entropy(logits, found.train_labels[chosen].to(bench.device))
-            loss.backward()
-            optimiser.step()
-            return {"loss": loss.detach()}
+            x, y = unit(found.train_images[chosen].to(bench.device)), found.train_labels[chosen].to(bench.device)
+            return {"loss": optimiser.descend(lambda: cross_entropy(net(x), y), number / self.steps)}
 
         loop(step, {"net": net, "optimiser": optimiser}, bench, steps=self.steps)
         return net.eval().cpu()
@@ -93,7 +84,7 @@ class TrainedFirst(Finding):
 @torch.no_grad()
 def predictions(logits: Callable[[Tensor], Tensor], found: ImageSet) -> Tensor:
     """The class that a network on the CPU gives each test image, (N,)."""
-    parts = [logits(pixels(part, torch.device("cpu"))).argmax(1) for part in found.test_images.split(500)]
+    parts = [logits(unit(part)).argmax(1) for part in found.test_images.split(500)]
     return torch.cat(parts)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tasks.config.build import call
+from tasks.data.pixels import unit
 from tasks.experiment import Bench
 from tasks.runs.loop import Number, Optimiser, Stateful, loop
 from tasks.runs.seeds import generator
@@ -69,7 +70,7 @@ class Course:
         if state["now"] >= 0:
             self._begin(state["now"], first=False)
 
-    def _step(self, number: int) -> dict[str, Number]:
+    def _step(self, number: int) -> dict[str, Number | str]:
         place, local = self._place(number)
         if place != self.now:
             self.optimiser.end()
@@ -77,12 +78,9 @@ class Course:
         stage, task = self.stages[place], self.tasks[self.stages[place].task]
         rng = generator(self.bench.seeds["data"], "batch", stage.name, stage.task, local)
         chosen = torch.randint(len(task.train_labels), (self.batch,), generator=rng)
-        self.optimiser.set_rate(local / stage.steps)
-        self.optimiser.begin().zero_grad(set_to_none=True)
-        loss = cross_entropy(self.logits(pixels(task.train_images[chosen])), task.train_labels[chosen])
-        loss.backward()
-        self.optimiser.step()
-        return {"loss": loss.detach(), "task": stage.task}
+        x, y = unit(task.train_images[chosen]), task.train_labels[chosen]
+        loss = self.optimiser.descend(lambda: cross_entropy(self.logits(x), y), local / stage.steps)
+        return {"loss": loss, "task": f"{stage.name}: {task.name}"}
 
     def _place(self, number: int) -> tuple[int, int]:
         for place, stage in enumerate(self.stages):
@@ -100,13 +98,8 @@ class Course:
         return made
 
 
-def pixels(images: Tensor) -> Tensor:
-    """Images uint8 to floats from 0 to 1."""
-    return images.float() / 255
-
-
 @torch.no_grad()
 def accuracy(logits: Logits, task: FarTask) -> float:
     """The share of a task's test images whose class is right."""
-    parts = [logits(pixels(part)).argmax(1) for part in task.test_images.split(1000)]
+    parts = [logits(unit(part)).argmax(1) for part in task.test_images.split(1000)]
     return float((torch.cat(parts) == task.test_labels).double().mean())

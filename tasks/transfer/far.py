@@ -1,5 +1,6 @@
 """Tasks that are far from the one a network was trained on: another set of images, turned, inverted, or with its pixels exchanged."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ class FarTask:
 
     Args:
         name: in words.
+        source: the set that its images come from.
         train_images: uint8 (N, C, H, W).
         train_labels: int64 (N,).
         test_images: uint8 (M, C, H, W).
@@ -29,6 +31,7 @@ class FarTask:
     """
 
     name: str
+    source: ImageSet
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
@@ -37,7 +40,7 @@ class FarTask:
     def to(self, device: torch.device) -> "FarTask":
         """The same task on a device."""
         tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-        return FarTask(self.name, *(tensor.to(device) for tensor in tensors))
+        return FarTask(self.name, self.source, *(tensor.to(device) for tensor in tensors))
 
 
 def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
@@ -77,27 +80,20 @@ def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
     return tuple(task.to(bench.device) for task in own)
 
 
-def described(tasks: tuple[FarTask, ...], bench: Bench, other: str) -> Mapping[str, str | None]:
-    """What a run records of its data.
-
-    Args:
-        tasks: those of `far_tasks`.
-        bench: of the run.
-        other: name of the other set.
-
-    """
-    first = images(bench)
-    assert first is not None
+def described(tasks: tuple[FarTask, ...]) -> Mapping[str, str | None]:
+    """What a run records of the data of its tasks: names, hashes and substitutes of the sets that they come from."""
+    sets = list({task.source.name: task.source for task in tasks}.values())
     return {
-        "name": f"{first.name}+{other}",
-        "sha256": first.sha256,
-        "substitute": first.substitute,
+        "name": "+".join(one.name for one in sets),
+        "sha256": hashlib.sha256(" ".join(one.sha256 for one in sets).encode()).hexdigest(),
+        "substitute": "; ".join(one.substitute for one in sets if one.substitute) or None,
         "stream": "; ".join(task.name for task in tasks),
     }
 
 
 def _task(name: str, found: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:
-    return FarTask(name, view(found.train_images), found.train_labels, view(found.test_images), found.test_labels)
+    parts = (view(found.train_images), found.train_labels, view(found.test_images), found.test_labels)
+    return FarTask(name, found, *parts)
 
 
 def _turned(x: Tensor) -> Tensor:
@@ -116,4 +112,4 @@ def _held_out(task: FarTask, bench: Bench) -> FarTask:
     order = torch.randperm(size, generator=generator(bench.seeds["data"], "held out"))
     held, kept = order[: bench.held_out], order[bench.held_out :]
     x, y = task.train_images, task.train_labels
-    return FarTask(task.name, x[kept], y[kept], x[held], y[held])
+    return FarTask(task.name, task.source, x[kept], y[kept], x[held], y[held])

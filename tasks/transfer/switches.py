@@ -1,6 +1,7 @@
 """Far tasks at a bit per weight: what is kept of tuned networks when they share one difference, read off or learned."""
 
 import copy
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from neuromod import (
 from neuromod.target.sites import Site
 from tasks.config.build import target_of
 from tasks.config.fields import Count, Rate, Steps, fit_fields
+from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.networks import mlp
@@ -33,7 +35,7 @@ from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.seeds import derive
 from tasks.transfer import drawing
-from tasks.transfer.course import Course, Logits, Stage, accuracy, pixels
+from tasks.transfer.course import Course, Logits, Stage, accuracy
 from tasks.transfer.far import described, far_tasks
 
 Spec = Mapping[str, Any]
@@ -101,9 +103,10 @@ class Switches:
             )
 
     def fingerprint(self, bench: Bench) -> str:
-        """That of the network before its training."""
-        example = pixels(bench.once(self._tasks, "tasks")[0].train_images[:2])
-        return Target(self._drawn(bench), example).fingerprint()
+        """That of the network before its training, and of both sets of images."""
+        tasks = bench.once(self._tasks, "tasks")
+        target = Target(self._drawn(bench), unit(tasks[0].train_images[:2])).fingerprint()
+        return hashlib.sha256(f"{target} {described(tasks)['sha256']}".encode()).hexdigest()
 
     def execute(self, bench: Bench) -> Result:
         """Train, tune, learn or read off, test; goes on from the run's checkpoint."""
@@ -132,7 +135,7 @@ class Switches:
             {"switches": found},
             role="bracket" if self.arm == "tuned" else "modulator",
             trained=f"{self.steps} steps a task" if self.steps else "read off",
-            data=described(tasks, bench, self.other),
+            data=described(tasks),
         )
 
     @staticmethod
@@ -236,7 +239,7 @@ class _Carried:
             drawn = options.delta == "random"
             net = shared_delta(base, tuned, merge="sum" if options.delta == "random" else options.delta)
             base = random_delta(base, like=net, seed=self.bench.seeds["target"]) if drawn else net
-        target = Target(base, pixels(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
+        target = Target(base, unit(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
         *wide, last = target.weights("*")
         piggyback = Threshold(5e-3, strict=True, constant=1e-2)
         kind = Switch("sign" if options.read == "sign" else "mask") if switched else piggyback

@@ -8,7 +8,7 @@ import torch
 from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.runs.seeds import seeds
-from tasks.transfer.far import FarTask, far_tasks
+from tasks.transfer.far import FarTask, described, far_tasks
 from tests.images import write
 
 OPTIONS = {"name": "tiny", "download": False, "side": None, "halve": False, "turn": 0, "rgb": None, "divide": False}
@@ -62,3 +62,13 @@ def test_sets_that_do_not_go_together(tmp_path: Path) -> None:
         far_tasks(Bench(seeds(0), data={**OPTIONS, "name": None, "root": root}), "large")
     with pytest.raises(UserError, match="held_out=80"):
         made(tmp_path, held_out=80)
+
+
+def test_what_is_recorded_tells_both_sets(tmp_path: Path) -> None:
+    found = described(made(tmp_path))
+    assert found["name"] == "tiny+other"
+    (tmp_path / "b").mkdir()
+    root = write(tmp_path / "b", "tiny")
+    write(root, "other", classes=7, train=61)
+    changed = far_tasks(Bench(seeds(0), data={**OPTIONS, "root": root, "scaling": "unit"}), "other")
+    assert described(changed)["sha256"] != found["sha256"]

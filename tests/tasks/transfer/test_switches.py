@@ -131,3 +131,9 @@ def test_a_wrong_option_is_one_line(wrong: list[str], message: str, tmp_path: Pa
     with pytest.raises((UserError, RefusedError, FloatingPointError), match=re.escape(message)) as refusal:
         run("transfer/switch", tmp_path, *wrong)
     assert "\n" not in str(refusal.value).strip()
+
+
+def test_every_stage_of_training_is_a_line_of_its_own(usual: dict[str, Any], tmp_path: Path) -> None:
+    page = write_report([usual["folder"]], tmp_path / "report.html", "transfer", [], draws()).read_text()
+    # The base, five that were tuned to a task, five arms.
+    assert re.search(r"Training loss of [^\"]* over its steps, 11 lines", page)
