@@ -15,9 +15,9 @@ from neuromod.target.sites import Site
 class AdaFM(Kind):
     """``W' = gamma * (W - mean) / std + beta``: mean and unbiased standard deviation of each kernel, of a dense weight each row.
 
-    mAdaFM (Cong et al. 2020, eq. 6). Raw parts: ``gamma`` and ``beta``, (out, in) of a convolution, in the order of its weight,
-    and (out,) of a dense layer or a 1 x 1 convolution, by rows. They start at std and mean, the identity. A bias that is chosen by its exact name,
-    ``target.weights("*", "0.bias")``, has ``beta`` (out,) alone, ``b' = b + beta``, which starts at 0.
+    mAdaFM (Cong et al. 2020, eq. 6). Raw parts: ``gamma`` and ``beta``, (out, in) of a convolution (in the order of its weight),
+    (out,) of a dense layer or a 1 x 1 convolution, by rows. They start at std and mean, the identity. A bias, chosen by its name in
+    ``target.weights("*", "0.bias")``, has ``beta`` (out,) alone, ``b' = b + beta``, and starts at 0.
     """
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.errors import UserError
+from tasks.runs.seeds import generator
 
 TEST_EVERY = 5
 SCALINGS = ("standard", "unit")
@@ -86,6 +87,21 @@ def divided(image_set: ImageSet) -> ImageSet:
         test_images=images[held],
         test_labels=labels[held],
         substitute="; ".join(filter(None, (image_set.substitute, sentence))),
+    )
+
+
+def held_out(image_set: ImageSet, count: int, seed: int) -> ImageSet:
+    """The set with ``count`` training images, drawn by ``seed``, in the place of its test images: for choices.
+
+    UserError where none would be left to train on.
+    """
+    size = len(image_set.train_labels)
+    if count >= size:
+        raise UserError(f"images are held out of {size}; got held_out={count}; pass fewer")
+    order = torch.randperm(size, generator=generator(seed, "held out"))
+    x, y = image_set.train_images[order], image_set.train_labels[order]
+    return replace(
+        image_set, test_images=x[:count], test_labels=y[:count], train_images=x[count:], train_labels=y[count:]
     )
 
 
