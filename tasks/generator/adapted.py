@@ -1,5 +1,6 @@
 """A decoder trained on some digits and frozen, and modulated for each of the others."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -98,17 +99,20 @@ class AdaptedDecoder:
         tests = [parts[f"test {c}"] for c in classes]
         model: Modulated = parts["base"].model
         errors = {str(c): test.error() for c, test in zip(classes, tests, strict=True)}
+        error, costs = sum(errors.values()) / len(errors), self._costs(model)
         found = {
             "errors": errors,
+            # The difference of two is the logarithm of a ratio, which a bar above another row can hold.
+            "log_error": math.log(error),
             "start": max(task.start for task in learned),
             "moved": sum(task.moved() for task in learned),
-            "share": self._costs(model).parameters_per_task / self._costs(model).parameters_shared,
+            "share": costs.parameters_per_task / costs.parameters_shared,
         }
         return Result(
             "error",
-            sum(errors.values()) / len(errors),
+            error,
             "lower",
-            self._costs(model),
+            costs,
             {"decoder": found, "decoded": self._pictured(model, classes, tests, bench)},
             role="bracket" if self.arm == "whole" else "modulator",
             trained=f"{self.steps} steps a task",
