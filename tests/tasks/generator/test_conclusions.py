@@ -32,7 +32,10 @@ def test_the_table_of_errors(label: str, row: str, random: str | None) -> None:
 def test_ratios() -> None:
     """Of geometric means, as the bars have them."""
     told = dict(re.findall(r"(FiLM|mAdaFM) ([\d.]+) times", PAGE))
-    found = {name: MEAN[f"decoder-{row}-ratio"] - MEAN["decoder-whole-log"] for name, row in (("FiLM", "film"), ("mAdaFM", "adafm"))}
+    found = {
+        name: MEAN[f"decoder-{row}-ratio"] - MEAN["decoder-whole-log"]
+        for name, row in (("FiLM", "film"), ("mAdaFM", "adafm"))
+    }
     assert told == {name: f"{math.exp(value):.2f}" for name, value in found.items()}
     assert all(ROWS[f"decoder-{row}-ratio"]["verdict"] == "held" for row in ("film", "adafm"))
 
