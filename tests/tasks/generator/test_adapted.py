@@ -164,7 +164,7 @@ def test_a_wrong_option_is_one_line(wrong: list[str], message: str, tmp_path: Pa
 
 def test_choices_are_made_on_training_images(tmp_path: Path) -> None:
     root = write(tmp_path / "data")
-    config = load(["experiment=generator/decoder_film", *SMALL, "tested=1", "images=3", f"data.root='{root}'"])
+    config = load(["experiment=generator/decoder_film", *SMALL, "tested=1", "images=2", f"data.root='{root}'"])
     folder = execute(config, root=tmp_path / "runs", command=[], held=40, results=tmp_path)
     assert read_json(folder / "result.json")["value"] > 0
     with pytest.raises(UserError, match="images are held out of 80; got held_out=80"):
