@@ -99,7 +99,14 @@ class ConditionalGan:
         return drawing.conditional(runs, names)
 
     def condition(self, z: Tensor, y: Tensor, classes: int) -> Tensor:
-        """Class and noise in one vector, (B, classes + latent)."""
+        """Class and noise in one vector, (B, classes + latent).
+
+        Args:
+            z: noise (B, latent).
+            y: classes (B,).
+            classes: how many there are.
+
+        """
         return torch.cat([one_hot(y, classes).to(z.dtype), z], 1)
 
     def _drawn(self, bench: Bench) -> Target:

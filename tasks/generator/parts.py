@@ -60,7 +60,14 @@ def statistics(target: Target) -> Modulator:
 
 
 def measured(model: Modulated, z: Tensor, condition: Tensor | None = None) -> Modulated:
-    """The model in eval mode, the statistics of its norms measured on these samples."""
+    """The model in eval mode, the statistics of its norms measured on these samples.
+
+    Args:
+        model: whose norms are on the statistics of the batch at hand.
+        z: latent vectors (N, latent).
+        condition: of each, where one is read.
+
+    """
     with torch.no_grad():
         calibrate(model, 0, z, condition=condition)
     return model.eval()
