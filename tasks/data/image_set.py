@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from tasks.errors import UserError
-from tasks.runs.seeds import generator
 
 TEST_EVERY = 5
 SCALINGS = ("standard", "unit")
@@ -90,18 +89,28 @@ def divided(image_set: ImageSet) -> ImageSet:
     )
 
 
-def held_out(image_set: ImageSet, count: int, seed: int) -> ImageSet:
-    """The set with ``count`` training images, drawn by ``seed``, in the place of its test images: for choices.
+def held_out(image_set: ImageSet, count: int, rng: torch.Generator) -> ImageSet:
+    """The set with ``count`` of its training images, drawn by ``rng``, in the place of its test images.
 
-    UserError where none would be left to train on.
+    UserError where none is left to train on.
+
+    Args:
+        image_set: with training images.
+        count: images that are held out.
+        rng: a CPU generator.
+
     """
-    size = len(image_set.train_labels)
-    if count >= size:
-        raise UserError(f"images are held out of {size}; got held_out={count}; pass fewer")
-    order = torch.randperm(size, generator=generator(seed, "held out"))
-    x, y = image_set.train_images[order], image_set.train_labels[order]
+    images, labels = image_set.train_images, image_set.train_labels
+    if count >= len(labels):
+        raise UserError(f"held_out must leave images to train on; got {count} of {len(labels)}; take fewer")
+    order = torch.randperm(len(labels), generator=rng)
+    held, kept = order[:count], order[count:]
     return replace(
-        image_set, test_images=x[:count], test_labels=y[:count], train_images=x[count:], train_labels=y[count:]
+        image_set,
+        train_images=images[kept],
+        train_labels=labels[kept],
+        test_images=images[held],
+        test_labels=labels[held],
     )
 
 

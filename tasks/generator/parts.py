@@ -28,7 +28,9 @@ def unit_images(bench: Bench) -> ImageSet:
         )
     if found.shape[1] % 2 or found.shape[2] % 2:
         raise UserError(f"a generator makes images of even sides; got {found.shape}; pass data.side=14")
-    return found if bench.held_out is None else held_out(found, bench.held_out, bench.seeds["data"])
+    return (
+        found if bench.held_out is None else held_out(found, bench.held_out, generator(bench.seeds["data"], "held out"))
+    )
 
 
 def drawn(bench: Bench, latent: int, width: int, blocks: int) -> Target:
@@ -93,7 +95,14 @@ def noise(bench: Bench, count: int, latent: int, *names: object) -> Tensor:
 
 
 def in_parts(made: Callable[..., Tensor], *inputs: Tensor, size: int = 500) -> Tensor:
-    """What is made of many samples, without gradients, so many at a time."""
+    """What is made of many samples, without gradients, so many at a time.
+
+    Args:
+        made: a call of a generator or a classifier.
+        inputs: tensors (N, ...).
+        size: samples of a call.
+
+    """
     with torch.no_grad():
         return torch.cat([made(*part) for part in zip(*(x.split(size) for x in inputs), strict=True)])
 

@@ -167,7 +167,7 @@ def test_choices_are_made_on_training_images(tmp_path: Path) -> None:
     config = load(["experiment=generator/decoder_film", *SMALL, "tested=1", "images=2", f"data.root='{root}'"])
     folder = execute(config, root=tmp_path / "runs", command=[], held=40, results=tmp_path)
     assert read_json(folder / "result.json")["value"] > 0
-    with pytest.raises(UserError, match="images are held out of 80; got held_out=80"):
+    with pytest.raises(UserError, match="held_out must leave images to train on; got 80 of 80"):
         execute(config, root=tmp_path / "runs", command=[], held=80, results=tmp_path)
 
 
