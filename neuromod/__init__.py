@@ -9,6 +9,7 @@ from neuromod.bake import bake
 from neuromod.bank import Bank, Store, from_pretrained, save_pretrained
 from neuromod.errors import RefusedError
 from neuromod.kinds import (
+    AdaFM,
     Affine,
     Bernoulli,
     Coats,
@@ -49,6 +50,7 @@ except metadata.PackageNotFoundError:  # run from a clone that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "AdaFM",
     "Affine",
     "Bank",
     "Bernoulli",

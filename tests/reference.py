@@ -167,6 +167,17 @@ def switch(W: Tensor, D: Tensor, score: Tensor, scale: Tensor, form: str) -> Ten
     return W + scale[0] * (mask if form == "mask" else mask + mask - 1) * D
 
 
+def adafm(W: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Gamma (W - mean) / std + beta, kernel by kernel or row by row (GAN memory, Cong et al. 2020, eq. 6)."""
+    flat = W.reshape(gamma.numel(), -1)
+    made = []
+    for kernel, scale, shift in zip(flat, gamma.flatten(), beta.flatten(), strict=True):
+        mean = kernel.sum() / len(kernel)
+        std = (((kernel - mean) ** 2).sum() / (len(kernel) - 1)).sqrt()
+        made.append(scale * (kernel - mean) / std + shift)
+    return torch.stack(made).reshape(W.shape)
+
+
 def subset(W: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """W with the numbers at some places of the flat weight exchanged, one after the other."""
     flat = list(W.flatten())

@@ -75,6 +75,7 @@ def mixed_equals_singles(name: str, x: torch.Tensor) -> None:
         ("growth", 11),
         ("tickets", 16),
         ("reservoirs", 15),
+        ("generators", 24),
     ],
 )
 def test_the_pages_of_the_docs(name: str, lines: int) -> None:

@@ -60,6 +60,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 def kinds() -> dict[str, Call]:
     return {
+        "AdaFM": Call(n.AdaFM, {}),
         "Affine": Call(n.Affine, {"init": "one"}),
         "Bernoulli": Call(n.Bernoulli, {"rescale": True, "searched": 0.5, "seed": 3}),
         "Coats": Call(n.Coats, {"densities": [0.5, 0.2], "searched": 0.5, "seed": 3}),

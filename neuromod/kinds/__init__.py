@@ -1,5 +1,6 @@
 """Kinds: what raw numbers mean, and where they act."""
 
+from neuromod.kinds.adafm import AdaFM
 from neuromod.kinds.affine import Affine
 from neuromod.kinds.base import Kind
 from neuromod.kinds.conceptors import Conceptor
@@ -14,6 +15,7 @@ from neuromod.kinds.switch import Switch
 from neuromod.kinds.wires import Wires
 
 __all__ = [
+    "AdaFM",
     "Affine",
     "Bernoulli",
     "Coats",

@@ -8,10 +8,11 @@ Args:
 """
 
 from tasks.networks.conv import conv
+from tasks.networks.decoder import decoder
 from tasks.networks.lstm import Lstm
 from tasks.networks.mlp import BatchAtHand, mlp
 from tasks.networks.resnet import ResNet
 from tasks.networks.vgg import vgg
 from tasks.networks.wide_resnet import WideResNet
 
-__all__ = ["BatchAtHand", "Lstm", "ResNet", "WideResNet", "conv", "mlp", "vgg"]
+__all__ = ["BatchAtHand", "Lstm", "ResNet", "WideResNet", "conv", "decoder", "mlp", "vgg"]

@@ -27,7 +27,11 @@ def learning(runs: Sequence[Run], names: Sequence[str]) -> list[Section]:
     if not drawn:
         return []
     values = [v for _, lines in drawn for _, _, y in lines for v in y]
-    limits = (min(0.0, *values), max(1.0, *values)) if measure == "accuracy" else (0.0, max(values) or 1.0)
+    limits = (
+        (min(0.0, *values), max(1.0, *values))
+        if measure == "accuracy"
+        else (min(0.0, *values), max(0.0, *values) or 1.0)
+    )
     looks = looks_of(runs)
     panels = tuple(
         Panel(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neuromod import Modulated, Modulator
 from neuromod.kinds import (
+    AdaFM,
     Affine,
     Bernoulli,
     Coats,
@@ -53,6 +54,8 @@ def weight(kind: Any, site: Any, base: dict[str, Tensor], w: Tensor, raw: dict[s
             return reference.wires(w, raw["delta"], kind.density)
         case Switch():
             return reference.switch(w, base[f"{site.name}_delta"], raw["score"], raw["scale"], kind.form)
+        case AdaFM():
+            return reference.adafm(w, raw["gamma"], raw["beta"])
         case Subset():
             # Its places are a hash of site and seed; which they are is checked in tests/analysis/test_weights.py.
             return reference.subset(w, raw["values"], kind.places(site))
