@@ -29,6 +29,9 @@ def switch_calls() -> dict[str, Call]:
     values = {"score": torch.ones(4, 6), "scale": torch.ones(1)}
     film = n.Modulator(n.Affine(), n.Hypernet("condition", embedding=3), target.outputs(nn.Linear))
     n.Modulated(target, film)
+    with torch.no_grad():
+        for parameter in film.parameters():  # at its start all rows are alike
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
     conditions, adam = torch.eye(3), torch.optim.Adam(film.parameters(), lr=1e-3)
     return {
         "shared_delta": Call(n.shared_delta, {"base": base, "tuned": [tuned], "merge": "elect"}),
