@@ -62,19 +62,21 @@ def kinds() -> dict[str, Call]:
     return {
         "AdaFM": Call(n.AdaFM, {}),
         "Affine": Call(n.Affine, {"init": "one"}),
-        "Bernoulli": Call(n.Bernoulli, {"rescale": True, "searched": 0.5, "seed": 3}),
-        "Coats": Call(n.Coats, {"densities": [0.5, 0.2], "searched": 0.5, "seed": 3}),
+        "Bernoulli": Call(n.Bernoulli, {"rescale": True, "searched": 0.5, "locked": 0.5, "seed": 3}),
+        "Coats": Call(n.Coats, {"densities": [0.5, 0.2], "searched": 0.5, "locked": 0.5, "seed": 3}),
         "Conceptor": Call(n.Conceptor, {}),
         "Gate": Call(n.Gate, {"form": "hard", "spread": 0.5}),
         "Head": Call(n.Head, {"width": 3}),
         "LowRankDelta": Call(n.LowRankDelta, {"rank": 2, "alpha": 1.0}),
         "Rank1": Call(n.Rank1, {"form": "real"}),
-        "Signed": Call(n.Signed, {"at": 0.5, "searched": 0.5, "seed": 3}),
+        "Signed": Call(n.Signed, {"at": 0.5, "searched": 0.5, "locked": 0.5, "seed": 3}),
         "Subset": Call(n.Subset, {"per_output": 1.0, "seed": 0}),
         "Switch": Call(n.Switch, {"form": "sign"}),
         "Wires": Call(n.Wires, {"density": 0.5}),
-        "Threshold": Call(n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1, "searched": 0.5, "seed": 3}),
-        "TopK": Call(n.TopK, {"density": 0.5, "searched": 0.5, "seed": 3}),
+        "Threshold": Call(
+            n.Threshold, {"at": 0.0, "strict": False, "constant": 0.1, "searched": 0.5, "locked": 0.5, "seed": 3}
+        ),
+        "TopK": Call(n.TopK, {"density": 0.5, "searched": 0.5, "locked": 0.5, "seed": 3}),
     }
 
 

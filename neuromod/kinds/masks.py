@@ -25,19 +25,24 @@ class Mask(Kind):
 
     Args:
         searched: the share of places of each weight that are searched, in (0, 1]; of a weight that has any, one at least.
+        locked: the share in [0, 1] of the frozen places that is kept, the others are out; None: as many as a start keeps.
         seed: of which they are, and of the values of the others.
 
     """
 
     searched: float = field(default=1.0, kw_only=True)
+    locked: float | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         number(self.searched, "searched, the share of places that are searched,", above=0, most=1)
         object.__setattr__(self, "seed", count(self.seed, "seed"))
-        if self.seed and self.searched == 1:
+        if self.locked is not None:
+            number(self.locked, "locked, the share of frozen places that is kept,", least=0, most=1)
+        if self.searched == 1 and (self.seed or self.locked is not None):
+            got = f"seed={self.seed}" if self.seed else f"locked={self.locked}"
             raise RefusedError(
-                f"the seed of a mask draws which places are frozen; searched=1 freezes none; got seed={self.seed}; drop it"
+                f"seed and locked say which places are frozen, and how; searched=1 freezes none; got {got}; drop it"
             )
 
     @property
@@ -72,7 +77,10 @@ class Mask(Kind):
         rng, total = generator(self.seed, "searched", site.label), math.prod(site.shape)
         places, frozen = torch.randperm(total, generator=rng).split([*self.size(site), total - self.size(site)[0]])
         held = torch.zeros(total, dtype=torch.int8)
-        held[frozen] = self.freeze_scores(site, self.scores(site, frozen.shape, torch.empty(0), rng)).to(held.dtype)
+        if self.locked is None:
+            held[frozen] = self.freeze_scores(site, self.scores(site, frozen.shape, torch.empty(0), rng)).to(held.dtype)
+        else:
+            held[frozen[: round(self.locked * len(frozen))]] = 1
         return {"places": places.sort().values, "held": held}
 
     def scores(self, site: Site, shape: tuple[int, ...], like: Tensor, rng: torch.Generator) -> Tensor:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_method
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuromod import Recipe, Target, random_delta
 from tasks.data.load import root_of
-from tasks.errors import UserError, told
+from tasks.errors import UserError
 
 SAFE, FORMER = ".safetensors", (".pt", ".pth", ".bin")
 
@@ -52,10 +53,11 @@ def with_weights(
     """
     file = _file(name, root)
     net: nn.Module = get_method(constructor.replace(":", "."))(**kwargs)
-    with told(
-        f"{file} must hold the weights of {constructor}", "correct target.kwargs, or take the file of this network"
-    ):
+    try:
         net.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} must hold the weights of {constructor}; {first}; correct target.kwargs") from error
     return net
 
 

@@ -216,14 +216,14 @@ def test_a_subset_replaces_its_places_and_no_others() -> None:
     assert len(places) == len(places.unique()) == 8
     now = target.tensors()
     values = torch.arange(8, dtype=torch.float64)
-    made = kind.edits(site, {"values": values}, now)[site.name].flatten()
+    made = kind.edits(site, kind.constants(site) | {"values": values}, now)[site.name].flatten()
     rest = torch.ones(24, dtype=torch.bool)
     rest[places] = False
     assert torch.equal(made[places], values)
     assert torch.equal(made[rest], now[site.name].flatten()[rest])
     identity = kind.identity(site, now)
     assert identity is not None
-    assert torch.equal(kind.edits(site, identity, now)[site.name], now[site.name])
+    assert torch.equal(kind.edits(site, kind.constants(site) | identity, now)[site.name], now[site.name])
     assert not torch.equal(places, Subset(per_output=2, seed=4).places(site))
 
 

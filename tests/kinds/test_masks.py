@@ -1,5 +1,6 @@
 """Masks that are searched in part: which places, what of the rest, and how little of it is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,15 @@ def test_what_is_frozen_is_as_a_start_would_be() -> None:
     assert sorted(held.unique().tolist()) == [-1, 0, 1]
 
 
+@pytest.mark.parametrize("locked", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("name", KINDS)
+def test_frozen_places_may_be_locked_in_by_a_share(name: str, locked: float) -> None:
+    kind = replace(KINDS[name], locked=locked)
+    constants = kind.constants(site(model(kind)))
+    assert int(constants["held"].sum()) == round(locked * 420)
+    assert set(constants["held"].unique().tolist()) <= {0, 1}
+
+
 def test_the_seed_draws_the_places_and_every_site_its_own() -> None:
     place = site(model(Threshold()))
     first, again, other = (Threshold(searched=0.5, seed=s).constants(place)["places"] for s in (1, 1, 2))
@@ -123,6 +133,10 @@ def test_identity_is_refused_where_frozen_places_are_cut() -> None:
 def test_a_seed_without_use_is_refused() -> None:
     with pytest.raises(RefusedError, match="searched=1 freezes none; got seed=3; drop it"):
         Threshold(seed=3)
+    with pytest.raises(RefusedError, match=r"searched=1 freezes none; got locked=0\.5; drop it"):
+        Threshold(locked=0.5)
+    with pytest.raises(RefusedError, match="locked, the share of frozen places that is kept"):
+        Threshold(searched=0.5, locked=2)
     for share in (0, 1.5, "half"):
         with pytest.raises(RefusedError, match="searched"):
             TopK(searched=share)  # type: ignore[arg-type]
