@@ -150,7 +150,9 @@ class Skeleton:
             spare: nn.Module = self._spare.pop()
             return spare
         except IndexError:
-            net = copied(self.net)
+            # Copied while nobody runs on it: a forward puts other tensors in the place of its own for a while.
+            with self._main:
+                net = copied(self.net)
         for module, own in zip(net.modules(), self._hooks, strict=True):
             # Hooks that another thread has set for a while are its own.
             for hooks, kept in zip((module._forward_hooks, module._forward_pre_hooks), own, strict=True):

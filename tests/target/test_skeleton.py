@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+import threading
+import time
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuromod import Affine, Modulated, Modulator, RefusedError, Table, Target, Threshold
 
@@ -74,3 +76,26 @@ def test_readers_are_named() -> None:
     m = model()
     assert m.readers("task") == m.named_modulators()
     assert m.readers("input") == {}
+
+
+class _Slow(nn.Module):
+    """Takes its time while the tensors of a row stand in the place of the network's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.2)
+        return x
+
+
+def test_a_second_thread_runs_on_a_copy_of_the_network_and_not_of_the_row_on_it() -> None:
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), _Slow(), nn.Linear(5, 2))
+    target, x = Target(net, torch.randn(2, 4)), torch.randn(3, 4)
+    model = Modulated(target, Modulator(Threshold(), Table(1), target.weights("*"), seed=1))
+    plain, found = target(x), list[Tensor]()
+    masked = threading.Thread(target=model, args=(x,), kwargs={"task": 0})
+    masked.start()
+    time.sleep(0.05)
+    other = threading.Thread(target=lambda: found.append(model.skeleton({}, (x,))))
+    other.start()
+    masked.join()
+    other.join()
+    assert torch.equal(found[0], plain)
