@@ -15,7 +15,7 @@ from tasks.experiment import execute
 from tasks.ledger.bars import load_bars, runs_first
 from tasks.ledger.check import Problem, check_history, check_runs, check_selections
 from tasks.ledger.check import check as check_rows
-from tasks.ledger.drawings import buys, hidden, tradeoff
+from tasks.ledger.drawings import buys, hidden, price, tradeoff
 from tasks.ledger.entry import Bar, Entry
 from tasks.ledger.ledger import make_row, record, run_digests
 from tasks.ledger.page import ours, pages
@@ -26,6 +26,7 @@ DRAWINGS = (
     ("tradeoff.svg", tradeoff.shows, tradeoff.tradeoff),
     ("hidden.svg", hidden.shows, hidden.hidden),
     ("buys.svg", buys.shows, buys.buys),
+    ("price.svg", price.shows, price.price),
 )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from tasks.ledger.bars import load_bars
 from tasks.ledger.drawings import buys as gates
 from tasks.ledger.drawings import hidden as nothing_trained
+from tasks.ledger.drawings import price as priced
 from tasks.ledger.drawings import tradeoff as recipes_of
 from tasks.ledger.drawings.buys import ARMS, FEATURES, HEADS, buys
 from tasks.ledger.drawings.hidden import CHOICES, DENSITIES, DEPTHS, RANDOM, hidden
+from tasks.ledger.drawings.price import price
 from tasks.ledger.drawings.tradeoff import recipes, tradeoff
 from tasks.ledger.store import load_ledger
 
@@ -89,3 +91,23 @@ def test_a_picture_knows_the_rows_that_it_shows() -> None:
         shown = [row for row in ledger if module.shows(row["row"])]
         assert draw(shown) == draw(ledger)
         assert len(shown) < 110
+
+
+def test_a_picture_of_what_bytes_buy_needs_both_rows_of_two_kinds() -> None:
+    both = {"film": (0.6, 4176.0), "masks": (0.85, 33604.0)}
+    found: list[dict[str, object]] = [
+        {"row": f"bytes-{name}{end}", "mean": mean}
+        for name, means in both.items()
+        for end, mean in zip(("", "-size"), means, strict=True)
+    ]
+    assert price(found[:3]) is None
+    drawn = price(found)
+    assert drawn is not None
+    assert all(name in drawn for name in ("film 0.600 at 4,176", "masks 0.850 at 33,604", ">10,000<"))
+
+
+def test_the_picture_of_what_bytes_buy_has_a_row_of_accuracy_and_one_of_bytes_for_each_kind() -> None:
+    shown = {name for name in load_bars(RESULTS) if priced.shows(name)}
+    kinds = {name for name in shown if not name.endswith("-size")}
+    assert shown == kinds | {f"{name}-size" for name in kinds}
+    assert len(kinds) >= 12
