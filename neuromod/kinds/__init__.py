@@ -3,12 +3,13 @@
 from neuromod.kinds.adafm import AdaFM
 from neuromod.kinds.affine import Affine
 from neuromod.kinds.base import Kind
+from neuromod.kinds.bernoulli import Bernoulli
 from neuromod.kinds.conceptors import Conceptor
 from neuromod.kinds.deltas import LowRankDelta, Rank1
 from neuromod.kinds.gates import Gate
 from neuromod.kinds.generated import Generated, Head
 from neuromod.kinds.levels import Coats, Signed
-from neuromod.kinds.masks import Bernoulli, Threshold, TopK
+from neuromod.kinds.masks import Threshold, TopK
 from neuromod.kinds.statistics import Statistics
 from neuromod.kinds.subset import Subset
 from neuromod.kinds.switch import Switch
