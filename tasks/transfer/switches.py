@@ -56,8 +56,8 @@ class Switches:
         arm: ``"tuned"``: the tuned networks, trained on; ``"mask"``: Piggyback's over the base; ``"switch"``.
         delta: of switches: ``"sum"``, ``"elect"`` or ``"ones"`` of the task vectors (`neuromod.shared_delta`), or ``"random"``,
             of the size of their sum.
-        read: where switches start: ``"tall"``, ``"agree"``, ``"sign"`` (`neuromod.read_switch`), or null: drawn.
-        strength: of reading by ``"tall"`` (`neuromod.read_switch`).
+        read: where switches start: ``"tall"``, ``"agree"``, ``"sign"``, ``"ternary"`` (`neuromod.read_switch`), or null: drawn.
+        strength: of reading by ``"tall"`` or ``"ternary"`` (`neuromod.read_switch`).
         scale_alone: train the scales of the switches alone (BitDelta's scale distillation learns them too).
         steps: of training the arm, for each task; 0: it is read off.
         optimizer: of the arm.
@@ -74,7 +74,7 @@ class Switches:
     tuned_steps: Count = 900
     arm: Literal["tuned", "mask", "switch"] = "switch"
     delta: Literal["sum", "elect", "ones", "random"] = "sum"
-    read: Literal["tall", "agree", "sign"] | None = "tall"
+    read: Literal["tall", "agree", "sign", "ternary"] | None = "tall"
     strength: Rate = 0.4
     scale_alone: bool = False
     steps: Steps = 600
@@ -94,8 +94,8 @@ class Switches:
             raise UserError(
                 f"delta, read, strength and scale_alone are of arm=switch; got arm={self.arm}; drop them, or pass arm=switch"
             )
-        if self.read != "tall" and self.strength != type(self).strength:
-            raise UserError(f"strength is of read=tall; got read={self.read}; drop it")
+        if self.read not in ("tall", "ternary") and self.strength != type(self).strength:
+            raise UserError(f"strength is of read=tall and read=ternary; got read={self.read}; drop it")
         if self.arm == "switch" and self.read is None and not self.steps:
             raise UserError(
                 "a switch that is drawn is trained; got read=null and steps=0; pass steps, or a rule to read by"
@@ -239,7 +239,8 @@ class _Carried:
         target = Target(base, unit(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
         *wide, last = target.weights("*")
         piggyback = Threshold(5e-3, strict=True, constant=1e-2)
-        kind = Switch("sign" if options.read == "sign" else "mask") if switched else piggyback
+        form = options.read if options.read in ("sign", "ternary") else "mask"
+        kind = Switch(form) if switched else piggyback
         seed = derive(self.bench.seeds["target"], "switches")
         bits = Modulator(kind, Table(len(self.far)), wide, seed=seed)
         biases = [n for n, p in target.pristine.named_parameters() if p.ndim == 1]
