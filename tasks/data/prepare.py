@@ -9,9 +9,10 @@ import torch
 from tasks.data.image_set import ImageSet, divided
 from tasks.data.load import load
 from tasks.data.pixels import halved, resized, rgb
+from tasks.errors import UserError
 from tasks.runs.bench import Bench
 
-__all__ = ["found", "halved", "images", "prepared", "resized", "rgb"]
+__all__ = ["found", "halved", "images", "prepared", "resized", "rgb", "unit_images"]
 
 
 def images(bench: Bench) -> ImageSet | None:
@@ -24,6 +25,24 @@ def _images(bench: Bench) -> ImageSet | None:
     if options["name"] is None:
         return None
     return found(options)
+
+
+def unit_images(bench: Bench, rule: str) -> ImageSet:
+    """The image set of the config, whose pixels are asked for from 0 to 1. UserError where there is none, or it is scaled otherwise.
+
+    Args:
+        bench: the run.
+        rule: that asks for it, ``"a generator is trained on images"``, for the refusal.
+
+    """
+    found = images(bench)
+    if found is None:
+        raise UserError(f"{rule}; got data.name=null; pass data=mnist")
+    if found.scaling != "unit":
+        raise UserError(
+            f"{rule}, and inputs are pixels from 0 to 1; got data.scaling={found.scaling}; pass data.scaling=unit"
+        )
+    return found
 
 
 def found(options: Mapping[str, Any]) -> ImageSet:

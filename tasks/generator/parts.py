@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from neuromod import Generated, Modulated, Modulator, Recipe, Statistics, Table, Target, bake, calibrate
+from tasks.data import prepare
 from tasks.data.image_set import ImageSet, held_out
-from tasks.data.prepare import images
 from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.networks import decoder
@@ -19,13 +19,7 @@ EXAMPLE = 4  # latent vectors of a target's example
 
 def unit_images(bench: Bench) -> ImageSet:
     """The image set of the config, on the run's device; where choices are made, training images stand in for its test images."""
-    found = images(bench)
-    if found is None:
-        raise UserError("a generator is trained on images; got data.name=null; pass data=mnist")
-    if found.scaling != "unit":
-        raise UserError(
-            f"a generator makes pixels from 0 to 1; got data.scaling={found.scaling}; pass data.scaling=unit"
-        )
+    found = prepare.unit_images(bench, "a generator is trained on images")
     if found.shape[1] % 2 or found.shape[2] % 2:
         raise UserError(f"a generator makes images of even sides; got {found.shape}; pass data.side=14")
     return (

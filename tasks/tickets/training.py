@@ -11,10 +11,9 @@ from torch.nn.functional import cross_entropy
 from neuromod import Recipe
 from tasks.config.build import call, target_of
 from tasks.config.fields import Count, Steps
+from tasks.data import prepare
 from tasks.data.image_set import ImageSet
 from tasks.data.pixels import unit
-from tasks.data.prepare import images
-from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.runs.loop import Number, Optimiser, factor_of, loop
 from tasks.runs.seeds import generator
@@ -23,14 +22,7 @@ from tasks.tickets.finding import Finding
 
 def unit_images(bench: Bench) -> ImageSet:
     """The image set of the config; UserError where there is none, or where its pixels shall not be from 0 to 1."""
-    found = images(bench)
-    if found is None:
-        raise UserError("a network is trained on images before it is found; got data.name=null; pass data=mnist")
-    if found.scaling != "unit":
-        raise UserError(
-            f"a ticket's inputs are pixels from 0 to 1, never negative; got data.scaling={found.scaling}; pass data.scaling=unit"
-        )
-    return found
+    return prepare.unit_images(bench, "a network is trained on images before it is found")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,20 @@
 """Tasks that are far from the one a network was trained on: another set of images, turned, inverted, or with its pixels exchanged."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from neuromod import Target
+from neuromod import Recipe, Target
 from tasks.data.image_set import ImageSet, divided
-from tasks.data.load import load
 from tasks.data.pixels import unit
-from tasks.data.prepare import images, prepared
+from tasks.data.prepare import found, unit_images
 from tasks.errors import UserError
 from tasks.experiment import Bench
+from tasks.networks import mlp
 from tasks.runs.seeds import generator
 
 
@@ -55,15 +55,8 @@ def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
         other: name of the other set.
 
     """
-    first = images(bench)
-    if first is None:
-        raise UserError("a network is trained on images before it is carried on; got data.name=null; pass data=mnist")
-    options = bench.data
-    if first.scaling != "unit":
-        raise UserError(
-            f"networks are carried on at pixels from 0 to 1; got data.scaling={first.scaling}; pass data.scaling=unit"
-        )
-    second = divided(prepared(load(other, root=options["root"], download=options["download"]), options))
+    first = unit_images(bench, "a network is trained on images before it is carried on")
+    second = divided(found({**bench.data, "name": other}))
     if second.shape != first.shape or len(second.classes) > len(first.classes):
         shapes = f"{first.name} {first.shape} of {len(first.classes)} classes, {other} {second.shape} of {len(second.classes)}"
         raise UserError(
@@ -93,15 +86,31 @@ def described(tasks: tuple[FarTask, ...]) -> Mapping[str, str | None]:
     }
 
 
+def drawn(bench: Bench, tasks: tuple[FarTask, ...], hidden: Sequence[int]) -> nn.Module:
+    """A network of fully connected layers for the first task, before its training.
+
+    Args:
+        bench: whose seed ``source`` draws it.
+        tasks: those of `far_tasks`.
+        hidden: units of its hidden layers.
+
+    """
+    first = tasks[0]
+    outputs = int(first.train_labels.max()) + 1
+    shape = list(first.train_images.shape[1:])
+    options = {"shape": shape, "outputs": outputs, "hidden": list(hidden), "bias": True}
+    return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
+
+
 def fingerprint(net: nn.Module, tasks: tuple[FarTask, ...]) -> str:
     """SHA-256 of a network before its training and of the sets of images."""
     target = Target(net, unit(tasks[0].train_images[:2])).fingerprint()
     return hashlib.sha256(f"{target} {described(tasks)['sha256']}".encode()).hexdigest()
 
 
-def _task(name: str, found: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:
-    parts = (view(found.train_images), found.train_labels, view(found.test_images), found.test_labels)
-    return FarTask(name, found, *parts)
+def _task(name: str, image_set: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:
+    train, test = (view(images) for _, images, _ in image_set.parts())
+    return FarTask(name, image_set, train, image_set.train_labels, test, image_set.test_labels)
 
 
 def _turned(x: Tensor) -> Tensor:

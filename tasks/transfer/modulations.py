@@ -9,19 +9,18 @@ from typing import Any
 from torch import nn
 
 import neuromod
-from neuromod import Recipe, Target, random_delta
+from neuromod import Target, random_delta
 from tasks.config.build import target_of
 from tasks.config.fields import Count, Steps, Weight, fit_fields
 from tasks.continual.learners.modulated import modulated
 from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
-from tasks.networks import mlp
 from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.transfer import drawing
 from tasks.transfer.course import Course, Logits, Stage, accuracy
-from tasks.transfer.far import FarTask, described, far_tasks, fingerprint
+from tasks.transfer.far import FarTask, described, drawn, far_tasks, fingerprint
 
 Spec = Mapping[str, Any]
 
@@ -104,14 +103,7 @@ class Modulations:
 
     def drawn(self, bench: Bench) -> nn.Module:
         """The network before its training."""
-        first = self.tasks(bench)[0]
-        options = {
-            "shape": list(first.train_images.shape[1:]),
-            "outputs": int(first.train_labels.max()) + 1,
-            "hidden": list(self.hidden),
-            "bias": True,
-        }
-        return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
+        return drawn(bench, self.tasks(bench), self.hidden)
 
 
 class _Frozen:

@@ -13,7 +13,6 @@ from neuromod import (
     Generated,
     Modulated,
     Modulator,
-    Recipe,
     Switch,
     Table,
     Target,
@@ -29,13 +28,12 @@ from tasks.config.fields import Count, Rate, Steps, fit_fields
 from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
-from tasks.networks import mlp
 from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.seeds import derive
 from tasks.transfer import drawing
 from tasks.transfer.course import Course, Logits, Stage, accuracy
-from tasks.transfer.far import described, far_tasks, fingerprint
+from tasks.transfer.far import described, drawn, far_tasks, fingerprint
 
 Spec = Mapping[str, Any]
 
@@ -144,15 +142,7 @@ class Switches:
         return far_tasks(bench, self.other)
 
     def _drawn(self, bench: Bench) -> nn.Module:
-        first = bench.once(self._tasks, "tasks")[0]
-        outputs = int(first.train_labels.max()) + 1
-        options = {
-            "shape": list(first.train_images.shape[1:]),
-            "outputs": outputs,
-            "hidden": list(self.hidden),
-            "bias": True,
-        }
-        return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
+        return drawn(bench, bench.once(self._tasks, "tasks"), self.hidden)
 
 
 class _Carried:
