@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import nn
+
 from tasks.runs.bench import Bench
 from tasks.runs.loop import Number, Stateful, loop
 
@@ -30,6 +32,30 @@ class Stage:
     name: str
     steps: int
     make: Callable[[Mapping[str, Any]], Part]
+
+
+class Kept:
+    """A module that the stages behind it train piece by piece, in a stage of no steps: its state is kept once, here.
+
+    Args:
+        module: made of what the parts before it left.
+
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def step(self, number: int) -> Mapping[str, Number | str]:
+        """There is none."""
+        raise IndexError(number)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The module's."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The module's."""
+        self.module.load_state_dict(state)
 
 
 class Stages:

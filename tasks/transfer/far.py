@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from neuromod import Recipe, Target
-from tasks.data.image_set import ImageSet, divided
+from tasks.data.image_set import ImageSet, divided, held_out
 from tasks.data.pixels import unit
 from tasks.data.prepare import found, unit_images
 from tasks.errors import UserError
@@ -18,34 +18,7 @@ from tasks.networks import mlp
 from tasks.runs.seeds import generator
 
 
-@dataclass(frozen=True, eq=False)
-class FarTask:
-    """Images as a task sees them.
-
-    Args:
-        name: in words.
-        source: the set that its images come from.
-        train_images: uint8 (N, C, H, W).
-        train_labels: int64 (N,).
-        test_images: uint8 (M, C, H, W).
-        test_labels: int64 (M,).
-
-    """
-
-    name: str
-    source: ImageSet
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
-    def to(self, device: torch.device) -> "FarTask":
-        """The same task on a device."""
-        tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-        return FarTask(self.name, self.source, *(tensor.to(device) for tensor in tensors))
-
-
-def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
+def far_tasks(bench: Bench, other: str) -> tuple[ImageSet, ...]:
     """The set of the config as it is, and five tasks far from it: another set, the first turned, inverted, permuted, the other turned.
 
     Where hyper-parameters are chosen, training images stand in for the test images.
@@ -71,13 +44,14 @@ def far_tasks(bench: Bench, other: str) -> tuple[FarTask, ...]:
         _task(f"{first.name}, permuted", first, partial(_permuted, order)),
         _task(f"{second.name}, turned", second, _turned),
     )
-    own = made if bench.held_out is None else tuple(_held_out(task, bench) for task in made)
+    own = made if bench.held_out is None else tuple(_held_out(task, bench.held_out, bench) for task in made)
     return tuple(task.to(bench.device) for task in own)
 
 
-def described(tasks: tuple[FarTask, ...]) -> Mapping[str, str | None]:
+def described(tasks: tuple[ImageSet, ...]) -> Mapping[str, str | None]:
     """What a run records of the data of its tasks: names, hashes and substitutes of the sets that they come from."""
-    sets = list({task.source.name: task.source for task in tasks}.values())
+    # A task has the hash of the set that it is a view of; the first view of each has its name.
+    sets = [task for i, task in enumerate(tasks) if task.sha256 not in [before.sha256 for before in tasks[:i]]]
     return {
         "name": "+".join(one.name for one in sets),
         "sha256": hashlib.sha256(" ".join(one.sha256 for one in sets).encode()).hexdigest(),
@@ -86,7 +60,7 @@ def described(tasks: tuple[FarTask, ...]) -> Mapping[str, str | None]:
     }
 
 
-def drawn(bench: Bench, tasks: tuple[FarTask, ...], hidden: Sequence[int]) -> nn.Module:
+def drawn(bench: Bench, tasks: tuple[ImageSet, ...], hidden: Sequence[int]) -> nn.Module:
     """A network of fully connected layers for the first task, before its training.
 
     Args:
@@ -96,21 +70,19 @@ def drawn(bench: Bench, tasks: tuple[FarTask, ...], hidden: Sequence[int]) -> nn
 
     """
     first = tasks[0]
-    outputs = int(first.train_labels.max()) + 1
-    shape = list(first.train_images.shape[1:])
-    options = {"shape": shape, "outputs": outputs, "hidden": list(hidden), "bias": True}
+    options = {"shape": list(first.shape), "outputs": len(first.classes), "hidden": list(hidden), "bias": True}
     return Recipe(mlp, options, init="pytorch", seed=bench.seeds["source"]).build().to(bench.device)
 
 
-def fingerprint(net: nn.Module, tasks: tuple[FarTask, ...]) -> str:
+def fingerprint(net: nn.Module, tasks: tuple[ImageSet, ...]) -> str:
     """SHA-256 of a network before its training and of the sets of images."""
     target = Target(net, unit(tasks[0].train_images[:2])).fingerprint()
     return hashlib.sha256(f"{target} {described(tasks)['sha256']}".encode()).hexdigest()
 
 
-def _task(name: str, image_set: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> FarTask:
+def _task(name: str, image_set: ImageSet, view: Callable[[Tensor], Tensor] = lambda x: x) -> ImageSet:
     train, test = (view(images) for _, images, _ in image_set.parts())
-    return FarTask(name, image_set, train, image_set.train_labels, test, image_set.test_labels)
+    return replace(image_set, name=name, train_images=train, test_images=test)
 
 
 def _turned(x: Tensor) -> Tensor:
@@ -121,12 +93,5 @@ def _permuted(order: Tensor, x: Tensor) -> Tensor:
     return x.flatten(1)[:, order].view(x.shape)
 
 
-def _held_out(task: FarTask, bench: Bench) -> FarTask:
-    assert bench.held_out is not None
-    size = len(task.train_labels)
-    if bench.held_out >= size:
-        raise UserError(f"images are held out of {size}; got held_out={bench.held_out}; pass fewer")
-    order = torch.randperm(size, generator=generator(bench.seeds["data"], "held out"))
-    held, kept = order[: bench.held_out], order[bench.held_out :]
-    x, y = task.train_images, task.train_labels
-    return FarTask(task.name, task.source, x[kept], y[kept], x[held], y[held])
+def _held_out(task: ImageSet, count: int, bench: Bench) -> ImageSet:
+    return held_out(task, count, generator(bench.seeds["data"], "held out"))

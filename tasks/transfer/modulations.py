@@ -8,19 +8,20 @@ from typing import Any
 
 from torch import nn
 
-import neuromod
-from neuromod import Target, random_delta
+from neuromod import Modulated, Target, random_delta
 from tasks.config.build import target_of
 from tasks.config.fields import Count, Steps, Weight, fit_fields
 from tasks.continual.learners.modulated import modulated
+from tasks.data.image_set import ImageSet
 from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.report.panels import Section
 from tasks.report.read import Run
+from tasks.runs.stages import Kept, Stage, Stages
 from tasks.transfer import drawing
-from tasks.transfer.course import Course, Logits, Stage, accuracy
-from tasks.transfer.far import FarTask, described, drawn, far_tasks, fingerprint
+from tasks.transfer.far import described, drawn, far_tasks, fingerprint
+from tasks.transfer.training import How, Training, accuracy
 
 Spec = Mapping[str, Any]
 
@@ -61,18 +62,18 @@ class Modulations:
 
     def fingerprint(self, bench: Bench) -> str:
         """That of the network before its training, and of both sets of images."""
-        return fingerprint(self.drawn(bench), self.tasks(bench))
+        return fingerprint(drawn(bench, self.tasks(bench), self.hidden), self.tasks(bench))
 
     def execute(self, bench: Bench) -> Result:
         """Train the network, then each task; test; goes on from the run's checkpoint."""
-        tasks, frozen = self.tasks(bench), _Frozen(self, bench)
+        tasks, net = self.tasks(bench), drawn(bench, self.tasks(bench), self.hidden)
         far = range(1, len(tasks))
         stages = [
-            Stage("base", 0, self.base_steps, self.tuning, frozen.base),
-            *(Stage("task", t, self.steps, self.optimizer, partial(frozen.task, t - 1)) for t in far),
+            Stage(f"base: {tasks[0].name}", self.base_steps, lambda parts: self._base(net, bench)),
+            Stage("model", 0, lambda parts: Kept(self._model(copy.deepcopy(net), bench))),
+            *(Stage(f"task: {tasks[t].name}", self.steps, partial(self._task, t, bench)) for t in far),
         ]
-        Course(stages, tasks, bench, self.batch).run({"frozen": frozen})
-        model = frozen.model.eval()
+        model = Stages(stages).run(bench)["model"].module.eval()
         accuracies = {tasks[t].name: accuracy(partial(model, task=t - 1), tasks[t]) for t in far}
         untouched = {tasks[t].name: accuracy(model.target, tasks[t]) for t in far}
         return Result(
@@ -96,51 +97,30 @@ class Modulations:
         """Accuracy, task by task."""
         return drawing.modulations(runs, names)
 
-    def tasks(self, bench: Bench) -> tuple[FarTask, ...]:
+    def tasks(self, bench: Bench) -> tuple[ImageSet, ...]:
         """The first task, and the far ones."""
-        made: tuple[FarTask, ...] = bench.once(partial(far_tasks, other=self.other), "tasks")
+        made: tuple[ImageSet, ...] = bench.once(partial(far_tasks, other=self.other), "tasks")
         return made
 
-    def drawn(self, bench: Bench) -> nn.Module:
-        """The network before its training."""
-        return drawn(bench, self.tasks(bench), self.hidden)
+    def _base(self, net: nn.Module, bench: Bench) -> Training:
+        how = How(self.tuning, self.base_steps, self.batch, bench.seeds["data"], ("base", 0))
+        return Training(list(net.parameters()), net, self.tasks(bench)[0], how, net)
 
+    def _task(self, number: int, bench: Bench, parts: Mapping[str, Any]) -> Training:
+        """The training of a row; the first task, which the network knows, has none."""
+        model: Modulated = parts["model"].module
+        own = [p for part in model.named_modulators().values() for p in part.source.own(number - 1).values()]
+        how = How(self.optimizer, self.steps, self.batch, bench.seeds["data"], ("task", number))
+        return Training(own, partial(model.train(), task=number - 1), self.tasks(bench)[number], how)
 
-class _Frozen:
-    """The network, and the model over it, which is made once the network is trained."""
-
-    def __init__(self, options: Modulations, bench: Bench) -> None:
-        self.options, self.bench = options, bench
-        self.net = options.drawn(bench)
-        self.made: neuromod.Modulated | None = None
-
-    def base(self, first: bool) -> tuple[Sequence[Any], Logits]:
-        """Train the network."""
-        return list(self.net.parameters()), self.net
-
-    def task(self, row: int, first: bool) -> tuple[Sequence[Any], Logits]:
-        """Train a row of the modulators."""
-        parts = self.model.named_modulators().values()
-        return [p for part in parts for p in part.source.own(row).values()], partial(self.model.train(), task=row)
-
-    @property
-    def model(self) -> neuromod.Modulated:
-        """The modulated network."""
-        if self.made is None:
-            self.made = self._make()
-        return self.made
-
-    def _make(self) -> neuromod.Modulated:
-        options, seeds = self.options, self.bench.seeds
-        net, tasks = copy.deepcopy(self.net), options.tasks(self.bench)
-        if options.delta:
-            net = random_delta(net, size=options.delta, seed=seeds["target"])
+    def _model(self, net: nn.Module, bench: Bench) -> Modulated:
+        tasks = self.tasks(bench)
+        if self.delta:
+            net = random_delta(net, size=self.delta, seed=bench.seeds["target"])
         target, count = Target(net, unit(tasks[0].train_images[:2])), len(tasks) - 1
-        model = modulated(target, options.modulators, tasks=count, seed=seeds["source"])
-        parts = model.named_modulators().values()
-        own = {
-            id(p) for part in parts if part.reads == "task" for t in range(count) for p in part.source.own(t).values()
-        }
+        model = modulated(target, self.modulators, tasks=count, seed=bench.seeds["source"])
+        parts = [part for part in model.named_modulators().values() if part.reads == "task"]
+        own = {id(p) for part in parts for t in range(count) for p in part.source.own(t).values()}
         if any(id(p) not in own for p in model.parameters()):
             raise UserError(
                 "tasks that are learned one by one have all that is learned to themselves; these modulators share some; take "
@@ -148,18 +128,8 @@ class _Frozen:
             )
         return model
 
-    def state_dict(self) -> dict[str, Any]:
-        """The network's weights, and the model's, once it is made."""
-        return {"net": self.net.state_dict(), "model": None if self.made is None else self.made.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take them up again."""
-        self.net.load_state_dict(state["net"])
-        if state["model"] is not None:
-            self.model.load_state_dict(state["model"])
-
-
-def _costs(model: neuromod.Modulated, tasks: int) -> Costs:
+def _costs(model: Modulated, tasks: int) -> Costs:
     own = sum(p.numel() for m in model.named_modulators().values() for p in m.source.own(0).values())
     shared = sum(v.numel() for v in model.target.tensors().values())
     return Costs(own, model.bytes_per_task(0), shared, model.bytes_per_task(0) + 4 * shared / tasks)

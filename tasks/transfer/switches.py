@@ -25,15 +25,17 @@ from neuromod import (
 from neuromod.target.sites import Site
 from tasks.config.build import target_of
 from tasks.config.fields import Count, Rate, Steps, fit_fields
+from tasks.data.image_set import ImageSet
 from tasks.data.pixels import unit
 from tasks.errors import UserError
 from tasks.experiment import Bench, Costs, Result
 from tasks.report.panels import Section
 from tasks.report.read import Run
 from tasks.runs.seeds import derive
+from tasks.runs.stages import Kept, Stage, Stages
 from tasks.transfer import drawing
-from tasks.transfer.course import Course, Logits, Stage, accuracy
 from tasks.transfer.far import described, drawn, far_tasks, fingerprint
+from tasks.transfer.training import How, Logits, Training, accuracy
 
 Spec = Mapping[str, Any]
 
@@ -101,32 +103,28 @@ class Switches:
 
     def fingerprint(self, bench: Bench) -> str:
         """That of the network before its training, and of both sets of images."""
-        return fingerprint(self._drawn(bench), bench.once(self._tasks, "tasks"))
+        return fingerprint(self._drawn(bench), self._tasks(bench))
 
     def execute(self, bench: Bench) -> Result:
         """Train, tune, learn or read off, test; goes on from the run's checkpoint."""
-        tasks = bench.once(self._tasks, "tasks")
-        carried = _Carried(self, bench, len(tasks))
-        stages = [
-            Stage("base", 0, self.base_steps, self.tuning, partial(carried.whole, 0)),
-            *(Stage("tuned", t, self.tuned_steps, self.tuning, partial(carried.whole, t)) for t in carried.far),
-            *(Stage("arm", t, self.steps, self.optimizer, partial(carried.part, t)) for t in carried.far),
-        ]
-        Course(stages, tasks, bench, self.batch).run({"carried": carried})
-        accuracies = {tasks[t].name: accuracy(carried.logits(t), tasks[t]) for t in carried.far}
+        tasks = self._tasks(bench)
+        carried = _Carried(self, bench, tasks)
+        parts = Stages(carried.stages()).run(bench)
+        model = parts["arm"].module.eval() if "arm" in parts else None
+        accuracies = {tasks[t].name: accuracy(carried.logits(t, parts), tasks[t]) for t in carried.far}
         tuned = {tasks[t].name: accuracy(carried.nets[t], tasks[t]) for t in carried.far}
         found = {
             "base": accuracy(carried.nets[0], tasks[0]),
             "accuracies": accuracies,
             "tuned": tuned,
             "tuned_mean": sum(tuned.values()) / len(tuned),
-            **carried.bits(),
+            "bits_per_weight": 32.0 if model is None else _bits(model),
         }
         return Result(
             "accuracy",
             sum(accuracies.values()) / len(accuracies),
             "higher",
-            carried.costs(),
+            _costs(model, carried),
             {"switches": found},
             role="bracket" if self.arm == "tuned" else "modulator",
             trained=f"{self.steps} steps a task" if self.steps else "read off",
@@ -138,95 +136,77 @@ class Switches:
         """Accuracy, task by task."""
         return drawing.switches(runs, names)
 
-    def _tasks(self, bench: Bench) -> Any:
-        return far_tasks(bench, self.other)
+    def _tasks(self, bench: Bench) -> tuple[ImageSet, ...]:
+        made: tuple[ImageSet, ...] = bench.once(partial(far_tasks, other=self.other), "tasks")
+        return made
 
     def _drawn(self, bench: Bench) -> nn.Module:
-        return drawn(bench, bench.once(self._tasks, "tasks"), self.hidden)
+        return drawn(bench, self._tasks(bench), self.hidden)
 
 
 class _Carried:
-    """The base, the tuned networks, and what the arm makes of them, as one state."""
+    """The base, the tuned networks, and what the arm makes of them."""
 
-    def __init__(self, options: Switches, bench: Bench, tasks: int) -> None:
-        self.options, self.bench = options, bench
-        self.far = range(1, tasks)
-        self.nets = [options._drawn(bench) for _ in range(tasks)]
-        self.model: Modulated | None = None
+    def __init__(self, options: Switches, bench: Bench, tasks: Sequence[ImageSet]) -> None:
+        self.options, self.bench, self.tasks = options, bench, tasks
+        self.far = range(1, len(tasks))
+        self.nets = [options._drawn(bench) for _ in tasks]
 
-    def whole(self, task: int, first: bool) -> tuple[Sequence[Any], Logits]:
-        """Train a whole network: the base, or a copy of it."""
-        if task and first:
-            self.nets[task].load_state_dict(self.nets[0].state_dict())
-        return list(self.nets[task].parameters()), self.nets[task]
-
-    def part(self, task: int, first: bool) -> tuple[Sequence[Any], Logits]:
-        """Train the arm's part of a task."""
-        if self.options.arm == "tuned":
-            return list(self.nets[task].parameters()), self.nets[task]
-        model = self._arm()
-        own = [
-            p for n, m in model.named_modulators().items() if n == "generated" for p in m.source.own(task - 1).values()
+    def stages(self) -> list[Stage]:
+        """The base, each tuned from it, what the arm makes of these, its training for each task."""
+        options, names = self.options, [task.name for task in self.tasks]
+        whole = options.arm == "tuned"
+        return [
+            Stage(f"base: {names[0]}", options.base_steps, lambda parts: self._whole("base", 0)),
+            *(Stage(f"tuned: {names[t]}", options.tuned_steps, partial(self._tuned, t)) for t in self.far),
+            *([] if whole else [Stage("arm", 0, lambda parts: Kept(self._arm()))]),
+            *(Stage(f"arm: {names[t]}", options.steps, partial(self._part, t)) for t in self.far),
         ]
-        rest = [
-            p for n, m in model.named_modulators().items() if n != "generated" for p in m.source.own(task - 1).items()
-        ]
-        bits = [value for key, value in rest if not self.options.scale_alone or key.endswith("/scale")]
-        return [{"params": bits}, {"params": own, "lr": self.options.own_lr}], partial(model, task=task - 1)
 
-    def logits(self, task: int) -> Logits:
+    def logits(self, task: int, parts: Mapping[str, Any]) -> Logits:
         """A task as the arm leaves it."""
-        if self.options.arm == "tuned":
-            return self.nets[task]
-        return partial(self._arm().eval(), task=task - 1)
+        logits: Logits = parts[f"arm: {self.tasks[task].name}"].logits
+        return logits
 
-    def bits(self) -> dict[str, Any]:
-        """Bits per weight and task, as sealed, of the weights that have them."""
-        if self.options.arm == "tuned":
-            return {"bits_per_weight": 32.0}
-        model = self._arm()
-        name = next(iter(model.named_modulators()))
-        modulator = model.named_modulators()[name]
-        weights = sum(math.prod(site.shape) for site in modulator.sites)
-        row = modulator.stored(0)
-        return {"bits_per_weight": 8 * sum(v.numel() * v.element_size() for v in row.values()) / weights}
+    def _whole(self, stage: str, task: int) -> Training:
+        """The training of a whole network."""
+        steps = self.options.tuned_steps if task else self.options.base_steps
+        how = self._how(self.options.tuning, steps, stage, task)
+        net = self.nets[task]
+        return Training(list(net.parameters()), net, self.tasks[task], how, net)
 
-    def costs(self) -> Costs:
-        """What a task keeps: its bits, its last layer and its biases."""
-        shared = sum(p.numel() for p in self.nets[0].parameters())
-        if self.options.arm == "tuned":
-            return Costs(shared, 4 * shared, 0, float(4 * shared))
-        model = self._arm()
-        frozen = sum(v.numel() for v in model.target.tensors().values())
-        own = sum(v.numel() for m in model.named_modulators().values() for v in m.source.own(0).values())
-        return Costs(own, model.bytes_per_task(0), frozen, model.bytes_per_task(0) + 4 * frozen / len(self.far))
+    def _tuned(self, task: int, parts: Mapping[str, Any]) -> Training:
+        """That of a copy of the base."""
+        self.nets[task].load_state_dict(self.nets[0].state_dict())
+        return self._whole("tuned", task)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights of all networks, and the arm's, where it has begun."""
-        nets = [net.state_dict() for net in self.nets]
-        return {"nets": nets, "model": None if self.model is None else self.model.state_dict()}
+    def _part(self, task: int, parts: Mapping[str, Any]) -> Training:
+        """The training of the arm's part of a task."""
+        options = self.options
+        how = self._how(options.optimizer, options.steps, "arm", task)
+        if options.arm == "tuned":
+            net = copy.deepcopy(self.nets[task])
+            return Training(list(net.parameters()), net, self.tasks[task], how, net)
+        model: Modulated = parts["arm"].module
+        named = model.named_modulators()
+        own = list(named["generated"].source.own(task - 1).values())
+        rest = [p for n, m in named.items() if n != "generated" for p in m.source.own(task - 1).items()]
+        bits = [value for key, value in rest if not options.scale_alone or key.endswith("/scale")]
+        groups: list[dict[str, Any]] = [{"params": bits}, {"params": own, "lr": options.own_lr}]
+        return Training(groups, partial(model, task=task - 1), self.tasks[task], how)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take them up again."""
-        for net, held in zip(self.nets, state["nets"], strict=True):
-            net.load_state_dict(held)
-        if state["model"] is not None:
-            self._arm().load_state_dict(state["model"])
+    def _how(self, optimizer: Spec, steps: int, stage: str, task: int) -> How:
+        return How(optimizer, steps, self.options.batch, self.bench.seeds["data"], (stage, task))
 
     def _arm(self) -> Modulated:
-        if self.model is None:
-            self.model = self._made()
-        return self.model
-
-    def _made(self) -> Modulated:
         options, tuned = self.options, [self.nets[t] for t in self.far]
         base = copy.deepcopy(self.nets[0])
         switched = options.arm == "switch"
         if switched:
-            drawn = options.delta == "random"
+            random = options.delta == "random"
             net = shared_delta(base, tuned, merge="sum" if options.delta == "random" else options.delta)
-            base = random_delta(base, like=net, seed=self.bench.seeds["target"]) if drawn else net
-        target = Target(base, unit(self.bench.once(options._tasks, "tasks")[0].train_images[:2]))
+            base = random_delta(base, like=net, seed=self.bench.seeds["target"]) if random else net
+        target = Target(base, unit(self.tasks[0].train_images[:2]))
         *wide, last = target.weights("*")
         piggyback = Threshold(5e-3, strict=True, constant=1e-2)
         form = options.read if options.read in ("sign", "ternary") else "mask"
@@ -241,6 +221,23 @@ class _Carried:
             if switched and options.read is not None:
                 read_switch(bits, row, net, rule=options.read, strength=options.strength)
         return model
+
+
+def _bits(model: Modulated) -> float:
+    """Bits per weight and task, as sealed, of the weights that have them."""
+    modulator = next(iter(model.named_modulators().values()))
+    weights = sum(math.prod(site.shape) for site in modulator.sites)
+    return 8 * sum(v.numel() * v.element_size() for v in modulator.stored(0).values()) / weights
+
+
+def _costs(model: Modulated | None, carried: _Carried) -> Costs:
+    """What a task keeps: its bits, its last layer and its biases; a whole network where it has no bits."""
+    if model is None:
+        whole = sum(p.numel() for p in carried.nets[0].parameters())
+        return Costs(whole, 4 * whole, 0, float(4 * whole))
+    frozen = sum(v.numel() for v in model.target.tensors().values())
+    own = sum(v.numel() for m in model.named_modulators().values() for v in m.source.own(0).values())
+    return Costs(own, model.bytes_per_task(0), frozen, model.bytes_per_task(0) + 4 * frozen / len(carried.far))
 
 
 def _own(modulator: Modulator, row: int, tuned: nn.Module) -> None:

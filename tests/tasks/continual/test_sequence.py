@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tasks.commands.cli import main
-from tasks.runs.run import Run
 from tests.tasks.continual.runs import SEQUENCE, lines, matrix, result, run_sequence
+from tests.tasks.ended import ended
 
 ROOT = Path(__file__).parents[3]
 NORMED = ["target=mlp_layernorm", "target.kwargs.hidden=[16]"]
@@ -64,19 +64,9 @@ def test_a_run_stopped_in_between_goes_on(
     overrides: list[str], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_sequence(tmp_path / "whole", data, *overrides)
-    saves, save = [], Run.save
-
-    def stopping(self: Run, tree: Any, step: int) -> None:
-        save(self, tree, step)
-        saves.append(step)
-        if len(saves) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "save", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with ended(1, monkeypatch):
         run_sequence(tmp_path / "stopped", data, *overrides)
     folder = run_sequence(tmp_path / "stopped", data, *overrides)
-    assert len(saves) > 1
     assert lines(folder) == lines(whole)
     assert result(folder) == result(whole)
     assert (folder / "checkpoint.safetensors").read_bytes() == (whole / "checkpoint.safetensors").read_bytes()

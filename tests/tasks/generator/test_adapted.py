@@ -17,7 +17,7 @@ from tasks.generator import adapted
 from tasks.report import write as write_report
 from tasks.runs.files import read_json
 from tests.images import write
-from tests.tasks.generator.ended import ended
+from tests.tasks.ended import ended
 
 ALL = [name for name in experiments() if name.startswith("generator/decoder")]
 SMALL = [

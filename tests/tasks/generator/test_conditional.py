@@ -18,7 +18,7 @@ from tasks.generator.conditional import WAY, ConditionalGan
 from tasks.report import write as write_report
 from tasks.runs.files import read_json
 from tests.images import write
-from tests.tasks.generator.ended import ended
+from tests.tasks.ended import ended
 from tests.tasks.setup import bench_of
 
 ALL = [name for name in experiments() if name.startswith("generator/gan")]

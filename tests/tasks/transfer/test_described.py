@@ -16,9 +16,9 @@ from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.report import write as write_report
 from tasks.runs.files import read_json
-from tasks.runs.run import Run
 from tasks.transfer.described import Learned
 from tests.images import write
+from tests.tasks.ended import ended
 from tests.tasks.setup import bench_of
 
 ALL = [name for name in experiments() if name.startswith("transfer/described")]
@@ -140,16 +140,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same(
     ended_at: int, usual: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the network, in the rows, behind the last step."""
-    calls, save = [], Run.save
-
-    def ended(self: Any, tree: Any, step: int) -> None:
-        save(self, tree, step)
-        calls.append(step)
-        if len(calls) == ended_at:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "save", ended)
-    with pytest.raises(KeyboardInterrupt):
+    with ended(ended_at, monkeypatch):
         run(FILM, tmp_path)
     resumed = run(FILM, tmp_path)
     assert (resumed["value"], resumed["measures"]) == (usual["value"], usual["measures"])

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.data.image_set import ImageSet
 from tasks.errors import UserError
 from tasks.experiment import Bench
 from tasks.runs.seeds import seeds
-from tasks.transfer.far import FarTask, described, far_tasks
+from tasks.transfer.far import described, far_tasks
 from tests.images import write
 
 OPTIONS = {"name": "tiny", "download": False, "side": None, "halve": False, "turn": 0, "rgb": None, "divide": False}
 
 
-def made(tmp_path: Path, held_out: int | None = None, **more: object) -> tuple[FarTask, ...]:
+def made(tmp_path: Path, held_out: int | None = None, **more: object) -> tuple[ImageSet, ...]:
     root = write(tmp_path, "tiny")
     write(root, "other", classes=7, train=60)
     write(root, "large", side=10)
@@ -60,7 +61,7 @@ def test_sets_that_do_not_go_together(tmp_path: Path) -> None:
         far_tasks(bench, "large")
     with pytest.raises(UserError, match=r"got data\.name=null"):
         far_tasks(Bench(seeds(0), data={**OPTIONS, "name": None, "root": root}), "large")
-    with pytest.raises(UserError, match="held_out=80"):
+    with pytest.raises(UserError, match="held_out must leave images to train on; got 80 of 80"):
         made(tmp_path, held_out=80)
 
 

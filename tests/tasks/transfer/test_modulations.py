@@ -14,8 +14,8 @@ from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.report import write as write_report
 from tasks.runs.files import read_json
-from tasks.runs.run import Run
 from tests.images import write
+from tests.tasks.ended import ended
 
 ALL = [name for name in experiments() if name.startswith("bytes/")]
 SMALL = ["hidden=[8,8]", "base_steps=5", "steps=3", "batch=8", "other=other", "data.name=tiny"]
@@ -63,20 +63,10 @@ def test_the_network_is_the_same_under_every_kind(tmp_path: Path) -> None:
 
 def test_a_run_that_was_ended_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("bytes/masks_bernoulli", tmp_path)
-    for steps in (3, 9):
-        saved, real = [], Run.save
-
-        def ends(self: Run, tree: Any, step: int, real: Any = real, saved: Any = saved, steps: int = steps) -> None:
-            real(self, tree, step)
-            saved.append(step)
-            if step >= steps:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Run, "save", ends)
-            with pytest.raises(KeyboardInterrupt):
-                run("bytes/masks_bernoulli", tmp_path / str(steps))
-        again = run("bytes/masks_bernoulli", tmp_path / str(steps))
+    for at in (2, 5):
+        with ended(at, monkeypatch):
+            run("bytes/masks_bernoulli", tmp_path / str(at))
+        again = run("bytes/masks_bernoulli", tmp_path / str(at))
         assert again["measures"] == whole["measures"]
         lines = [
             [json.loads(line)["loss"] for line in (one["folder"] / "metrics.jsonl").read_text().splitlines()]

@@ -15,8 +15,8 @@ from tasks.errors import UserError
 from tasks.experiment import execute
 from tasks.report import write as write_report
 from tasks.runs.files import read_json
-from tasks.runs.run import Run
 from tests.images import write
+from tests.tasks.ended import ended
 
 ALL = [name for name in experiments() if name.startswith("transfer/switch")]
 SMALL = ["hidden=[8]", "base_steps=5", "tuned_steps=4", "steps=3", "batch=8", "other=other", "data.name=tiny"]
@@ -96,19 +96,9 @@ def test_a_run_that_was_ended_goes_on_to_the_same(
     ended_at: int, usual: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the base, in a tuning, in the arm."""
-    calls, save = [], Run.save
-
-    def ended(self: Any, tree: Any, step: int) -> None:
-        save(self, tree, step)
-        calls.append(step)
-        if len(calls) == ended_at:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "save", ended)
-    with pytest.raises(KeyboardInterrupt):
+    with ended(ended_at, monkeypatch):
         run("transfer/switch", tmp_path)
     resumed = run("transfer/switch", tmp_path)
-    assert len(calls) > ended_at
     assert (resumed["value"], resumed["measures"]) == (usual["value"], usual["measures"])
 
 
