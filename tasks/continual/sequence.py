@@ -114,7 +114,7 @@ class _Step:
         steps: int,
     ) -> None:  # what a step needs, gathered once
         self.learner, self.optimiser, self.rounds, self.steps = learner, optimiser, rounds, steps
-        self.precision, self.sampler = options.precision, options.sampler(bench)
+        self.precision, self.sampler = options.precision, options.sampler(bench, learner)
         self.round: int | None = None
 
     def __call__(self, number: int) -> dict[str, Number]:

@@ -18,6 +18,7 @@ from tasks.continual.learners.ewc import OnlineEwc
 from tasks.continual.learners.mixture import Routed
 from tasks.continual.learners.modulated import Modulated
 from tasks.continual.learners.nothing import Nothing
+from tasks.continual.learners.probed import Probed
 from tasks.continual.learners.psp import Psp
 from tasks.continual.learners.ridge import Ridge
 from tasks.continual.learners.separate import Separate
@@ -31,6 +32,7 @@ __all__ = [
     "Modulated",
     "Nothing",
     "OnlineEwc",
+    "Probed",
     "Psp",
     "Ridge",
     "Routed",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tasks.continual.streams import Task, evaluate_batches
+from tasks.continual.streams import Stream, Task, evaluate_batches
 from tasks.experiment import Costs, Role
 
 
@@ -22,6 +22,10 @@ class Learner(Protocol):
 
     def __call__(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Logits (B, outputs) of inputs (B, ...) whose task, one id or int64 (B,), is known."""
+        ...
+
+    def seen(self, stream: Stream) -> Stream:
+        """The stream as it is trained on: itself, or features in the place of images where these stand still."""
         ...
 
     def groups(self) -> list[dict[str, Any]]:
@@ -69,6 +73,10 @@ class Base(nn.Module):
     """A learner that does nothing but to be trained by its parameters."""
 
     role: Role = "bracket"
+
+    def seen(self, stream: Stream) -> Stream:
+        """The stream itself."""
+        return stream
 
     def groups(self) -> list[dict[str, Any]]:
         """One group of all parameters that ask for a gradient."""

@@ -146,7 +146,7 @@ def test_every_group_is_named_here() -> None:
 @pytest.mark.parametrize("name", [n for n in options("learner") if n != "routed"])
 def test_every_learner_is_built(name: str, tmp_path: Path) -> None:
     learner = learner_of(small(tmp_path, "demo/base", f"learner={name}"))
-    assert learner.role == ("modulator" if name in ("modulated", "growing", "supported") else "bracket")
+    assert learner.role == ("modulator" if name in ("modulated", "growing", "probed", "supported") else "bracket")
     assert bool(learner.groups()) == (name not in ("ridge", "nothing"))
 
 
