@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tasks.config.build import experiment
@@ -62,3 +62,37 @@ def test_a_batch_of_four_sets_trains_each_as_alone(name: str, root: Path) -> Non
         torch.testing.assert_close(value, apart[key], rtol=1e-5, atol=1e-9)
         moved += int(not torch.equal(value, before[key]))
     assert moved >= len(before) // 2
+
+
+class Transformer(nn.Module):
+    """A small vision transformer for images (C, H, W): rows of pixels as tokens.
+
+    Args:
+        shape: (C, H, W).
+        outputs: classes.
+
+    """
+
+    def __init__(self, shape: tuple[int, int, int], outputs: int) -> None:
+        super().__init__()
+        channels, _, width = shape
+        self.read = nn.Linear(channels * width, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, outputs)."""
+        logits: Tensor = self.head(self.norm(self.layer(self.read(x.transpose(1, 2).flatten(2)))).mean(1))
+        return logits
+
+
+def test_norms_of_a_transformer_are_its_layer_norms(root: Path) -> None:
+    """And no statistics: it has none (LayerNorm alone, Zhao et al. 2024)."""
+    given = ["experiment=methods/norms", "target=custom", f"target.constructor={__name__}:Transformer", "device=cpu"]
+    config = load([*given, "target.kwargs={}", f"data.root='{root}'", "data.name=one", "data.rgb=8"])
+    subject: Any = experiment(config["run"])
+    learner = subject.learn(Bench(seeds(0), data=config["data"]))
+    named = learner.model.named_modulators()
+    assert set(named) == {"head", "affine"}
+    assert {site.module for site in named["affine"].sites} == {"layer.norm1", "layer.norm2", "norm"}
+    assert learner.costs().parameters_per_task == 3 * 2 * 16 + 10 * 16 + 10
