@@ -62,7 +62,7 @@ class Adversaries:
         model: the generator, whose parameters are trained.
         generate: a call of it.
         found: real images and their classes.
-        options: ``latent``, ``batch``, ``generator`` and ``discriminator`` (optimizers), ``critic`` (its width).
+        options: ``latent``, ``batch``, ``generator`` and ``discriminator`` (optimizers), ``told_lr``, ``critic`` (its width).
         told: whether the discriminator is told the class.
         bench: the run.
 
@@ -78,11 +78,19 @@ class Adversaries:
         self.discriminator = Recipe(Discriminator, sizes, init="pytorch", seed=derive(self.seed, "net")).build()
         self.discriminator.to(bench.device)
         self.optimisers = {
-            "generator": Optimiser(lambda p: call(options.generator, "generator", p), model.parameters),
+            "generator": Optimiser(lambda p: call(options.generator, "generator", p), self._groups),
             "discriminator": Optimiser(
                 lambda p: call(options.discriminator, "discriminator", p), self.discriminator.parameters
             ),
         }
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What the generator learns: its own weights, and at a rate of its own what it is told by."""
+        parts = self.model.named_modulators()
+        told = [p for part in parts.values() if part.reads == "condition" for p in part.parameters()]
+        own = [p for part in parts.values() if part.reads != "condition" for p in part.parameters()]
+        groups: list[dict[str, Any]] = [{"params": told, "lr": self.options.told_lr}, {"params": own}]
+        return [group for group in groups if group["params"]]
 
     def step(self, number: int) -> Mapping[str, Number]:
         """The discriminator learns to tell a batch of images from as many made ones, then the generator to have its own taken for real."""

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from neuromod import Affine, Hypernet, Modulated, Modulator, Target
 from tasks.config.build import target_of
-from tasks.config.fields import Count, Number, Steps, fit_fields
+from tasks.config.fields import Count, Number, Rate, Steps, fit_fields
 from tasks.data.pixels import unit
 from tasks.experiment import Bench, Result
 from tasks.generator import drawing
@@ -34,6 +34,7 @@ class ConditionalGan:
     Args:
         generator: its optimizer.
         discriminator: its optimizer.
+        told_lr: rate of what tells class and noise, which starts at the generator as it is: `1 + A c` with A at zero.
         arm: ``"whole"``: all of the generator is trained with what modulates it; ``"frozen"``: it is trained without classes
             first, then frozen; ``"random"``: frozen as it was drawn.
         latent: numbers of a latent vector.
@@ -50,6 +51,7 @@ class ConditionalGan:
 
     generator: Spec
     discriminator: Spec
+    told_lr: Rate = 2e-3
     arm: Literal["whole", "frozen", "random"] = "whole"
     latent: Count = 32
     width: Count = 64

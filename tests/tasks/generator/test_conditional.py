@@ -117,6 +117,7 @@ def test_what_is_frozen_is_what_was_trained(tmp_path: Path) -> None:
         ["arm=whole"],
         ["arm=random"],
         ["latent=4"],
+        ["told_lr=0.1"],
         ["width=5"],
         ["blocks=2"],
         ["hidden=0"],
