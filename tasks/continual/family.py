@@ -30,7 +30,7 @@ from tasks.runs.loop import Optimiser
 Spec = Mapping[str, Any]
 """``{_target_: dotted path, options}``, as a config has it."""
 LEARNER = (
-    "seen",
+    "trained_on",
     "groups",
     "before_step",
     "after_step",
@@ -139,14 +139,14 @@ class Continual:
         return learner
 
     def sampler(self, bench: Bench, learner: Learner | None = None) -> MixedSampler:
-        """Training batches, keyed by their step, of the stream as the learner sees it; None: as it is."""
+        """Training batches, keyed by their step, of what the learner is trained on; None: of the stream as it is."""
         augment = None if self.augment is None else _augmentation(self.augment)
         stream, seed = self.tasks(bench), bench.seeds["data"]
-        seen = stream if learner is None else learner.seen(stream)
-        if augment is not None and seen is not stream:
-            rule = f"{type(learner).__name__} sees features that are computed once of each image"
+        given = stream if learner is None else learner.trained_on(stream)
+        if augment is not None and given is not stream:
+            rule = f"{type(learner).__name__} is trained on features that are computed once of each image"
             raise UserError(f"{rule}; got augment={self.augment}; pass augment=null, or learner=modulated")
-        return MixedSampler(seen, self.batch, seed, augment=augment, channels_last=self.channels_last)
+        return MixedSampler(given, self.batch, seed, augment=augment, channels_last=self.channels_last)
 
     def optimiser(self, groups: Callable[[], Any], schedule: str = "constant") -> Optimiser:
         """Of what ``groups`` says, made anew for each round."""

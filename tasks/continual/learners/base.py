@@ -1,11 +1,12 @@
 """What is trained on a stream of tasks, as the loops and the measures see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from tasks.continual.streams import Stream, Task, evaluate_batches
 from tasks.experiment import Costs, Role
@@ -24,7 +25,7 @@ class Learner(Protocol):
         """Logits (B, outputs) of inputs (B, ...) whose task, one id or int64 (B,), is known."""
         ...
 
-    def seen(self, stream: Stream) -> Stream:
+    def trained_on(self, stream: Stream) -> Stream:
         """The stream as it is trained on: itself, or features in the place of images where these stand still."""
         ...
 
@@ -74,7 +75,7 @@ class Base(nn.Module):
 
     role: Role = "bracket"
 
-    def seen(self, stream: Stream) -> Stream:
+    def trained_on(self, stream: Stream) -> Stream:
         """The stream itself."""
         return stream
 
@@ -138,9 +139,29 @@ def sample(task: Task, batches: int = 10, size: int = 128) -> list[Tensor]:
     return [task.view(part) for part in images.split(size) if len(part) > 1]
 
 
+@torch.no_grad()
+def into_head(net: nn.Module, head: str, batches: Iterable[Tensor]) -> Tensor:
+    """What goes into a network's last linear layer, sample by sample: (N, ..., fan_in), the batches one behind the other.
+
+    Args:
+        net: called with each batch.
+        head: name of that layer.
+        batches: inputs (B, ...).
+
+    """
+    found: list[Tensor] = []
+    handle = net.get_submodule(head).register_forward_pre_hook(lambda module, args: found.append(args[0]))
+    try:
+        for batch in batches:
+            net(batch)
+    finally:
+        handle.remove()
+    return torch.cat(found)
+
+
 def apart(one: Callable[[Tensor, int], Tensor], x: Tensor, task: int | Tensor) -> Tensor:
     """A batch that mixes tasks, for a network that runs one task at a time: logits (B, outputs) in the order of the
-    samples.
+    samples, narrower ones padded with -inf as those of `neuromod.Head` are.
 
     Args:
         one: inputs of one task and its id to logits; called as ``one(x[task == t], t)`` for every t in the batch.
@@ -150,7 +171,9 @@ def apart(one: Callable[[Tensor, int], Tensor], x: Tensor, task: int | Tensor) -
         return one(x, task)
     places = [(task == t).nonzero().squeeze(1) for t in task.unique()]
     parts = [one(x[place], int(task[place[0]])) for place in places]
-    return torch.cat(parts)[torch.cat(places).argsort()]
+    width = max(part.shape[1] for part in parts)
+    padded = [pad(part, (0, width - part.shape[1]), value=-torch.inf) for part in parts]
+    return torch.cat(padded)[torch.cat(places).argsort()]
 
 
 def sum_over_tasks(losses: Tensor, ids: Tensor) -> Tensor:

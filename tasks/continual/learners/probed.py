@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from neuromod import Site, Target, bake, calibrate
-from tasks.continual.learners.base import apart, sample
+from tasks.continual.learners.base import apart, into_head, sample
 from tasks.continual.learners.modulated import Modulated
 from tasks.continual.streams import Split, Stream, Task
 from tasks.errors import UserError
@@ -37,7 +37,7 @@ class AsTheyAre:
 
 
 class Probed(Modulated):
-    """A `Modulated` of a head, and perhaps of statistics that are measured: it is trained on features of each task, `seen`.
+    """A `Modulated` of a head, and perhaps of statistics that are measured: it is trained on features of each task, `trained_on`.
 
     Statistics are measured before the training, so that features stand still: what is trained is what is tested.
 
@@ -65,9 +65,9 @@ class Probed(Modulated):
         self.head = heads[0]
         self.site: Site = self.head.sites[0]
 
-    def seen(self, stream: Stream) -> Stream:
+    def trained_on(self, stream: Stream) -> Stream:
         """Each task with features (N, F) in the place of its training images."""
-        return replace(stream, tasks=tuple(self._seen(number, task) for number, task in enumerate(stream)))
+        return replace(stream, tasks=tuple(self._features(number, task) for number, task in enumerate(stream)))
 
     def forward(self, x: Tensor, task: int | Tensor, condition: int | Tensor | None = None) -> Tensor:
         """Logits (B, outputs): while it is trained of features (B, F), else of inputs (B, ...).
@@ -95,16 +95,9 @@ class Probed(Modulated):
         return logits
 
     @torch.no_grad()
-    def _seen(self, number: int, task: Task) -> Task:
+    def _features(self, number: int, task: Task) -> Task:
         if self.measures:
             calibrate(self.model, number, sample(task), condition=self.condition(number))
-        net, found = bake(self.model.eval(), task=number).eval(), list[Tensor]()
-        handle = net.get_submodule(self.site.module).register_forward_pre_hook(
-            lambda module, args: found.append(args[0])
-        )
-        try:
-            for part in task.train.images.split(PART):
-                net(task.view(part))
-        finally:
-            handle.remove()
-        return replace(task, train=Split(torch.cat(found), task.train.labels), view=AsTheyAre())
+        batches = map(task.view, task.train.images.split(PART))
+        found = into_head(bake(self.model.eval(), task=number), self.site.module, batches)
+        return replace(task, train=Split(found, task.train.labels), view=AsTheyAre())

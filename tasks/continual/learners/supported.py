@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromod import Target
-from tasks.continual.learners.base import apart
+from tasks.continual.learners.base import apart, into_head
 from tasks.continual.learners.modulated import Modulated, call_kwargs
 from tasks.continual.streams import Stream, Task
 from tasks.errors import UserError
@@ -94,13 +94,6 @@ def _features(target: Target, task: Task, support: int | None, bench: Bench) -> 
         raise UserError(
             f"a support set is drawn from a task's training images; got support={support} of {len(order)}; pass fewer"
         )
-    found: list[Tensor] = []
-    head = target.pristine.get_submodule(target.head()[0].module)
-    handle = head.register_forward_pre_hook(lambda module, args: found.append(args[0].flatten(0, -2)))
-    try:
-        for part in task.train.images[order[:support]].split(100):
-            target(task.view(part))
-    finally:
-        handle.remove()
-    features = torch.cat(found)
+    batches = map(task.view, task.train.images[order[:support]].split(100))
+    features = into_head(target.pristine, target.head()[0].module, batches).flatten(0, -2)
     return features / features.square().mean().sqrt()

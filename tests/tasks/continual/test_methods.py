@@ -28,11 +28,17 @@ def learned(name: str, root: Path, batches: list[list[tuple[Tensor, Tensor, Tens
     given += ["stream.tasks=4", "stream.others=[two, three, four]", "device=cpu"]
     config = load(given)
     subject: Any = experiment(config["run"])
-    learner = subject.learn(Bench(seeds(0), data=config["data"])).double().train()
+    bench = Bench(seeds(0), data=config["data"])
+    learner = subject.learn(bench)
+    given = learner.trained_on(subject.tasks(bench))[0].train.images
+    # What is trained on features, (N, F), gets some of these numbers.
+    size = given.shape[1] if given.ndim == 2 else None
+    learner = learner.double().train()
     for group in batches:
         optimizer = torch.optim.Adam(learner.parameters(), lr=1e-2)
         for x, y, ids in group:
             optimizer.zero_grad(set_to_none=True)
+            x = x if size is None else x.flatten(1)[:, :size]
             sum_over_tasks(cross_entropy(learner(x, ids), y, reduction="none"), ids).backward()
             optimizer.step()
     return {key: value.detach() for key, value in learner.named_parameters()}

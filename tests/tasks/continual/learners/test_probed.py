@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from neuromod import Target
 from tasks.config.load import load
-from tasks.continual.learners import Modulated, Probed
+from tasks.continual.learners import Probed
+from tasks.continual.learners.base import apart
 from tasks.errors import UserError
 from tasks.experiment import execute
 from tests.tasks.continual.learners.stage import images
@@ -44,10 +45,10 @@ def test_statistics_are_measured_before_and_what_is_trained_is_what_is_tested(st
     )
     target = Target(net, images(stream, 0)[0], norm="batch")
     learner = Probed(target, stream, bench(0), modulators={"head": HEAD, "statistics": STATISTICS})
-    seen = learner.seen(stream)
+    given = learner.trained_on(stream)
     for task in range(len(stream)):
         x, y = images(stream, task, 30)
-        features = seen[task].view(seen[task].train.images[:30])
+        features = given[task].view(given[task].train.images[:30])
         trained = cross_entropy(learner.train()(features, task), y)
         torch.testing.assert_close(trained, cross_entropy(learner.eval()(x, task), y))
     # Of each task its own: the frozen network's statistics would give one to all.
@@ -64,6 +65,17 @@ def test_a_mixed_batch_reads_each_head(stage: tuple[Any, Any]) -> None:
         torch.testing.assert_close(mixed[row], learner(one[None], task)[0])
 
 
+def test_heads_of_several_widths_in_one_batch_are_padded() -> None:
+    """As those of a modulated network are: no probability for a class that a task has not."""
+    weights = {0: torch.randn(3, 4), 1: torch.randn(5, 4)}
+    x, ids = torch.randn(4, 4), torch.tensor([1, 0, 0, 1])
+    logits = apart(lambda part, task: part @ weights[task].T, x, ids)
+    assert logits.shape == (4, 5)
+    for row, (one, task) in enumerate(zip(x, ids.tolist(), strict=True)):
+        torch.testing.assert_close(logits[row, : len(weights[task])], weights[task] @ one)
+        assert torch.equal(logits[row, len(weights[task]) :], torch.full((5 - len(weights[task]),), -torch.inf))
+
+
 def test_what_moves_features_is_refused(stage: tuple[Any, Any], data: str, tmp_path: Path) -> None:
     stream, target = stage
     with pytest.raises(UserError, match="a head alone is learned; got head, threshold; pass learner=modulated"):
@@ -75,7 +87,3 @@ def test_what_moves_features_is_refused(stage: tuple[Any, Any], data: str, tmp_p
     flipped = ["experiment=demo/base", data, "modulator=head_table", "learner=probed", "augment=flip_crop", "steps=1"]
     with pytest.raises(UserError, match="computed once of each image; got augment=flip_crop; pass augment=null"):
         execute(load([*flipped, "device=cpu"]), root=tmp_path, command=["train"], results=tmp_path)
-
-
-def test_it_is_a_modulated_learner() -> None:
-    assert issubclass(Probed, Modulated)
