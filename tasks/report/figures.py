@@ -250,6 +250,14 @@ def pictures(
     return render(key, label, (1.05 * across, 1.25 * down), draw)
 
 
+def _powers(ax: Any, values: Sequence[float]) -> None:
+    """An x axis in powers of ten, numbers written out; within a decade, where there is one power at most, between powers too."""
+    narrow = max(values) < 10 * min(values)
+    ax.set_xscale("log", subs=(2, 3, 5, 7) if narrow else None)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    ax.xaxis.set_minor_formatter(lambda x, _: f"{x:,.0f}" if narrow else "")
+
+
 def scatter(
     key: str,
     label: str,
@@ -269,9 +277,9 @@ def scatter(
 
     def draw(figure: Any) -> None:
         ax = figure.add_subplot()
-        ax.set(xlabel=axes[0], ylabel=axes[1], xscale="log" if log else "linear")
+        ax.set(xlabel=axes[0], ylabel=axes[1])
         if log:
-            ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+            _powers(ax, [x for _, x, _ in points])
         ax.grid(color="#e6e8eb", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.margins(0.08, 0.12)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.report import layers
-from tasks.report.figures import _spread
+from tasks.report.figures import _spread, scatter
 from tasks.report.svg import render, styles
 from tests.tasks.report.pages import Page, make_run, write
 
@@ -73,3 +73,13 @@ def test_a_histogram_shows_every_layer_and_stands_for_one_value_too() -> None:
     assert one.count("<image") == 1
     assert one != layers.histogram("gains", "Gains", [[0.0, 1.0, 0.5], [0.5, 2.0]], "#0072B2", "gain")
     assert "<svg" in layers.histogram("gains", "Gains", [[1.0, 1.0]], "#0072B2", "gain")
+
+
+@pytest.mark.parametrize("right", [113_296.0, 4_000_000.0])
+def test_numbers_on_an_axis_of_powers_are_written_out(right: float) -> None:
+    points = [("one", 64_848.0, 0.4), ("two", right, 0.5)]
+    looks = styles([name for name, _, _ in points])
+    drawn = scatter("k", "label", points, [looks[name] for name, _, _ in points], ("bytes", "accuracy"), log=True)
+    assert "100,000" in drawn
+    assert "mathdefault" not in drawn
+    assert ("70,000" in drawn) == (right < 648_480)
